@@ -1,0 +1,1 @@
+"""Whole scans: Dask graphs over the chunk codecs, and the command line."""

@@ -1,0 +1,206 @@
+"""The methods of ``compress --method``: how a scan becomes a codec, and what is guaranteed.
+
+A new codec becomes a method by one entry in `METHODS`. Its `build` may look at the scan (a fitted
+model travels in the codec's configuration); its `check` states the guarantee as code, and every
+block is checked against it after it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError, VerificationError
+from stemcodecs.readers.scan import Region, Scan
+
+if TYPE_CHECKING:
+    from stemcodecs.quantize.guarantee import Deviation
+
+__all__ = ["METHODS", "Encoding", "Method", "check_exact", "parse_method"]
+
+Check = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Codecs of one array, as :func:`zarr.create_array` takes them.
+
+    Parameters
+    ----------
+    serializer : object
+        Array-to-bytes codec.
+    filters : tuple of object
+        Array-to-array codecs before it.
+    """
+
+    serializer: Any
+    filters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to store a scan.
+
+    Parameters
+    ----------
+    name : str
+        What ``--method`` takes.
+    summary : str
+        One line for the help.
+    guarantee : str
+        What a reader of the store may rely on; written into its attributes.
+    build : callable
+        ``build(scan, options)`` gives the `Encoding`; `options` come from ``name:key=value,…``.
+    check : callable
+        ``check(source, decoded, region)`` raises `VerificationError` where the guarantee is broken.
+    exact : bool
+        The guarantee is bit-exactness, so that the digest of the source is that of the decoded
+        values.
+    measure : callable, optional
+        As `check`, and returns how far the decoded values lie from the source, for the report of ``verify``.
+    specialise : callable, optional
+        ``specialise(method, options)`` gives the method with the guarantee of these options.
+    """
+
+    name: str
+    summary: str
+    guarantee: str
+    build: Callable[[Scan, Mapping[str, str]], Encoding]
+    check: Check
+    exact: bool = False
+    measure: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], Deviation] | None = None
+    specialise: Callable[[Method, Mapping[str, str]], Method] | None = None
+
+
+def check_exact(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Compare every value bit by bit.
+
+    Raises
+    ------
+    VerificationError
+        With the coordinates of the first value that differs, in the whole scan.
+    """
+    if source.shape != decoded.shape or source.dtype != decoded.dtype:
+        raise VerificationError(
+            f"the block at {tuple(s.start for s in region)} is {decoded.dtype}{decoded.shape}, "
+            f"the source has {source.dtype}{source.shape}; this is not its source",
+            tuple(s.start for s in region),
+        )
+    bits = np.dtype(f"u{source.dtype.itemsize}")  # floats too: NaN payloads and −0 count
+    for first, (a, b) in enumerate(zip(source.view(bits), decoded.view(bits), strict=True)):
+        # Row by row, so that the comparison takes next to no memory.
+        if not np.array_equal(a, b):
+            inner = np.unravel_index(int(np.argmax(a != b)), a.shape)
+            local = (first, *(int(i) for i in inner))
+            index = tuple(i + s.start for i, s in zip(local, region, strict=True))
+            raise VerificationError(
+                f"the store differs from its source at {index}: "
+                f"{decoded[local]} instead of {source[local]}; repair it with stemcodecs repair",
+                index,
+            )
+
+
+def _pixel_histogram(scan: Scan, options: Mapping[str, str]) -> Encoding:
+    from stemcodecs.codecs import PixelHistogram
+
+    unknown = sorted(set(options) - {"mode", "model"})
+    if unknown:
+        raise ConfigurationError(f"pixel_histogram has no option {unknown[0]!r}; it has: mode, model")
+    mode, model = options.get("mode", "auto"), options.get("model", "chunk")
+    if model not in ("chunk", "scan"):
+        raise ConfigurationError(f"model={model} is unknown; choose model=chunk (the default) or model=scan")
+    codec = PixelHistogram(mode=mode)
+    if model == "scan":
+        from stemcodecs_pipelines.scan_model import fit_scan_model
+
+        codec = PixelHistogram(mode=mode, **fit_scan_model(scan, mode=mode).configuration())
+    return Encoding(serializer=codec)
+
+
+def _pca(scan: Scan, options: Mapping[str, str]) -> Encoding:
+    from stemcodecs_pipelines.pca_method import build
+
+    return build(scan, options)
+
+
+def _check_pca(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    from stemcodecs_pipelines.pca_method import check_form
+
+    check_form(source, decoded, region)
+
+
+def _specialise_pca(method: Method, options: Mapping[str, str]) -> Method:
+    from stemcodecs_pipelines.pca_method import specialise
+
+    return specialise(method, options)
+
+
+def _poisson(scan: Scan, options: Mapping[str, str]) -> Encoding:
+    from stemcodecs_pipelines.poisson_method import build
+
+    return build(scan, options)
+
+
+def _specialise_poisson(method: Method, options: Mapping[str, str]) -> Method:
+    from stemcodecs_pipelines.poisson_method import specialise
+
+    return specialise(method, options)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="pixel_histogram",
+            summary="lossless; learned histograms for every detector pixel; mode=auto|pixel|neighbour|scan, "
+            "model=chunk|scan (one model for all chunks: a pass more, and chunks may be small)",
+            guarantee="lossless: every value is restored bit by bit",
+            build=_pixel_histogram,
+            check=check_exact,
+            exact=True,
+        ),
+        Method(
+            name="poisson",
+            summary="counts within r sigma of their shot noise; r=, preset=, gain=, offset=, saturation=, "
+            "exact_below=, decoder=midpoint|centroid, bits= (fixed width, as from a detector's chip)",
+            guarantee="|v' - v| <= r sigma for every value",
+            build=_poisson,
+            check=check_exact,
+            specialise=_specialise_poisson,
+        ),
+        Method(
+            name="pca",
+            summary="eigen-patterns of the scan; rank=, residual=none|bounded|lossless, r=, step=",
+            guarantee="no pointwise guarantee",
+            build=_pca,
+            check=_check_pca,
+            specialise=_specialise_pca,
+        ),
+    )
+}
+
+
+def parse_method(text: str) -> tuple[Method, dict[str, str]]:
+    """Read ``name`` or ``name:key=value,key=value``.
+
+    Raises
+    ------
+    ConfigurationError
+        No such method, or not of this form.
+    """
+    name, _, tail = text.partition(":")
+    if name not in METHODS:
+        raise ConfigurationError(f"no method {name!r}; there is: {', '.join(METHODS)}")
+    options: dict[str, str] = {}
+    for part in filter(None, tail.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise ConfigurationError(
+                f"cannot read the method option {part!r}; write --method {name}:key=value,key=value"
+            )
+        options[key] = value
+    method = METHODS[name]
+    return (method if method.specialise is None else method.specialise(method, options)), options

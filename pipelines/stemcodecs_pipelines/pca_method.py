@@ -1,0 +1,151 @@
+"""``compress --method pca``: fit a basis to the whole scan, then encode with it in the codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError, VerificationError
+from stemcodecs.readers.scan import Region, Scan
+from stemcodecs_pipelines.methods import Encoding, Method, check_exact
+
+__all__ = ["build", "check_bounded", "check_form", "specialise"]
+
+Residual = Literal["none", "bounded", "lossless"]
+
+OPTIONS = ("rank", "residual", "r", "step")
+
+
+def build(scan: Scan, options: Mapping[str, str]) -> Encoding:
+    """Fit the basis, which reads the scan twice, and put it into the codec.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown or unusable, or the basis is too large for metadata.
+    """
+    from stemcodecs.codecs.pca import Pca
+    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs_pipelines.pca import pca_basis
+
+    _check(options)
+    residual = _residual(options)
+    basis = pca_basis(scan, rank=_rank(options))
+    # With a residual the model only predicts: finer coefficients or eigen-patterns cost more than
+    # they save.
+    step = _number(options, "step", 0.5 if residual == "none" else 1.0)
+    precision = 0.05 if residual == "none" else 0.2
+    model = LowRankModel.from_basis(basis, step=step, precision=precision)
+    bound = float(_number(options, "r", 0.5))
+    return Encoding(serializer=Pca.from_model(model, residual=residual, bound=bound))
+
+
+def specialise(method: Method, options: Mapping[str, str]) -> Method:
+    """The guarantee and its check depend on the residual.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown or unusable.
+    """
+    _check(options)
+    residual = _residual(options)
+    if residual == "lossless":
+        return replace(
+            method,
+            guarantee="lossless: every value is restored bit by bit",
+            check=check_exact,
+            exact=True,
+        )
+    if residual == "bounded":
+        r = _number(options, "r", 0.5)
+        return replace(
+            method,
+            guarantee=f"|N' - N| <= {r!r} * sqrt(N) for every count N",
+            check=partial(check_bounded, r),
+        )
+    return method
+
+
+def check_form(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Without a pointwise guarantee: shape and dtype alone can be checked.
+
+    Raises
+    ------
+    VerificationError
+        They differ.
+    """
+    if source.shape != decoded.shape or source.dtype != decoded.dtype:
+        corner = tuple(s.start for s in region)
+        raise VerificationError(
+            f"the block at {corner} is {decoded.dtype}{decoded.shape}, "
+            f"the source has {source.dtype}{source.shape}; this is not its source",
+            corner,
+        )
+
+
+def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Check |N' − N| ≤ r·√N for every value.
+
+    Raises
+    ------
+    VerificationError
+        With the coordinates of the first value that breaks the bound.
+    """
+    check_form(source, decoded, region)
+    for first, (a, b) in enumerate(zip(source, decoded, strict=True)):
+        if np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+            continue
+        n = a.astype(np.float64)
+        # Decided in float64 with room for rounding; what the codec got wrong would be whole counts.
+        broken = np.abs(b.astype(np.float64) - n) > r * np.sqrt(np.maximum(n, 0)) * (1 + 1e-12)
+        broken &= a != b
+        if broken.any():
+            inner = np.unravel_index(int(np.argmax(broken)), a.shape)
+            local = (first, *(int(i) for i in inner))
+            index = tuple(i + s.start for i, s in zip(local, region, strict=True))
+            raise VerificationError(
+                f"the store breaks its bound of {r} sigma at {index}: {decoded[local]} "
+                f"instead of {source[local]}; repair it with stemcodecs repair",
+                index,
+            )
+
+
+def _check(options: Mapping[str, str]) -> None:
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise ConfigurationError(f"pca has no option {unknown[0]!r}; it has: {', '.join(OPTIONS)}")
+    _rank(options)
+    _residual(options)
+    _number(options, "step", 1.0)
+    _number(options, "r", 0.5)
+
+
+def _rank(options: Mapping[str, str]) -> int | Literal["auto"]:
+    text = options.get("rank", "auto")
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"rank {text!r} must be a number of at least 1, or 'auto'")
+    return int(text)
+
+
+def _residual(options: Mapping[str, str]) -> Residual:
+    text = options.get("residual", "none")
+    if text in ("none", "bounded", "lossless"):
+        return cast("Residual", text)
+    raise ConfigurationError(f"residual {text!r} must be none, bounded or lossless")
+
+
+def _number(options: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(options.get(name, default))
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 64:
+        raise ConfigurationError(f"{name} {options[name]!r} must be a number above 0, at most 64")
+    return value

@@ -1,0 +1,44 @@
+"""Codecs: one per file, a Zarr format 3 class and a numcodecs class on one kernel."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHistogram
+
+if TYPE_CHECKING:
+    from stemcodecs.codecs.bit_pack import BitPack, NumcodecsBitPack
+    from stemcodecs.codecs.pca import NumcodecsPca, Pca
+    from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
+    from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
+
+__all__ = [
+    "BitPack",
+    "NumcodecsBitPack",
+    "NumcodecsPca",
+    "NumcodecsPixelHistogram",
+    "NumcodecsPoissonHistogram",
+    "NumcodecsPoissonQuantize",
+    "Pca",
+    "PixelHistogram",
+    "PoissonHistogram",
+    "PoissonQuantize",
+]
+
+_MODULES = {
+    "BitPack": "bit_pack",
+    "Pca": "pca",
+    "PoissonHistogram": "poisson_histogram",
+    "PoissonQuantize": "poisson_quantize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Together they take a fifth of a second to import, and most programs use one.
+    module = _MODULES.get(name.removeprefix("Numcodecs"))
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

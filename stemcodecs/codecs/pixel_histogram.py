@@ -1,0 +1,227 @@
+"""``stemcodecs.pixel_histogram``: lossless entropy coding with pixel-specific histograms.
+
+Detector pixels differ far more from one another than a pixel differs from itself over a scan, so that a histogram per
+pixel says more than any history of bytes: J. Hinkle et al., "Lossless Image Compression for 4D-STEM Datasets" (Oak
+Ridge National Laboratory). Here the histograms come from a bank that pixels share, the coder is interleaved rANS, and
+counts already decoded refine the prediction. The bytes are described in ``FORMAT.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numcodecs.abc
+import numcodecs.compat
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodecPartialDecodeMixin
+from zarr.abc.store import ByteGetter, RangeByteRequest
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.common import JSON, parse_named_configuration
+
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_dtype
+from stemcodecs.errors import ConfigurationError, CorruptChunkError
+
+if TYPE_CHECKING:
+    from stemcodecs.entropy.shared import SharedModel
+
+__all__ = ["MODES", "NumcodecsPixelHistogram", "PixelHistogram"]
+
+NAME = "stemcodecs.pixel_histogram"
+MODES = ("auto", "pixel", "neighbour", "scan")
+_KEYS = frozenset({"mode", "model", "model_sha256"})
+_FIRST_READ = 1 << 16
+_MOSTLY = 0.75
+"""Share of a chunk's positions above which it is read whole."""
+
+
+def _check_mode(mode: object) -> str:
+    if mode not in MODES:
+        raise ConfigurationError(f"{NAME}: mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
+    return str(mode)
+
+
+class _Coding:
+    """What both faces of the codec do with an array."""
+
+    mode: str
+    model: str | None
+    model_sha256: str | None
+
+    def encode_chunk(self, chunk: np.ndarray[Any, Any]) -> bytes:
+        """Encode a numeric array; the last two axes are the detector."""
+        from stemcodecs.entropy.encode import encode_array
+        from stemcodecs.entropy.fit import FitOptions
+
+        check_dtype(NAME, chunk.dtype)
+        return encode_array(chunk, FitOptions(mode=self.mode), self.shared())
+
+    def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+        """Decode to a fresh array with the shape and dtype that were encoded."""
+        from stemcodecs.entropy.decode import decode_array
+
+        return decode_array(data, self.shared())
+
+    def shared(self) -> SharedModel | None:
+        """The model that the configuration carries, if any."""
+        if self.model is None:
+            return None
+        from stemcodecs.entropy.shared import load_shared
+
+        return load_shared(self.model, self.model_sha256 or "")
+
+
+def _check_model(model: object, digest: object) -> None:
+    if (model is None) != (digest is None):
+        raise ConfigurationError(f"{NAME}: 'model' and 'model_sha256' go together; give both or neither")
+    if model is not None and not (isinstance(model, str) and isinstance(digest, str)):
+        raise ConfigurationError(f"{NAME}: 'model' and 'model_sha256' must be strings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
+    """Zarr format 3 serializer ``stemcodecs.pixel_histogram``.
+
+    Give it as ``serializer``, with ``compressors=None``. The last two axes of a chunk are taken as the detector; a
+    chunk may cover part of it, and statistics are per pixel of the chunk.
+
+    Attributes
+    ----------
+    mode : {"auto", "pixel", "neighbour", "scan"}
+        ``pixel``: one histogram per pixel from a bank, fastest. ``neighbour``: counts already decoded in the same
+        pattern refine the prediction. ``scan``: those of scan neighbours as well; a single pattern then takes longer to
+        read. ``auto`` estimates the sizes on a sample of each chunk.
+    model, model_sha256 : str, optional
+        A model that all chunks share (:func:`stemcodecs.entropy.shared.SharedModel.configuration`).
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown mode, or a model that does not match its digest.
+    """
+
+    codec_name = NAME
+    mode: str = "auto"
+    model: str | None = field(default=None, repr=False, compare=False)
+    model_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the configuration."""
+        _check_mode(self.mode)
+        _check_model(self.model, self.model_sha256)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, JSON]) -> Self:
+        """From the metadata of an array."""
+        _, configuration = parse_named_configuration(data, NAME, require_configuration=False)
+        check_configuration(NAME, configuration or {}, _KEYS)
+        return cls(**(configuration or {}))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, JSON]:
+        """For the metadata of an array."""
+        configuration: dict[str, JSON] = {"mode": self.mode}
+        if self.model is not None:
+            configuration |= {"model": self.model, "model_sha256": self.model_sha256}
+        return {"name": NAME, "configuration": configuration}
+
+    def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        from stemcodecs.entropy.chunk import read_header
+        from stemcodecs.entropy.decode import decode_parsed
+
+        data = chunk_data.as_numpy_array().data
+        # The header is held against the metadata before anything of its size is allocated.
+        header = read_header(data)
+        self._check_declared(header.dtype, header.shape, chunk_spec)
+        array = decode_parsed(header, data, self.shared())
+        native = chunk_spec.dtype.to_native_dtype()
+        return as_buffer(array.astype(native, copy=False), chunk_spec)
+
+    @staticmethod
+    def _check_declared(dtype: np.dtype[Any], shape: tuple[int, ...], chunk_spec: ArraySpec) -> None:
+        native = chunk_spec.dtype.to_native_dtype()
+        if shape != tuple(chunk_spec.shape) or dtype.newbyteorder("=") != native.newbyteorder("="):
+            raise CorruptChunkError(
+                f"the chunk holds {dtype}{shape}, the array expects {native}{tuple(chunk_spec.shape)}"
+            )
+
+    async def _decode_partial_single(
+        self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
+    ) -> NDBuffer | None:
+        """Decode only the groups of scan positions that a selection needs, and read no other bytes."""
+        from stemcodecs.entropy.chunk import COUNTS, header_length
+        from stemcodecs.entropy.partial import cached_header, decode_selection, positions_of
+
+        prototype = chunk_spec.prototype
+
+        async def get(start: int, stop: int) -> bytes:
+            got = await byte_getter.get(prototype, RangeByteRequest(start, stop))
+            return b"" if got is None else got.to_bytes()
+
+        first = await byte_getter.get(prototype, RangeByteRequest(0, _FIRST_READ))
+        if first is None:
+            return None
+        head = first.to_bytes()
+        length = header_length(head)
+        if length > len(head):
+            head += await get(len(head), length)
+        header = cached_header(head[:length])
+        self._check_declared(header.dtype, header.shape, chunk_spec)
+        positions = positions_of(selection, header.shape)
+        if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:
+            whole = await byte_getter.get(prototype)
+            if whole is None:
+                return None
+            return (await self._decode_single(whole, chunk_spec))[selection]
+        ranges = header.ranges(positions)
+        parts = await asyncio.gather(
+            *(get(start, stop) if stop > len(head) else _slice(head, start, stop) for start, stop in ranges)
+        )
+        array = await asyncio.to_thread(
+            decode_selection, header, dict(zip(ranges, parts, strict=True)), positions, selection, self.shared()
+        )
+        native = chunk_spec.dtype.to_native_dtype()
+        return as_buffer(np.asarray(array).astype(native, copy=False), chunk_spec)
+
+
+async def _slice(data: bytes, start: int, stop: int) -> bytes:
+    return data[start:stop]
+
+
+class NumcodecsPixelHistogram(_Coding, numcodecs.abc.Codec):  # type: ignore[misc]
+    """numcodecs codec ``stemcodecs.pixel_histogram``, for Zarr format 2.
+
+    Parameters are those of :class:`PixelHistogram`. Give it as the only compressor, without filters.
+    """
+
+    codec_id = NAME
+
+    def __init__(self, mode: str = "auto", model: str | None = None, model_sha256: str | None = None) -> None:
+        self.mode = _check_mode(mode)
+        _check_model(model, model_sha256)
+        self.model = model
+        self.model_sha256 = model_sha256
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """From the metadata of an array."""
+        configuration = {key: value for key, value in config.items() if key != "id"}
+        check_configuration(NAME, configuration, _KEYS)
+        return cls(**configuration)
+
+    def get_config(self) -> dict[str, Any]:
+        """For the metadata of an array."""
+        config = {"id": NAME, "mode": self.mode}
+        if self.model is not None and self.model_sha256 is not None:
+            config |= {"model": self.model, "model_sha256": self.model_sha256}
+        return config
+
+    def encode(self, buf: Any) -> bytes:
+        """Encode a numeric array."""
+        return self.encode_chunk(numcodecs.compat.ensure_ndarray_like(buf))
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Decode bytes, into ``out`` if it is given."""
+        data = memoryview(numcodecs.compat.ensure_contiguous_ndarray(buf)).cast("B")
+        return numcodecs.compat.ndarray_copy(self.decode_chunk(data), out)

@@ -1,0 +1,1 @@
+"""The entropy coder: integer rANS kernels, histogram banks and contexts."""

@@ -1,0 +1,240 @@
+"""Encode an array to the bytes of a chunk."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from stemcodecs.entropy.chunk import (
+    BIG_ENDIAN,
+    COLUMN_MAJOR,
+    COUNTS,
+    STORED,
+    STORED_PIECE,
+    Header,
+    checksum,
+    write_header,
+)
+from stemcodecs.entropy.cpu import simd_path
+from stemcodecs.entropy.decoder import decoder_of
+from stemcodecs.entropy.fit import Fit, FitOptions, fit_model
+from stemcodecs.entropy.fit_context import mixture_of
+from stemcodecs.entropy.fit_scan import choose_layout, typical_bits
+from stemcodecs.entropy.group import encode_group, step_masks
+from stemcodecs.entropy.layout import Layout
+from stemcodecs.entropy.model import HistogramModel
+from stemcodecs.entropy.model_bytes import Writer, write_model
+from stemcodecs.entropy.planes import Plane, to_plane
+from stemcodecs.entropy.rans import LANES
+from stemcodecs.entropy.rows import GroupedCounts, thread_rows
+from stemcodecs.entropy.shared import SharedModel
+from stemcodecs.entropy.tables import build_encode_tables
+from stemcodecs.entropy.threads import run_all
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["encode_array"]
+
+Array = np.ndarray[Any, Any]
+
+SMALL = 1 << 16
+"""Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
+_SLACK = 256
+_scratch = threading.local()
+
+
+def encode_array(array: Array, options: FitOptions | None = None, shared: SharedModel | None = None) -> bytes:
+    """Encode any real numeric array, losslessly.
+
+    Parameters
+    ----------
+    array : ndarray
+        Booleans, integers or floats of any width; the last two axes are the detector.
+    options : FitOptions, optional
+        Mode of the entropy coder.
+    shared : SharedModel, optional
+        Model to use instead of one fitted to the array.
+
+    Returns
+    -------
+    bytes
+        A chunk, see ``FORMAT.md``.
+    """
+    options = options or FitOptions()
+    flags = COLUMN_MAJOR * bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+    flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    plane = to_plane(array)
+    if plane is None or array.size == 0:
+        return _encode_stored(array, flags)
+    data = _encode_counts(array, plane, options, flags, shared)
+    if array.nbytes < SMALL:
+        stored = _encode_stored(array, flags)
+        return stored if len(stored) < len(data) else data
+    return data
+
+
+def _encode_stored(array: Array, flags: int) -> bytes:
+    """Byte-shuffled Zstandard in pieces: for true floats, for numbers without a common gain, for tiny arrays."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    raw = little.reshape(-1).view(np.uint8)
+    w = Writer()
+    shuffle, zstd = numcodecs.Shuffle(little.dtype.itemsize), numcodecs.Zstd(5)
+    for start in range(0, raw.size, STORED_PIECE):
+        w.section(bytes(zstd.encode(shuffle.encode(raw[start : start + STORED_PIECE]))))
+    body = w.getvalue()
+    nothing = np.zeros(0, np.int64)
+    header = Header(kind=STORED, dtype=array.dtype, shape=array.shape, flags=flags, doses=nothing, selections=nothing)
+    return write_header(header, nothing, np.array([checksum(body)])) + body
+
+
+def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, shared: SharedModel | None) -> bytes:
+    layout = Layout.of_shape(array.shape)
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    if shared is None:
+        layout = choose_layout(patterns, layout, options.mode)
+    elif shared.detector != layout.detector:
+        raise ConfigurationError(
+            f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
+            "chunks must span the whole detector"
+        )
+    margin = 4 * layout.detector[1]
+    if shared is not None:
+        model = decoder_of(shared.model, layout.detector).model
+        counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
+        counts.set_reference(shared.mean_frame_sum)
+        fit = Fit(model=model, selections={})
+        blocks = _blocks(counts, fit.model)
+        groups = _encode_groups(counts, fit, plane, blocks)
+        patches = sum(len(g[2]) for g in groups)
+        if patches * 20 < sum(len(part) for g in groups for part in g):
+            return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest)
+        # The model is of other data than this: the chunk is better off with its own.
+        return _encode_counts(array, plane, options, flags, None)
+    counts = GroupedCounts(patterns, layout, margin)
+    fit = fit_model(counts, options)
+    blocks = _blocks(counts, fit.model)
+    groups = _encode_groups(counts, fit, plane, blocks)
+    return _assemble(array, flags, plane, counts, fit, blocks, groups, None)
+
+
+def _assemble(
+    array: Array, flags: int, plane: Plane, counts: GroupedCounts, fit: Fit, blocks: int,
+    groups: list[tuple[bytes, ...]], digest: bytes | None,
+) -> bytes:  # fmt: skip
+    sizes = np.array([[len(part) for part in parts] for parts in groups], np.int64)
+    payloads = [b"".join(parts) for parts in groups]
+    header = Header(
+        kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
+        tile=counts.layout.tile, blocks=blocks, shared=digest is not None, model=digest or write_model(fit.model),
+        doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
+        selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),
+    )  # fmt: skip
+    head = write_header(header, sizes, np.array([checksum(p) for p in payloads]))
+    return b"".join([head, *payloads])
+
+
+def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
+    """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
+    per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
+    return 4 if per_group > 60_000 else 2 if per_group > 15_000 else 1
+
+
+def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[tuple[bytes, ...]]:
+    model = fit.model
+    program = model.program()
+    tables = np.empty(model.frequencies.size, np.uint32)
+    likeliest = np.empty(model.frequencies.shape[0], np.int64)
+    build_encode_tables(model.frequencies, tables, likeliest)
+    simd = simd_path()
+    n = counts.layout.n_pixels
+    exceptions = _exceptions_by_group(plane, counts.layout)
+    nobody = np.zeros(LANES, bool)
+
+    def encode_one(rows: Array, chain: int, step: int) -> tuple[bytes, ...]:
+        positions = counts.layout.chains[chain, step]
+        active = counts.active(chain, step)
+        selection = fit.selections.get((chain, step))
+        words, patch_at, patch_value = _buffers(n * LANES)
+        end = words.size - _SLACK
+        pos, patches = encode_group(
+            simd, rows, counts.origin(step), np.uint64(active), program.methods, program.tables_of,
+            program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+            program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
+            counts.dose(chain, step),
+            nobody if selection is None else selection, mixture_of(selection),
+            tables, likeliest, program.bits, blocks, step_masks(active), words, end, patch_at, patch_value,
+        )  # fmt: skip
+        w = Writer()
+        if patches:
+            at = patch_at[:patches][::-1]
+            values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
+            w.numbers(values, np.repeat([0, 1], patches))
+        return (
+            words[pos:end].astype("<u2", copy=False).tobytes(),
+            _low_bits(plane, positions, n),
+            w.getvalue(),
+            exceptions.get((chain, step), b""),
+        )
+
+    steps_of: dict[int, list[int]] = {}
+    for chain, step in counts.groups():
+        steps_of.setdefault(chain, []).append(step)
+    counts.forget()
+    if counts.layout.chain_length > 1:
+        out = []
+        for chain, steps in steps_of.items():
+            rows = counts.load_chain(chain)
+            out += run_all(encode_one, [(rows, chain, step) for step in steps])
+        return out
+
+    def encode_single(chain: int) -> tuple[bytes, ...]:
+        return encode_one(counts.load_chain(chain, thread_rows(counts.origin(1))), chain, 0)
+
+    return run_all(encode_single, [(chain,) for chain in steps_of])
+
+
+def _buffers(n_values: int) -> tuple[Array, Array, Array]:
+    """Words and patches of this thread, kept between groups: as large as the worst case, of which little is touched."""
+    buffers = getattr(_scratch, "buffers", None)
+    if buffers is None or buffers[1].size < n_values:
+        buffers = _scratch.buffers = (
+            np.empty(n_values * 2 + 2 * _SLACK, np.uint16),
+            np.empty(n_values, np.int64),
+            np.empty(n_values, np.uint16),
+        )
+    return buffers
+
+
+def _low_bits(plane: Plane, positions: Array, n_pixels: int) -> bytes:
+    """Raw low bits of a group, one bit plane after the other."""
+    if plane.low is None:
+        return b""
+    low = plane.low.reshape(-1, n_pixels)[positions[positions >= 0]].ravel()
+    planes = [np.packbits((low >> b) & 1, bitorder="little") for b in range(plane.numbers.low_bits)]
+    return np.concatenate(planes).tobytes()
+
+
+def _exceptions_by_group(plane: Plane, layout: Layout) -> dict[tuple[int, int], bytes]:
+    """Exceptions of every group: index = lane * n_pixels + pixel, then the bits of the value."""
+    out: dict[tuple[int, int], bytes] = {}
+    if plane.exceptions_at.size == 0:
+        return out
+    position, pixel = np.divmod(plane.exceptions_at, layout.n_pixels)
+    group_of = np.empty(layout.n_positions, np.int64)
+    lane_of = np.empty(layout.n_positions, np.int64)
+    flat = layout.chains.reshape(-1, LANES)
+    group, lane = np.nonzero(flat >= 0)
+    group_of[flat[group, lane]] = group
+    lane_of[flat[group, lane]] = lane
+    index = lane_of[position] * layout.n_pixels + pixel
+    for g in np.unique(group_of[position]):
+        here = np.flatnonzero(group_of[position] == g)
+        here = here[np.argsort(index[here])]
+        w = Writer()
+        w.numbers(np.diff(index[here], prepend=0))
+        w.section(bytes(numcodecs.Zstd(5).encode(plane.exceptions[here].astype("<u8").view(np.uint8))))
+        out[divmod(int(g), layout.chain_length)] = w.getvalue()
+    return out

@@ -1,0 +1,94 @@
+"""A model fitted over a whole scan, which all its chunks share through the codec's configuration."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+import warnings
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["SharedModel", "load_shared"]
+
+Array = np.ndarray[Any, Any]
+
+_MAGIC = b"SCPM"
+_HEAD = struct.Struct("<4sBIId")
+_VERSION = 1
+_PREFIX = "data:application/octet-stream;base64,"
+LARGE, TOO_LARGE = 4 << 20, 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedModel:
+    """A serialised histogram model for all chunks of a scan.
+
+    Attributes
+    ----------
+    detector : tuple of int
+        (det_y, det_x); every chunk must span it.
+    mean_frame_sum : float
+        Counts of the mean pattern; doses are relative to it.
+    model : bytes
+        As in a chunk's header.
+    """
+
+    detector: tuple[int, int]
+    mean_frame_sum: float
+    model: bytes
+
+    @cached_property
+    def data(self) -> bytes:
+        """The model as bytes, as the digest and the configuration have it."""
+        return _HEAD.pack(_MAGIC, _VERSION, *self.detector, self.mean_frame_sum) + self.model
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of :attr:`data`, which chunks refer to."""
+        return hashlib.sha256(self.data).digest()
+
+    def configuration(self) -> dict[str, str]:
+        """Codec configuration that carries the model: ``PixelHistogram(**model.configuration())``.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model is too large for an array's metadata.
+        """
+        if len(self.data) > TOO_LARGE:
+            raise ConfigurationError(
+                f"the shared model has {len(self.data) >> 20} MB, too much for metadata: encode without one"
+            )
+        if len(self.data) > LARGE:
+            warnings.warn(
+                f"the shared model adds {len(self.data) >> 20} MB to the metadata; opening will be slow", stacklevel=2
+            )
+        return {"model": _PREFIX + base64.b64encode(self.data).decode(), "model_sha256": self.digest.hex()}
+
+
+@lru_cache(maxsize=8)
+def load_shared(model: str, digest: str) -> SharedModel:
+    """Inverse of :meth:`SharedModel.configuration`, kept per process.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is no model, or does not match its digest.
+    """
+    try:
+        data = base64.b64decode(model.removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise ConfigurationError("the shared model is not base64: the array's metadata was altered") from None
+    if len(data) < _HEAD.size or hashlib.sha256(data).hexdigest() != digest:
+        raise ConfigurationError("the shared model does not match its digest: the array's metadata was altered")
+    magic, version, dy, dx, mean_frame_sum = _HEAD.unpack_from(data)
+    if magic != _MAGIC or version != _VERSION:
+        raise ConfigurationError("the shared model is of an unknown version: upgrade stemcodecs")
+    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=data[_HEAD.size :])

@@ -1,0 +1,348 @@
+"""Numba kernels of the residual coder. Everything that decoding repeats is integer arithmetic.
+
+Layout: arrays are (pixels, lanes), lane = scan position of the group, so that the neighbours W, N,
+NW, NE of all lanes of a pixel are known before it. Rates carry ``FRACTION_BITS`` binary digits. The
+rANS coder (Duda 2013, arXiv:1311.2540) has 32-bit states, 16-bit words, 12-bit probabilities and
+``STREAMS`` interleaved states.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from stemcodecs.lowrank.stabilize import FRACTION_BITS, TABLE_END
+
+__all__ = [
+    "CONTEXTS",
+    "DIRECT",
+    "ESCAPE",
+    "PROBABILITY_BITS",
+    "STREAMS",
+    "TOTAL",
+    "WEIGHT_CLASSES",
+    "accumulate_neighbours",
+    "count_sizes",
+    "count_symbols",
+    "decode_group",
+    "encode_group",
+    "model_group",
+    "to_rates",
+]
+
+Array = np.ndarray[Any, Any]
+
+STREAMS = 8
+PROBABILITY_BITS = 12
+TOTAL = 1 << PROBABILITY_BITS
+LOWEST = 1 << 16
+ESCAPE = 255
+PER_OCTAVE = 16
+CONTEXTS = 32 * PER_OCTAVE
+"""Rate classes: 16 an octave from 2⁻¹² counts on."""
+DIRECT = 16 * PER_OCTAVE
+"""Below this class (16 counts) the value itself is coded, above it the difference to the
+predicted rate.
+"""
+WEIGHT_CLASSES = 16
+MIDDLE = 128
+
+_FRACTION = FRACTION_BITS
+_TABLE_END = TABLE_END << FRACTION_BITS
+
+
+@njit(nogil=True, cache=True)
+def to_rates(prediction: Array, table: Array, stabilised: bool) -> None:
+    """Fixed-point predictions to fixed-point rates ≥ 0, in place."""
+    flat = prediction.ravel()
+    for i in range(flat.size):
+        y = flat[i]
+        if y < 0:
+            y = 0
+        if stabilised:
+            # √ of the largest count is below 2³², so its stabilised value fits 2^(33+12); cap the
+            # square.
+            if y < _TABLE_END:
+                y = table[y]
+            else:
+                if y > (1 << 30):
+                    y = 1 << 30
+                y = ((y * y) >> (2 + _FRACTION)) - (1 << (_FRACTION - 3))
+        flat[i] = y
+
+
+@njit(nogil=True, cache=True)
+def _bit_length(x: int) -> int:
+    n = 0
+    if x >= 1 << 32:
+        n += 32
+        x >>= 32
+    if x >= 1 << 16:
+        n += 16
+        x >>= 16
+    if x >= 1 << 8:
+        n += 8
+        x >>= 8
+    if x >= 1 << 4:
+        n += 4
+        x >>= 4
+    if x >= 1 << 2:
+        n += 2
+        x >>= 2
+    if x >= 2:
+        return n + 2
+    return n + x
+
+
+@njit(nogil=True, cache=True)
+def _class(rate: int) -> int:
+    """Sixteen classes an octave: a floating-point exponent and four digits, by integer shifts."""
+    length = _bit_length(rate)
+    digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
+    k = ((length - 1) << 4) + (digits & 15)
+    return min(k, CONTEXTS - 1)
+
+
+@njit(nogil=True, cache=True)
+def _refined(values: Array, rates: Array, p: int, lane: int, x: int, width: int, weights: Array) -> int:
+    """The predicted rate corrected by what the four causal neighbours deviated from theirs."""
+    rate = rates[p, lane]
+    w = min(max(_bit_length(rate) - 6, 0), WEIGHT_CLASSES - 1)
+    add = 0
+    if x > 0:
+        add += weights[w, 0] * ((values[p - 1, lane] << _FRACTION) - rates[p - 1, lane])
+    if p >= width:
+        q = p - width
+        add += weights[w, 1] * ((values[q, lane] << _FRACTION) - rates[q, lane])
+        if x > 0:
+            add += weights[w, 2] * ((values[q - 1, lane] << _FRACTION) - rates[q - 1, lane])
+        if x < width - 1:
+            add += weights[w, 3] * ((values[q + 1, lane] << _FRACTION) - rates[q + 1, lane])
+    corrected: int = max(rate + (add >> 12), rate >> 3, 1)
+    return corrected
+
+
+@njit(nogil=True, cache=True)
+def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, moment: Array) -> None:
+    """Normal equations of the deviation on its neighbours' deviations, per weight class (encoder
+    only).
+    """
+    pixels, lanes = values.shape
+    r = np.zeros(4)
+    for p in range(pixels):
+        x = p % width
+        for lane in range(lanes):
+            rate = rates[p, lane]
+            w = min(max(_bit_length(rate) - 6, 0), WEIGHT_CLASSES - 1)
+            r[:] = 0.0
+            if x > 0:
+                r[0] = (values[p - 1, lane] << _FRACTION) - rates[p - 1, lane]
+            if p >= width:
+                q = p - width
+                r[1] = (values[q, lane] << _FRACTION) - rates[q, lane]
+                if x > 0:
+                    r[2] = (values[q - 1, lane] << _FRACTION) - rates[q - 1, lane]
+                if x < width - 1:
+                    r[3] = (values[q + 1, lane] << _FRACTION) - rates[q + 1, lane]
+            importance = 1.0 / (rate + 256.0)
+            deviation = (values[p, lane] << _FRACTION) - rate
+            for i in range(4):
+                moment[w, i] += importance * r[i] * deviation
+                for j in range(4):
+                    gram[w, i, j] += importance * r[i] * r[j]
+
+
+@njit(nogil=True, cache=True)
+def model_group(
+    values: Array,
+    levels: Array,
+    rates: Array,
+    width: int,
+    weights: Array,
+    level_of: Array,
+    context: Array,
+    offset: Array,
+) -> None:
+    """Context and coded difference of every value: what the decoder will know, and what it must
+    be told.
+    """
+    pixels, lanes = values.shape
+    bounded = level_of.size > 0
+    for p in range(pixels):
+        x = p % width
+        for lane in range(lanes):
+            rate = _refined(values, rates, p, lane, x, width, weights)
+            k = _class(rate)
+            context[p, lane] = k
+            base = 0
+            if k >= DIRECT:
+                base = rate >> _FRACTION
+                if bounded:
+                    base = level_of[min(base, level_of.size - 1)]
+            offset[p, lane] = levels[p, lane] - base
+
+
+@njit(nogil=True, cache=True)
+def count_sizes(context: Array, offset: Array, sizes: Array) -> None:
+    """How many binary digits the magnitudes of each context have."""
+    for p in range(context.shape[0]):
+        for lane in range(context.shape[1]):
+            length = _bit_length(abs(np.int64(offset[p, lane])))  # type: ignore[arg-type]
+            sizes[np.int64(context[p, lane]), length] += 1
+
+
+@njit(nogil=True, cache=True)
+def count_symbols(context: Array, offset: Array, shift: Array, histogram: Array) -> int:
+    """Histogram of the symbols of each context; returns the number of escapes."""
+    escapes = 0
+    for p in range(context.shape[0]):
+        for lane in range(context.shape[1]):
+            k = context[p, lane]
+            s = np.int64(offset[p, lane]) >> shift[k]
+            if k >= DIRECT:
+                s += MIDDLE
+            if s < 0 or s >= ESCAPE:
+                s = ESCAPE
+                escapes += 1
+            histogram[k, s] += 1
+    return escapes
+
+
+@njit(nogil=True, cache=True)
+def encode_group(
+    context: Array,
+    offset: Array,
+    shift: Array,
+    table_of: Array,
+    frequency: Array,
+    start: Array,
+    words: Array,
+    escapes: Array,
+) -> tuple[int, int]:
+    """Code a group backwards into the end of ``words``; returns where the words begin and the
+    number of escapes.
+
+    The escapes fill ``escapes`` from its end, so that the decoder meets them in forward order.
+    """
+    pixels, lanes = context.shape
+    state = np.full(STREAMS, LOWEST, np.uint64)
+    at = words.size
+    escape_at = escapes.size
+    for p in range(pixels - 1, -1, -1):
+        for lane in range(lanes - 1, -1, -1):
+            stream = lane % STREAMS
+            x = state[stream]
+            k = context[p, lane]
+            low = shift[k]
+            s = offset[p, lane] >> low
+            if k >= DIRECT:
+                s += MIDDLE
+            if s < 0 or s >= ESCAPE:
+                s = ESCAPE
+                escape_at -= 1
+                escapes[escape_at] = offset[p, lane]
+            elif low > 0:
+                if x >= np.uint64(1) << np.uint64(32 - low):
+                    at -= 1
+                    words[at] = x & np.uint64(0xFFFF)
+                    x >>= np.uint64(16)
+                x = (x << np.uint64(low)) | np.uint64(offset[p, lane] & ((1 << low) - 1))
+            t = table_of[k]
+            f = np.uint64(frequency[t, s])
+            if x >= f << np.uint64(32 - PROBABILITY_BITS):
+                at -= 1
+                words[at] = x & np.uint64(0xFFFF)
+                x >>= np.uint64(16)
+            state[stream] = ((x // f) << np.uint64(PROBABILITY_BITS)) + x % f + np.uint64(start[t, s])
+    for stream in range(STREAMS - 1, -1, -1):
+        at -= 2
+        words[at] = state[stream] & np.uint64(0xFFFF)
+        words[at + 1] = state[stream] >> np.uint64(16)
+    return at, escapes.size - escape_at
+
+
+@njit(nogil=True, cache=True)
+def decode_group(
+    words: Array,
+    escapes: Array,
+    rates: Array,
+    width: int,
+    weights: Array,
+    level_of: Array,
+    value_of: Array,
+    shift: Array,
+    table_of: Array,
+    slots: Array,
+    values: Array,
+) -> int:
+    """Decode a group into ``values``; returns 0, or what is wrong: 1 words, 2 escapes, 3 level,
+    4 end state.
+    """
+    pixels, lanes = values.shape
+    bounded = value_of.size > 0
+    state = np.empty(STREAMS, np.uint64)
+    at = 0
+    if words.size < 2 * STREAMS:
+        return 1
+    for stream in range(STREAMS):
+        state[stream] = np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(16))
+        at += 2
+    escape_at = 0
+    for p in range(pixels):
+        x_pixel = p % width
+        for lane in range(lanes):
+            rate = _refined(values, rates, p, lane, x_pixel, width, weights)
+            k = _class(rate)
+            stream = lane % STREAMS
+            x = state[stream]
+            entry = slots[table_of[k], x & np.uint64(TOTAL - 1)]
+            s = np.int64(entry & np.uint32(0xFF))
+            x = np.uint64((entry >> np.uint32(20)) + np.uint32(1)) * (x >> np.uint64(PROBABILITY_BITS)) + np.uint64(
+                (entry >> np.uint32(8)) & np.uint32(0xFFF)
+            )
+            if x < LOWEST:
+                if at >= words.size:
+                    return 1
+                x = (x << np.uint64(16)) | np.uint64(words[at])
+                at += 1
+            if s == ESCAPE:
+                if escape_at >= escapes.size:
+                    return 2
+                difference = escapes[escape_at]
+                escape_at += 1
+            else:
+                if k >= DIRECT:
+                    s -= MIDDLE
+                low = shift[k]
+                difference = s << low
+                if low > 0:
+                    difference |= np.int64(x & np.uint64((1 << low) - 1))
+                    x >>= np.uint64(low)
+                    if x < LOWEST:
+                        if at >= words.size:
+                            return 1
+                        x = (x << np.uint64(16)) | np.uint64(words[at])
+                        at += 1
+            state[stream] = x
+            base = 0
+            if k >= DIRECT:
+                base = rate >> _FRACTION
+                if bounded:
+                    base = level_of[min(base, level_of.size - 1)]
+            level = base + difference
+            if bounded:
+                if level < 0 or level >= value_of.size:
+                    return 3
+                level = value_of[level]
+            # Counts stay below 2⁴⁰ so that weights times deviations stay inside 64 bits.
+            if level < 0 or level >= 1 << 40:
+                return 3
+            values[p, lane] = level
+    for stream in range(STREAMS):
+        if state[stream] != LOWEST:
+            return 4
+    if at != words.size or escape_at != escapes.size:
+        return 4
+    return 0

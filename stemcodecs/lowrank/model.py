@@ -1,0 +1,343 @@
+"""A PCA basis in integers: what travels in a codec's configuration and what decoding repeats on
+every machine.
+
+The prediction of a pattern is y = mean + Σₖ Cₖ·wₖ with integer coefficients Cₖ and integer weights
+wₖ: the step of the coefficients is part of the weights. Products and sums run in float64 BLAS on
+whole numbers whose partial sums stay below 2⁵², where float64 arithmetic is exact: the result is
+that of 64-bit integers in any order of summation, on any machine, at the speed of a matrix product
+(a test compares it with int64).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import warnings
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
+from stemcodecs.lowrank.basis import PcaBasis, as_features
+from stemcodecs.lowrank.stabilize import FRACTION_BITS, anscombe_variance
+
+__all__ = ["LowRankModel"]
+
+Array = np.ndarray[Any, Any]
+
+MEAN_BITS = 8
+WEIGHT_BITS = 24
+EXACT = 2**52
+MAGIC = b"SCPM"
+VERSION = 1
+PREFIX = "data:application/zlib;base64,"
+WARN_BYTES = 4 << 20
+REFUSE_BYTES = 16 << 20
+
+_loaded: dict[str, LowRankModel] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LowRankModel:
+    """Integer PCA basis.
+
+    Attributes
+    ----------
+    detector : tuple of int
+        (det_y, det_x).
+    stabilised : bool
+        Whether the prediction is a stabilised value (Anscombe) or a rate in counts.
+    step : float
+        Step of the coefficients as a fraction of their noise; informative.
+    mean : ndarray, int32, (pixels,)
+        Mean pattern in units of 2⁻⁸.
+    weights : ndarray, int32, (rank, pixels)
+        Eigen-patterns times coefficient step, row k in units of 2^(−exponents[k]).
+    exponents : ndarray, uint8, (rank,)
+        Binary digits of each row, at most 24: strong components get more.
+    """
+
+    detector: tuple[int, int]
+    stabilised: bool
+    step: float
+    mean: Array = field(repr=False)
+    weights: Array = field(repr=False)
+    exponents: Array = field(repr=False)
+
+    @property
+    def rank(self) -> int:
+        """Number of coefficients of a pattern."""
+        return int(self.weights.shape[0])
+
+    @classmethod
+    def from_basis(cls, basis: PcaBasis, *, step: float = 0.5, precision: float = 0.05) -> LowRankModel:
+        """Quantise a basis.
+
+        Parameters
+        ----------
+        step : float
+            Step of each coefficient in units of its own counting noise: 0.5 adds 2 % to the noise
+            variance.
+        precision : float
+            Error that the integer eigen-patterns may add to a pixel, in units of its counting
+            noise: each component gets as many digits as its strength asks for.
+
+        Raises
+        ------
+        ConfigurationError
+            If ``step`` or ``precision`` is not positive.
+        """
+        if not (step > 0 and precision > 0):
+            raise ConfigurationError(f"step {step} and precision {precision} of a PCA model must be positive")
+        flat = basis.components.reshape(basis.rank, basis.mean.size).astype(np.float64)
+        variance = anscombe_variance(basis.mean_counts) if basis.stabilised else basis.mean_counts
+        steps = step * np.maximum(basis.noise(), 1e-3)
+        scaled = flat * steps[:, None]
+        typical = np.sqrt(basis.eigenvalues) / steps
+        pixel_noise = np.sqrt(max(float(np.median(variance)), 1e-2))
+        wanted = np.log2(np.maximum(typical, 1) * np.sqrt(max(basis.rank, 1) / 12) / (precision * pixel_noise))
+        # A weak component may lie below that error everywhere and still be worth its coefficients:
+        # no eigen-pattern is rounded by more than 2 % of its own energy.
+        spread = np.sqrt((scaled**2).mean(1))
+        wanted = np.maximum(wanted, 1 - np.log2(np.maximum(spread, 2.0**-WEIGHT_BITS)))
+        exponents = np.clip(np.ceil(wanted), 0, WEIGHT_BITS).astype(np.uint8)
+        weights = np.rint(np.ldexp(scaled, exponents[:, None].astype(int)))
+        mean = np.rint(np.ldexp(basis.mean.ravel().astype(np.float64), MEAN_BITS))
+        if max(np.abs(weights).max(initial=0), np.abs(mean).max(initial=0)) >= 2**31:
+            raise ConfigurationError("the scan's counts are too large for a PCA model; store it with pixel_histogram")
+        return cls(
+            detector=basis.detector,
+            stabilised=basis.stabilised,
+            step=step,
+            mean=mean.astype(np.int32),
+            weights=weights.astype(np.int32),
+            exponents=exponents,
+        )
+
+    @cached_property
+    def _integers(self) -> Array:
+        """Weights with 24 digits after the point, as whole float64 numbers, (rank, pixels)."""
+        shift = (WEIGHT_BITS - self.exponents.astype(int))[:, None]
+        result: Array = np.ldexp(self.weights.astype(np.float64), shift)
+        return result
+
+    @cached_property
+    def _encoder(self) -> Array:
+        """Least-squares encoding matrix (pixels, rank) of the integer weights, which are not
+        quite orthogonal.
+        """
+        weights = np.ldexp(self._integers, -WEIGHT_BITS)
+        return (np.linalg.pinv(weights @ weights.T, rcond=1e-12, hermitian=True) @ weights).T.astype(np.float32)
+
+    @cached_property
+    def _reach(self) -> Array:
+        """Largest |weight| of each component, for the bound on partial sums."""
+        result: Array = np.abs(self._integers).max(1)
+        return result
+
+    def coefficients(self, counts: Array) -> Array:
+        """Integer coefficients (positions, rank), int64, of counts (positions, pixels)."""
+        features = as_features(counts, self.stabilised)
+        features -= np.ldexp(self.mean.astype(np.float32), -MEAN_BITS)
+        if self.rank == 0:
+            return np.zeros((len(counts), 0), np.int64)
+        result: Array = np.rint(features @ self._encoder).astype(np.int64)
+        return result
+
+    def in_range(self, coefficients: Array) -> bool:
+        """Whether :meth:`predict` is exact for these coefficients."""
+        largest = np.abs(coefficients.astype(np.float64)).max(0, initial=0.0)
+        mean = np.abs(self.mean.astype(np.float64)).max(initial=0.0) * 2.0 ** (WEIGHT_BITS - MEAN_BITS)
+        return bool(largest @ self._reach + mean < EXACT)
+
+    def predict(self, coefficients: Array) -> Array:
+        """Prediction in fixed point, int64 with 12 binary digits, (pixels, positions), of
+        (positions, rank).
+
+        Raises
+        ------
+        CorruptChunkError
+            If the coefficients are too large to have come from this model's encoder.
+        """
+        if not self.in_range(coefficients):
+            raise CorruptChunkError("PCA coefficients out of range")
+        product = np.ascontiguousarray(self._integers.T) @ coefficients.T.astype(np.float64)
+        product += np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - MEAN_BITS)[:, None]
+        # Whole numbers: the shift of the integer, not a division of the float, defines the
+        # rounding.
+        return product.astype(np.int64) >> (WEIGHT_BITS - FRACTION_BITS)
+
+    def to_bytes(self) -> bytes:
+        """Serialise: magic, version, a JSON header, then exponents, mean and weights as byte
+        planes (FORMAT.md).
+        """
+        head = json.dumps(
+            {
+                "detector": list(self.detector),
+                "rank": self.rank,
+                "stabilised": self.stabilised,
+                "step": self.step,
+            },
+            sort_keys=True,
+        ).encode()
+        # Neighbouring pixels of the mean are alike: differences compress.
+        steps = np.diff(self.mean.astype(np.int64), prepend=0)
+        return b"".join(
+            [
+                MAGIC,
+                bytes([VERSION]),
+                len(head).to_bytes(4, "little"),
+                head,
+                self.exponents.tobytes(),
+                _planes(steps, 5),
+                _planes(self.weights.astype(np.int64), 4),
+            ]
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Inverse of :meth:`to_bytes`.
+
+        Raises
+        ------
+        CorruptChunkError
+            If the bytes are not a model.
+        FormatVersionError
+            If they were written by a newer version.
+        """
+        if data[:4] != MAGIC or len(data) < 9:
+            raise CorruptChunkError("not a PCA model")
+        if data[4] != VERSION:
+            raise FormatVersionError(
+                f"the PCA model has format version {data[4]}, this stemcodecs reads {VERSION}; upgrade"
+            )
+        start = 9 + int.from_bytes(data[5:9], "little")
+        try:
+            head = json.loads(data[9:start])
+            rows, columns = (int(n) for n in head["detector"])
+            rank, stabilised, step = (
+                int(head["rank"]),
+                bool(head["stabilised"]),
+                float(head["step"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptChunkError("the header of the PCA model is broken") from error
+        pixels = rows * columns
+        if min(rows, columns, rank) < 0 or len(data) != start + rank + 5 * pixels + 4 * rank * pixels:
+            raise CorruptChunkError("the PCA model has the wrong size")
+        exponents = np.frombuffer(data, np.uint8, rank, start)
+        steps = _from_planes(data, start + rank, pixels, 5)
+        weights = _from_planes(data, start + rank + 5 * pixels, rank * pixels, 4)
+        mean = np.cumsum(steps)
+        if exponents.max(initial=0) > WEIGHT_BITS or np.abs(mean).max(initial=0) >= 2**31:
+            raise CorruptChunkError("the PCA model has values out of range")
+        return cls(
+            detector=(rows, columns),
+            stabilised=stabilised,
+            step=step,
+            mean=mean.astype(np.int32),
+            weights=weights.astype(np.int32).reshape(rank, pixels),
+            exponents=exponents,
+        )
+
+    @cached_property
+    def _packed(self) -> tuple[str, bytes]:
+        raw = self.to_bytes()
+        return hashlib.sha256(raw).hexdigest(), zlib.compress(raw, 9)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of :meth:`to_bytes`, hexadecimal: the identity of the model."""
+        return self._packed[0]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size in a store's metadata before base64 (which adds a third)."""
+        return len(self._packed[1])
+
+    def to_uri(self) -> str:
+        """A ``data:`` URI for a codec's configuration.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model is above 16 MB; above 4 MB a warning says that opening will be slow.
+        """
+        text = PREFIX + base64.b64encode(self._packed[1]).decode()
+        advice = (
+            "lower the rank, bin the detector, or keep the model as a sibling array (stemcodecs.lowrank.write_model)"
+        )
+        if len(text) > REFUSE_BYTES:
+            raise ConfigurationError(
+                f"the PCA model takes {len(text) / 2**20:.1f} MiB, metadata may hold {REFUSE_BYTES >> 20}; {advice}"
+            )
+        if len(text) > WARN_BYTES:
+            warnings.warn(
+                f"the PCA model puts {len(text) / 2**20:.1f} MiB into the metadata, which slows opening; {advice}",
+                stacklevel=2,
+            )
+        return text
+
+    @classmethod
+    def load(cls, uri: str | None, digest: str) -> LowRankModel:
+        """The model with this digest: from this process's cache, else from the URI.
+
+        Raises
+        ------
+        ConfigurationError
+            If the URI is missing and the model was not loaded before, or the URI does not hold this
+            model.
+        """
+        with _lock:
+            if digest in _loaded:
+                return _loaded[digest]
+        if uri is None:
+            raise ConfigurationError(
+                f"the PCA model {digest[:12]}… lies beside the array, not in its metadata; "
+                "open the array with stemcodecs.lowrank.open_with_model(group)"
+            )
+        if not uri.startswith(PREFIX):
+            raise ConfigurationError("the PCA model in the configuration is not a data: URI of this codec")
+        try:
+            raw = _inflate(base64.b64decode(uri[len(PREFIX) :], validate=True))
+        except (ValueError, zlib.error) as error:
+            raise ConfigurationError("the PCA model in the configuration is damaged; restore the metadata") from error
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise ConfigurationError(
+                "the PCA model in the configuration does not match its sha256; restore the metadata"
+            )
+        return cls.from_bytes(raw).keep()
+
+    def keep(self) -> LowRankModel:
+        """Put the model into this process's cache, so that codecs with its digest find it."""
+        with _lock:
+            return _loaded.setdefault(self.digest, self)
+
+
+def _inflate(data: bytes) -> bytes:
+    """Decompress at most 1 GiB: a small URI must not fill the memory."""
+    engine = zlib.decompressobj()
+    raw = engine.decompress(data, 1 << 30)
+    if not engine.eof:
+        raise ValueError("the model does not end")
+    return raw
+
+
+def _planes(values: Array, width: int) -> bytes:
+    """Zigzag integers as byte planes, low bytes first: small values leave runs of zeros."""
+    zigzag = ((values << 1) ^ (values >> 63)).ravel().astype("<u8")
+    return zigzag.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
+
+
+def _from_planes(data: bytes, start: int, count: int, width: int) -> Array:
+    planes = np.frombuffer(data, np.uint8, count * width, start).reshape(width, count)
+    zigzag = np.zeros((count, 8), np.uint8)
+    zigzag[:, :width] = planes.T
+    value = zigzag.view("<u8").ravel().astype(np.int64)
+    return (value >> 1) ^ -(value & 1)

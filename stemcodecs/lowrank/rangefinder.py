@@ -1,0 +1,134 @@
+"""Streaming randomised range finder: the numerics of an out-of-core PCA, one block of patterns at a
+time.
+
+Each pass over the scan accumulates Z = Xᵀ(XΩ) block by block (P pixels × ℓ sketch columns, never P²
+nor J²). Between passes Ω becomes an orthonormal basis of Z: a power iteration (Halko, Martinsson
+and Tropp 2011, doi:10.1137/090771806). After the last pass the pair (Ω, Z) gives the eigenvectors
+of XᵀX by the stabilised Nyström formula (Tropp, Yurtsever, Udell and Cevher 2017,
+arXiv:1706.05736), which is worth half an iteration more than a Rayleigh-Ritz step and needs no
+further pass: two passes are one power iteration and the result.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.lowrank.basis import as_features
+
+__all__ = [
+    "Partial",
+    "block_partial",
+    "first_sketch",
+    "next_sketch",
+    "nystrom",
+    "symmetric_product",
+]
+
+Array = np.ndarray[Any, Any]
+
+_one_product = threading.Lock()
+"""BLAS runs a product on all cores; a second one at the same time would only contend, so other
+threads read and stabilise their blocks meanwhile."""
+
+
+@dataclass(kw_only=True)
+class Partial:
+    """What one block adds: sums over its patterns of shifted features x − s."""
+
+    product: Array
+    """Σ x (xᵀΩ), float32 per block, float64 once accumulated, (pixels, sketch)."""
+    features: Array | float = 0.0
+    """Σ x, float64, (pixels,)."""
+    counts: Array | float = 0.0
+    """Σ counts, float64, (pixels,)."""
+    energy: float = 0.0
+    """Σ |x|²."""
+    positions: int = 0
+
+    def add(self, other: Partial) -> None:
+        """Accumulate another partial into this one."""
+        self.product += other.product
+        self.features = self.features + other.features
+        self.counts = self.counts + other.counts
+        self.energy += other.energy
+        self.positions += other.positions
+
+    @classmethod
+    def zero(cls, pixels: int, columns: int) -> Partial:
+        """The neutral element."""
+        return cls(product=np.zeros((pixels, columns)))
+
+
+def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised: bool, moments: bool) -> Partial:
+    """Partial sums of counts (positions, pixels); ``shift`` (pixels,) is subtracted from the
+    features.
+
+    ``moments`` asks for all sums; they are the same in every pass, so later passes take the product
+    alone. A shift near the mean keeps float32 products accurate when the centred energy is a small
+    part of the whole.
+    """
+    features = as_features(counts, stabilised)
+    if shift is not None:
+        features -= shift
+    with _one_product:
+        product = features.T @ (features @ sketch)
+    if not moments:
+        return Partial(product=product)
+    return Partial(
+        product=product,
+        features=features.sum(0, dtype=np.float64),
+        counts=counts.sum(0, dtype=np.float64),
+        # Per pattern in float32, over patterns in float64.
+        energy=float(np.einsum("ij,ij->i", features, features).sum(dtype=np.float64)),
+        positions=len(counts),
+    )
+
+
+def first_sketch(pixels: int, columns: int, seed: int) -> Array:
+    """A Gaussian test matrix, float32, (pixels, columns)."""
+    return np.random.default_rng(seed).standard_normal((pixels, columns), dtype=np.float32)
+
+
+def symmetric_product(partial: Partial, sketch: Array, centred: bool) -> Array:
+    """AΩ for A = Σ (x − x̄)(x − x̄)ᵀ if ``centred``, else Σ x xᵀ; float64, (pixels, sketch)."""
+    if not centred:
+        return partial.product
+    mean = np.asarray(partial.features) / partial.positions
+    return partial.product - partial.positions * np.outer(mean, mean @ sketch)
+
+
+def next_sketch(product: Array) -> Array:
+    """An (almost) orthonormal float32 basis of the product's columns, for the next power
+    iteration.
+    """
+    # Whitening by the small Gram matrix: a quarter of the time and memory of a tall QR. Directions
+    # 10⁷ times weaker than the strongest are below the float32 products anyway.
+    energies, turn = np.linalg.eigh(product.T @ product)
+    floor = 1e-14 * energies[-1] + np.finfo(np.float64).tiny
+    whitened: Array = product @ (turn / np.sqrt(np.maximum(energies, floor)))
+    return whitened.astype(np.float32)
+
+
+def nystrom(product: Array, sketch: Array) -> tuple[Array, Array]:
+    """Eigenvectors (rows, float64) and eigenvalues of A from AΩ and Ω, strongest first."""
+    size = float(np.linalg.norm(product))
+    if size == 0.0:
+        return np.zeros((0, product.shape[0])), np.zeros(0)
+    shift = np.sqrt(product.shape[0]) * np.finfo(np.float32).eps * size
+    shifted = shift * sketch.astype(np.float64)
+    core = sketch.T @ product + sketch.T @ shifted
+    shifted += product
+    values, vectors = np.linalg.eigh((core + core.T) / 2)
+    usable = values > np.finfo(np.float64).eps * values[-1]
+    factor = shifted @ (vectors[:, usable] / np.sqrt(values[usable]))
+    # Eigenvectors of the small Gram matrix instead of an SVD of the tall one: a third of the
+    # memory.
+    energies, turn = np.linalg.eigh(factor.T @ factor)
+    energies, turn = energies[::-1], turn[:, ::-1]
+    solid = energies > np.finfo(np.float64).eps * len(energies) * energies[0]
+    left = (turn[:, solid] / np.sqrt(energies[solid])).T @ factor.T
+    return left, np.maximum(energies[solid] - shift, 0.0)

@@ -1,0 +1,321 @@
+"""Entropy coding of counts whose rate is predicted: exact, or within r·√N.
+
+Every count is coded with the histogram of its predicted rate: a bank of integer tables, 16 rate
+classes an octave, neighbouring classes merged where one table is cheaper than two. The prediction
+of the low-rank model is first corrected by what the four neighbours W, N, NW, NE (already decoded)
+deviated from theirs, which catches charge sharing and structure beyond the rank. 64 scan positions
+form one independent stream.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.errors import CorruptChunkError
+from stemcodecs.lowrank import _kernels as kernels
+from stemcodecs.quantize.levels import optimal_levels
+
+__all__ = ["LANES", "LARGEST", "LARGEST_BOUNDED", "decode_residual", "encode_residual"]
+
+Array = np.ndarray[Any, Any]
+
+LANES = 64
+LARGEST = 1 << 40
+LARGEST_BOUNDED = 1 << 20
+"""Counts above this are kept exactly: their tables would outgrow the processor's cache."""
+TABLE_BITS = 9.0
+"""Estimated cost of one non-zero table entry after zlib, for merging."""
+WEIGHT_LIMIT = 1 << 14
+_EMPTY = np.zeros(0, np.int64)
+_HEAD = struct.Struct("<IIII")
+
+RatesOf = Callable[[int, int], Array]
+"""Fixed-point rates (pixels, lanes), int64, of the positions [first, last)."""
+
+
+def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fraction | None = None) -> bytes:
+    """Code counts (positions, pixels) given their predicted rates.
+
+    Parameters
+    ----------
+    counts : ndarray of integers, (positions, pixels)
+        Between 0 and 2⁴⁰.
+    rates_of : callable
+        Predicted rates; the decoder must be given the same.
+    width : int
+        Detector columns, to find a pixel's neighbours.
+    bound : Fraction, optional
+        r: every decoded value is within r·√N of N. Default: code exactly.
+    """
+    largest = int(counts.max(initial=0))
+    level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
+    groups = [(first, min(first + LANES, len(counts))) for first in range(0, len(counts), LANES)]
+
+    def prepare(first: int, last: int) -> tuple[Array, Array, Array]:
+        raw = np.ascontiguousarray(counts[first:last].T.astype(np.int64))
+        coded = level_of[raw] if bound else raw
+        return (value_of[coded] if bound else raw), coded, rates_of(first, last)
+
+    weights = _fit_weights(groups, prepare, width)
+    context = np.empty((counts.shape[1], len(counts)), np.uint16)
+    offset = np.empty((counts.shape[1], len(counts)), np.int32 if largest < 2**30 else np.int64)
+    for first, last in groups:
+        values, coded, rates = prepare(first, last)
+        kernels.model_group(
+            values,
+            coded,
+            rates,
+            width,
+            weights,
+            level_of,
+            context[:, first:last],
+            offset[:, first:last],
+        )
+    shift = _shifts(context, offset)
+    histogram = np.zeros((kernels.CONTEXTS, 256), np.int64)
+    kernels.count_symbols(context, offset, shift, histogram)
+    table_of, merged = _merge(histogram, shift)
+    frequency = _normalise(merged)
+    start = _starts(frequency)
+
+    streams, escaped, sizes = [], [], []
+    for first, last in groups:
+        size = (last - first) * counts.shape[1]
+        words = np.empty(3 * size + 2 * kernels.STREAMS, np.uint16)
+        escapes = np.empty(size, np.int64)
+        at, used = kernels.encode_group(
+            np.ascontiguousarray(context[:, first:last]),
+            np.ascontiguousarray(offset[:, first:last]),
+            shift,
+            table_of,
+            frequency,
+            start,
+            words,
+            escapes,
+        )
+        streams.append(words[at:].astype("<u2").tobytes())
+        escaped.append(escapes[size - used :].copy())
+        sizes.append((len(streams[-1]) // 2, used))
+    tables = b"".join(
+        [
+            weights.astype("<i2").tobytes(),
+            shift.astype(np.uint8).tobytes(),
+            table_of.astype("<u2").tobytes(),
+            _split(frequency.astype("<u2")),
+        ]
+    )
+    packed = zlib.compress(tables, 9)
+    escape_bytes = zlib.compress(_split(np.concatenate([_EMPTY, *escaped]).astype("<i8")), 9)
+    directory = np.array(sizes, "<u4").reshape(-1, 2).tobytes()
+    head = _HEAD.pack(largest if bound else 0, len(frequency), len(packed), len(escape_bytes))
+    return b"".join([head, packed, escape_bytes, directory, *streams])
+
+
+def decode_residual(
+    data: memoryview,
+    shape: tuple[int, int],
+    rates_of: RatesOf,
+    width: int,
+    bound: Fraction | None,
+    out: Array,
+) -> None:
+    """Inverse of :func:`encode_residual` into ``out`` (positions, pixels).
+
+    Raises
+    ------
+    CorruptChunkError
+        If the bytes are not what the encoder writes.
+    """
+    positions, pixels = shape
+    if len(data) < _HEAD.size:
+        raise CorruptChunkError("the residual is truncated")
+    largest, tables, packed, escape_size = _HEAD.unpack_from(data)
+    at = _HEAD.size
+    fixed = kernels.WEIGHT_CLASSES * 8 + kernels.CONTEXTS * 3
+    groups = [(first, min(first + LANES, positions)) for first in range(0, positions, LANES)]
+    if not 1 <= tables <= kernels.CONTEXTS or (bound and largest > LARGEST_BOUNDED):
+        raise CorruptChunkError("the residual's header is out of range")
+    raw = _inflate(data[at : at + packed], fixed + tables * 512)
+    at += packed
+    weights = np.frombuffer(raw, "<i2", kernels.WEIGHT_CLASSES * 4).reshape(-1, 4).astype(np.int64)
+    shift = np.frombuffer(raw, np.uint8, kernels.CONTEXTS, kernels.WEIGHT_CLASSES * 8).astype(np.int64)
+    table_of = np.frombuffer(raw, "<u2", kernels.CONTEXTS, kernels.WEIGHT_CLASSES * 8 + kernels.CONTEXTS).astype(
+        np.int64
+    )
+    frequency = _join(raw[fixed:], "<u2").reshape(tables, 256).astype(np.int64)
+    if shift.max() > 16 or table_of.max() >= tables or (frequency.sum(1) != kernels.TOTAL).any():
+        raise CorruptChunkError("the residual's tables are inconsistent")
+    # No group can escape more values than it has.
+    escapes = _join(_inflate(data[at : at + escape_size], None, positions * pixels * 8), "<i8").astype(np.int64)
+    at += escape_size
+    if len(data) < at + 8 * len(groups):
+        raise CorruptChunkError("the residual is truncated")
+    directory = np.frombuffer(data, "<u4", 2 * len(groups), at).reshape(-1, 2).astype(np.int64)
+    at += 8 * len(groups)
+    if len(data) != at + 2 * int(directory[:, 0].sum()) or len(escapes) != int(directory[:, 1].sum()):
+        raise CorruptChunkError("the residual's directory does not match its size")
+    if np.abs(escapes).max(initial=0) >= LARGEST:
+        raise CorruptChunkError("the residual holds values out of range")
+    slots = _slots(frequency)
+    level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
+    escape_at = 0
+    limit = np.iinfo(out.dtype).max if out.dtype.kind in "ui" else LARGEST
+    for (first, last), (size, escaped) in zip(groups, directory, strict=True):
+        values = np.empty((pixels, last - first), np.int64)
+        wrong = kernels.decode_group(
+            np.frombuffer(data, "<u2", size, at),
+            escapes[escape_at : escape_at + escaped],
+            rates_of(first, last),
+            width,
+            weights,
+            level_of,
+            value_of,
+            shift,
+            table_of,
+            slots,
+            values,
+        )
+        if wrong or values.max(initial=0) > limit:
+            raise CorruptChunkError("the residual does not decode to counts of this dtype")
+        out[first:last] = values.T
+        at += 2 * int(size)
+        escape_at += int(escaped)
+
+
+@lru_cache(maxsize=8)
+def _levels(largest: int, bound: Fraction) -> tuple[Array, Array]:
+    """Level of each count 0 … largest, and the count that each level decodes to; both int64."""
+    chosen = optimal_levels(bound * bound, largest)
+    return chosen.level_of(np.arange(largest + 1)).astype(np.int64), chosen.midpoints.astype(np.int64)
+
+
+def _fit_weights(groups: list[tuple[int, int]], prepare: Callable[[int, int], Any], width: int) -> Array:
+    """Least squares over up to four groups; the weights are integers in units of 1/4096."""
+    gram = np.zeros((kernels.WEIGHT_CLASSES, 4, 4))
+    moment = np.zeros((kernels.WEIGHT_CLASSES, 4))
+    for first, last in groups[:: max(1, len(groups) // 4)][:4]:
+        values, _, rates = prepare(first, last)
+        kernels.accumulate_neighbours(values, rates, width, gram, moment)
+    ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(4) / 4 + 1e-9 * np.eye(4)
+    weights = np.linalg.solve(gram + ridge, moment[:, :, None])[:, :, 0]
+    result: Array = np.clip(np.rint(weights * 4096), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
+    return result
+
+
+def _shifts(context: Array, offset: Array) -> Array:
+    """Low digits of each context that are sent raw, so that all but 1/1000 of the rest fits the
+    alphabet.
+    """
+    sizes = np.zeros((kernels.CONTEXTS, 48), np.int64)
+    kernels.count_sizes(context, offset, sizes)
+    total = sizes.sum(1)
+    inside = np.cumsum(sizes, 1) >= (total - total // 1000)[:, None]
+    digits = inside.argmax(1)
+    room = np.where(np.arange(kernels.CONTEXTS) >= kernels.DIRECT, 6, 7)
+    result: Array = np.clip(digits - room, 0, 16).astype(np.int64)
+    return result
+
+
+def _merge(histogram: Array, shift: Array) -> tuple[Array, Array]:
+    """Give neighbouring contexts one table wherever that costs fewer bits than two."""
+    table_of = np.zeros(kernels.CONTEXTS, np.int64)
+    tables: list[Array] = []
+    costs: list[float] = []
+    kinds: list[tuple[bool, int]] = []
+    first_of: list[list[int]] = []
+    for k in np.flatnonzero(histogram.sum(1)):
+        tables.append(histogram[k])
+        costs.append(_cost(histogram[k]))
+        kinds.append((bool(k >= kernels.DIRECT), int(shift[k])))
+        first_of.append([int(k)])
+    while len(tables) > 1:
+        gains = [
+            costs[i] + costs[i + 1] - _cost(tables[i] + tables[i + 1]) if kinds[i] == kinds[i + 1] else -1.0
+            for i in range(len(tables) - 1)
+        ]
+        order = np.argsort(gains)[::-1]
+        if gains[order[0]] <= 0:
+            break
+        # Merge every profitable pair that does not touch another one merged in this round.
+        taken: set[int] = set()
+        for i in order:
+            if gains[i] > 0 and i not in taken and i + 1 not in taken and i - 1 not in taken:
+                taken.add(int(i))
+        for i in sorted(taken, reverse=True):
+            tables[i] = tables[i] + tables.pop(i + 1)
+            costs.pop(i + 1)
+            costs[i] = _cost(tables[i])
+            kinds.pop(i + 1)
+            first_of[i] += first_of.pop(i + 1)
+    for index, members in enumerate(first_of):
+        table_of[members] = index
+    return table_of, np.array(tables) if tables else np.ones((1, 256), np.int64)
+
+
+def _cost(counts: Array) -> float:
+    """Bits for the symbols of a table and for the table itself."""
+    present = counts[counts > 0].astype(np.float64)
+    total = present.sum()
+    return float(total * np.log2(total) - (present * np.log2(present)).sum() + TABLE_BITS * len(present))
+
+
+def _normalise(histogram: Array) -> Array:
+    """Frequencies that sum to 4096, at least 1 where a symbol occurs."""
+    scaled = histogram * (kernels.TOTAL / histogram.sum(1, keepdims=True))
+    frequency = np.maximum(np.rint(scaled).astype(np.int64), histogram > 0)
+    for row in frequency:
+        while (surplus := int(row.sum()) - kernels.TOTAL) != 0:
+            # Take from, or give to, the largest: it feels it least.
+            top = int(row.argmax())
+            row[top] -= min(surplus, int(row[top]) // 2) if surplus > 0 else surplus
+    result: Array = frequency
+    return result
+
+
+def _starts(frequency: Array) -> Array:
+    return np.cumsum(frequency, 1) - frequency
+
+
+def _slots(frequency: Array) -> Array:
+    """Decoding entries: frequency − 1, slot − start, symbol, packed into 12, 12 and 8 bits."""
+    slots = np.empty((len(frequency), kernels.TOTAL), np.uint32)
+    symbols = np.arange(256, dtype=np.int64)
+    starts = _starts(frequency)
+    for row, frequencies, start in zip(slots, frequency, starts, strict=True):
+        symbol = np.repeat(symbols, frequencies)
+        within = np.arange(kernels.TOTAL) - start[symbol]
+        row[:] = ((frequencies[symbol] - 1) << 20) | (within << 8) | symbol
+    return slots
+
+
+def _split(values: Array) -> bytes:
+    """Bytes of equal significance together: the high ones are zeros."""
+    return values.reshape(-1, 1).view(np.uint8).T.tobytes()
+
+
+def _join(data: bytes, dtype: str) -> Array:
+    width = np.dtype(dtype).itemsize
+    if len(data) % width:
+        raise CorruptChunkError("a table of the residual has a broken size")
+    return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(width, -1).T).view(dtype).ravel()
+
+
+def _inflate(data: memoryview, size: int | None, largest: int | None = None) -> bytes:
+    """Decompress to a known size, or at most ``largest``."""
+    engine = zlib.decompressobj()
+    limit = size if size is not None else largest
+    assert limit is not None
+    try:
+        raw = engine.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise CorruptChunkError("a part of the residual does not decompress") from error
+    if not engine.eof or len(raw) > limit or (size is not None and len(raw) != size):
+        raise CorruptChunkError("a part of the residual has the wrong size")
+    return raw

@@ -1,0 +1,294 @@
+"""Compressed stores: where they lie, whether they are complete, and how to open them lazily.
+
+A store that :mod:`stemcodecs_pipelines` writes has no ``zarr.json`` at its root until it is
+finished, so that nothing can mistake a part of a scan for the scan. Until then the folder
+``.stemcodecs`` inside it holds the job and one record per finished block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stemcodecs.errors import (
+    DestinationError,
+    IncompleteStoreError,
+    SourceError,
+    StemcodecsError,
+)
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
+
+JOURNAL = ".stemcodecs"
+"""Folder inside an unfinished store; removed when the store is complete."""
+
+_ZARR_MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder of named objects: a local folder, or anything that fsspec has a URL for.
+
+    Parameters
+    ----------
+    url : str
+        Local path, or a URL such as ``s3://bucket/scan.zarr``, ``memory://scan.zarr``, ``https://…``.
+    """
+
+    url: str
+
+    @classmethod
+    def of(cls, place: str | os.PathLike[str]) -> Location:
+        """Location of a path or URL; ``file://`` URLs become local paths."""
+        text = os.fspath(place)
+        if text.startswith("file://"):
+            text = text[len("file://") :]
+        if "://" not in text:
+            # A trailing slash or a link would make the sibling names of a replacement wrong.
+            text = os.path.realpath(os.path.expanduser(text))
+        return cls(text.rstrip("/") if "://" in text else text)
+
+    @property
+    def local(self) -> bool:
+        """Whether this is a folder of this machine."""
+        return "://" not in self.url
+
+    def child(self, key: str) -> Path:
+        """Local path of an object."""
+        return Path(self.url, *key.split("/"))
+
+    def _remote(self, key: str = "") -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            filesystem, path = url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise SourceError(f"{self.url}: {error}; check the URL, or install its fsspec package") from error
+        return filesystem, f"{path.rstrip('/')}/{key}" if key else path
+
+    def read(self, key: str) -> bytes | None:
+        """Bytes of an object, None where it does not exist."""
+        try:
+            if self.local:
+                return self.child(key).read_bytes()
+            filesystem, path = self._remote(key)
+            return bytes(filesystem.cat_file(path))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def write(self, key: str, data: Any) -> None:
+        """Write an object at once: nobody ever sees half of it.
+
+        Locally the bytes go to a file in the journal folder first, which is then renamed, so that a
+        killed process leaves no debris among the chunks.
+        """
+        try:
+            if not self.local:
+                filesystem, path = self._remote(key)
+                filesystem.pipe_file(path, bytes(data))
+                return
+            target = self.child(key)
+            part = self.child(f"{JOURNAL}/{uuid.uuid4().hex}.part")
+            try:
+                with part.open("wb") as file:
+                    file.write(data)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part.replace(target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise write_error(self.url, error) from error
+
+    def size(self, key: str) -> int | None:
+        """Size of an object in bytes, None where it does not exist."""
+        try:
+            if self.local:
+                return self.child(key).stat().st_size
+            filesystem, path = self._remote(key)
+            return int(filesystem.info(path)["size"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Keys of all objects below a folder, in no particular order."""
+        if self.local:
+            for parent, _, files in os.walk(self.child(folder)):
+                base = os.path.relpath(parent, self.url).replace(os.sep, "/")
+                yield from (f"{base}/{name}" for name in files)
+            return
+        filesystem, root = self._remote()
+        prefix = f"{root.rstrip('/')}/{folder}"
+        if not filesystem.exists(prefix):
+            return
+        for path in filesystem.find(prefix):
+            yield path[len(root.rstrip("/")) + 1 :]
+
+    def remove(self, folder: str = "") -> None:
+        """Remove a folder of objects, or the whole location, with everything in it, if it is there."""
+        if self.local:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.child(folder) if folder else self.url)
+            return
+        filesystem, path = self._remote(folder)
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+
+    def make_folder(self, folder: str) -> None:
+        """Create a folder; object stores have none."""
+        if self.local:
+            try:
+                self.child(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(self.url, error) from error
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        if self.local:
+            return os.path.lexists(self.url)
+        filesystem, path = self._remote()
+        return bool(filesystem.exists(path))
+
+    def is_zarr(self) -> bool:
+        """Whether this is the root of a Zarr store, complete or begun by stemcodecs."""
+        return any(self.size(name) is not None for name in (*_ZARR_MARKERS, f"{JOURNAL}/job.json"))
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def write_error(url: str, error: OSError) -> StemcodecsError:
+    """One line for an operating system's refusal to write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DestinationError(
+            f"{url}: the disk is full; free some space and continue with --resume (the store is not complete)"
+        )
+    if isinstance(error, FileNotFoundError):
+        return DestinationError(f"{url}: its folder {JOURNAL} has gone; another run finished or removed this store")
+    reason = error.strerror or str(error) or type(error).__name__
+    return DestinationError(f"{url}: cannot be written ({reason}); check the path and its permissions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What lies at a location.
+
+    Parameters
+    ----------
+    kind : str
+        ``"complete"`` or ``"incomplete"`` for stores of stemcodecs, ``"foreign"`` for other Zarr
+        stores, ``"absent"`` where nothing is, ``"other"`` for what is not Zarr.
+    attributes : dict
+        What the store says about itself: its provenance, or the job of an incomplete store.
+    """
+
+    kind: Literal["complete", "incomplete", "foreign", "absent", "other"]
+    attributes: dict[str, Any]
+
+
+def state(place: str | os.PathLike[str] | Location) -> State:
+    """Look at a location without reading any chunk.
+
+    Parameters
+    ----------
+    place : path, URL or Location
+        Root of the store.
+    """
+    location = place if isinstance(place, Location) else Location.of(place)
+    root = location.read("zarr.json")
+    if root is not None:
+        try:
+            attributes = json.loads(root).get("attributes", {})
+            provenance = attributes.get("stemcodecs")
+        except (ValueError, AttributeError) as error:
+            raise SourceError(f"{location}: zarr.json is damaged; restore it from another copy of the store") from error
+        if isinstance(provenance, dict):
+            return State(kind="complete", attributes=provenance)
+        return State(kind="foreign", attributes={})
+    job = location.read(f"{JOURNAL}/job.json")
+    if job is not None:
+        try:
+            return State(kind="incomplete", attributes=dict(json.loads(job)))
+        except ValueError:
+            return State(kind="incomplete", attributes={})
+    if location.is_zarr():
+        return State(kind="foreign", attributes={})
+    if not location.exists():
+        return State(kind="absent", attributes={})
+    return State(kind="other", attributes={})
+
+
+def require_complete(place: str | os.PathLike[str] | Location) -> State:
+    """State of a complete store of stemcodecs.
+
+    Raises
+    ------
+    IncompleteStoreError
+        The run that writes it was killed, or is still going on.
+    SourceError
+        Nothing is there, or something else than a store of stemcodecs.
+    """
+    found = state(place)
+    if found.kind == "incomplete":
+        raise IncompleteStoreError(
+            f"{place}: the store is incomplete: its compression was interrupted or is still "
+            "going on; "
+            "finish it with stemcodecs compress --resume"
+        )
+    if found.kind == "absent":
+        raise SourceError(f"{place}: no such store; check the path")
+    if found.kind in ("other", "foreign"):
+        raise SourceError(
+            f"{place}: not a store written by stemcodecs compress; "
+            "open other Zarr data with zarr.open or xarray.open_zarr"
+        )
+    return found
+
+
+def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["auto"] | None = None) -> xarray.Dataset:
+    """Open a compressed store as a lazy Dataset with calibrated coordinates.
+
+    Importing xarray's accessor is part of opening: ``dataset.stem`` has virtual images, mean
+    pattern and centre of mass, see :class:`stemcodecs.accessor.StemAccessor`.
+
+    Parameters
+    ----------
+    store : path or URL
+        Root of the store; URLs go through fsspec (``s3://``, ``https://``, ``memory://`` …).
+    chunks : dict, "auto" or None
+        Dask chunks of the variables as in :func:`xarray.open_zarr`; None takes the chunks of the
+        store.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``data`` with dims (scan_y, scan_x, det_y, det_x), (frame, det_y, det_x) or (det_y, det_x),
+        and what was computed when the store was written: ``mean_pattern``, ``sum_image``,
+        ``bright_field`` and others.
+
+    Raises
+    ------
+    IncompleteStoreError
+        The store was never finished.
+    SourceError
+        There is no store of stemcodecs.
+    """
+    import xarray
+
+    import stemcodecs.accessor  # noqa: F401  registers Dataset.stem
+
+    location = Location.of(store)
+    require_complete(location)
+    dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    return dataset

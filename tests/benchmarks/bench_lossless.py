@@ -1,0 +1,371 @@
+"""Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
+
+Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads]``; without an
+option it prints one table of sizes and speeds. The real scans are looked for in ``--data``, ``STEMCODECS_DATA`` or
+``../shared/data``; the simulated ones need nothing.
+
+Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
+and checksums. Every result is decoded and compared. Speeds are MB/s of raw data in CPU time on one thread, the smallest
+of a few repeats; each repeat is taken in turn with Blosc (zstd-5, bitshuffle) on the same data, so that the ratios to
+it hold on a machine with other work. Slow peers (marked *) see every n-th pattern of large simulated scans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.codecs.pixel_histogram import PixelHistogram
+from stemcodecs.entropy.threads import get_threads, set_threads
+from stemcodecs.simulate import simulate_scan
+from tests.benchmarks.peers import BLOSC, PEERS, Coder, Peer, size_of
+
+Array = np.ndarray[Any, Any]
+
+REAL = {
+    "rotavirus 24": "rotavirus_4dstem_scan24x24_det256_u8.npy",
+    "rotavirus 56": "rotavirus_4dstem_scan56x56_det128_u8.npy",
+    "Siemens star": "aps_siemens_xptycho_516x128x128_u16.npy",
+    "PETRA int32": "petra3_nearfield_xptycho_200x100x100_i32.npy",
+}
+SIMULATED: dict[str, dict[str, Any]] = {
+    "flat 0.05": {"kind": "unstructured", "scan_shape": (32, 32), "detector_shape": (256, 256), "mean_counts": 0.05},
+    "flat 1": {"kind": "unstructured", "scan_shape": (32, 32), "detector_shape": (256, 256), "mean_counts": 1.0},
+    "flat 21": {"kind": "unstructured", "scan_shape": (32, 32), "detector_shape": (256, 256), "mean_counts": 21.0},
+    "grains 1": {"kind": "grains", "scan_shape": (64, 64), "detector_shape": (64, 64), "mean_counts": 1.0},
+    "lattice 1": {"kind": "lattice", "scan_shape": (64, 64), "detector_shape": (64, 64), "mean_counts": 1.0},
+    "ptycho 3000": {"kind": "ptychography", "scan_shape": (32, 32), "detector_shape": (128, 128), "mean_counts": 3e3},
+}
+MODES = ("pixel", "neighbour", "scan", "auto")
+SUBSET = 16_000_000
+"""Bytes of a simulated scan that slow peers see."""
+REPEATS = 5
+SECONDS = 4.0
+"""CPU time after which a codec is not repeated any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """One column of the table."""
+
+    name: str
+    counts: Array
+    real: bool
+    bound: float | None
+
+    @property
+    def patterns(self) -> Array:
+        """The counts as (n, det_y, det_x)."""
+        return self.counts.reshape(-1, *self.counts.shape[-2:])
+
+    def subset(self) -> Array:
+        """Patterns for slow peers."""
+        step = 1 if self.real else math.ceil(self.counts.nbytes / SUBSET)
+        return np.ascontiguousarray(self.patterns[::step])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One codec on one scan; speeds in MB/s of the scan as it is stored."""
+
+    bits: float
+    ratio: float
+    encode: float
+    decode: float
+    encode_relative: float
+    decode_relative: float
+
+
+def scans(folder: Path | None, only: str) -> Iterator[Scan]:
+    """The data, one scan at a time."""
+    for name, file in REAL.items():
+        if only in name and folder is not None and (folder / file).exists():
+            yield Scan(name=name, counts=np.load(folder / file), real=True, bound=None)
+    for name, parameters in SIMULATED.items():
+        if only in name:
+            simulation = simulate_scan(**parameters, dtype=np.uint16)
+            yield Scan(name=name, counts=simulation.counts, real=False, bound=simulation.shannon_bound())
+
+
+def ours(mode: str) -> Coder:
+    """A mode of ours; the scan keeps its shape, so that neighbours on the scan are known."""
+    codec = PixelHistogram(mode=mode)
+    return Coder(encode=codec.encode_chunk, decode=lambda data, like: codec.decode_chunk(data))
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of this process, all threads together: hidden ones do not help."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def measure(coder: Coder, given: Array, stored: Array, *, speed: bool, warm: bool) -> Result | str:
+    """Size and speeds of one codec, or why there are none.
+
+    Parameters
+    ----------
+    coder : Coder
+        What to measure.
+    given, stored : ndarray
+        What it gets, and the same patterns as they are stored, which the reference gets.
+    speed : bool
+        Whether to repeat, in turn with the reference.
+    warm : bool
+        Whether to code once before.
+    """
+    blosc_data = BLOSC.encode(stored)
+    if warm:  # the first call of a Numba kernel loads or compiles it
+        coder.decode(coder.encode(given), given)
+    best = [math.inf] * 4
+    spent = 0.0
+    data: Any = b""
+    for repeat in range(REPEATS if speed else 1):
+        encoding, data = timed(partial(coder.encode, given))
+        decoding, decoded = timed(partial(coder.decode, data, given))
+        if repeat == 0 and not (decoded.dtype == given.dtype and np.array_equal(decoded, given)):
+            return "loses"
+        del decoded
+        times = [encoding, decoding]
+        if speed:
+            times += [timed(partial(BLOSC.encode, stored))[0], timed(partial(BLOSC.decode, blosc_data, stored))[0]]
+        best = [min(a, b) for a, b in zip(best, [*times, math.inf, math.inf], strict=False)]
+        spent += encoding + decoding
+        if spent > SECONDS:
+            break
+    size = size_of(data)
+    encode, decode, blosc_encode, blosc_decode = best
+    return Result(
+        bits=8 * size / given.size,
+        ratio=stored.nbytes / size,
+        encode=stored.nbytes / 1e6 / encode,
+        decode=stored.nbytes / 1e6 / decode,
+        encode_relative=blosc_encode / encode,
+        decode_relative=blosc_decode / decode,
+    )
+
+
+def row(scan: Scan, codec: str | Peer, *, speed: bool) -> Result | str:
+    """One codec on one scan: a mode of ours, or a peer."""
+    if isinstance(codec, str):
+        return measure(ours(codec), scan.counts, scan.patterns, speed=speed, warm=speed)
+    if not codec.installed:
+        return "not installed"
+    patterns = scan.subset() if codec.slow else scan.patterns
+    given = codec.accepts(patterns)
+    if given is None:
+        return "not its dtype"
+    coder = codec.best(given)
+    return "loses" if coder is None else measure(coder, given, patterns, speed=speed, warm=False)
+
+
+def table(folder: Path | None, only: str, *, sizes: bool, speed: bool) -> None:
+    """Print the table: blocks of the same rows (codecs) and columns (scans)."""
+    codecs: dict[str, str | Peer] = {f"stemcodecs {mode}": mode for mode in MODES}
+    codecs |= {peer.name + (" *" if peer.slow else ""): peer for peer in PEERS}
+    results: dict[tuple[str, str], Result | str] = {}
+    bounds: dict[str, float | None] = {}
+    for scan in scans(folder, only):
+        bounds[scan.name] = scan.bound
+        for name, codec in codecs.items():
+            found = results[name, scan.name] = row(scan, codec, speed=speed)
+            # The table comes at the end: what is known so far goes beside it.
+            known = found if isinstance(found, str) else f"{found.bits:.4f} bits/pixel"
+            print(f"{scan.name}: {name}: {known}", file=sys.stderr, flush=True)
+    blocks: list[tuple[str, Callable[[Result], float], int]] = []
+    if sizes:
+        blocks += [("bits/pixel", lambda r: r.bits, 4), ("ratio", lambda r: r.ratio, 2)]
+    if speed:
+        blocks += [
+            ("enc MB/s", lambda r: r.encode, 0),
+            ("dec MB/s", lambda r: r.decode, 0),
+            ("enc x blosc", lambda r: r.encode_relative, 2),
+            ("dec x blosc", lambda r: r.decode_relative, 2),
+        ]
+    for title, value, digits in blocks:
+        print_row(title, list(bounds), rule=True)
+        if title == "bits/pixel":
+            print_row("Shannon bound", ["" if b is None else f"{b:.4f}" for b in bounds.values()])
+        for name in codecs:
+            found = [results[name, scan] for scan in bounds]
+            print_row(name, [r if isinstance(r, str) else f"{value(r):.{digits}f}" for r in found])
+        if title == "bits/pixel":
+            summary(codecs, results, bounds)
+        print()
+
+
+def summary(
+    codecs: dict[str, str | Peer], results: dict[tuple[str, str], Result | str], bounds: dict[str, float | None]
+) -> None:
+    """Last rows of the sizes: ours over the bound, and over the smallest peer."""
+
+    def bits(name: str, scan: str) -> float:
+        result = results[name, scan]
+        return math.inf if isinstance(result, str) else result.bits
+
+    peers = [name for name, codec in codecs.items() if isinstance(codec, Peer)]
+    print_row("auto / bound", ["" if b is None else f"{bits('stemcodecs auto', s) / b:.4f}" for s, b in bounds.items()])
+    best = {scan: min(peers, key=lambda name, scan=scan: bits(name, scan)) for scan in bounds}
+    print_row("auto / best peer", [f"{bits('stemcodecs auto', s) / bits(best[s], s):.4f}" for s in bounds])
+    print_row("best peer", [best[s].split(",")[0].removesuffix(" *")[:13] for s in bounds])
+
+
+def print_row(name: str, cells: list[str], *, rule: bool = False) -> None:
+    """One row, in Markdown."""
+    print(f"| {name:39} |" + "".join(f" {cell:>13} |" for cell in cells), flush=True)
+    if rule:
+        print(f"|{'-' * 41}|" + f"{'-' * 14}:|" * len(cells))
+
+
+def random_access() -> None:
+    """One random pattern of a 1 GB store through Zarr, against its whole chunk of 4,096 positions."""
+    import zarr
+
+    side, detector = 64, (128, 128)
+    chunk = simulate_scan("unstructured", (side, side), detector, mean_counts=1.0).counts
+    rng = np.random.default_rng(0)
+    print(
+        "random access: 8 chunks of 64×64 positions, 128×128 detector, uint16, mean 1; medians; CPU time of all threads"
+    )
+    print_row(
+        "", ["store MB", "chunk ms", "chunk CPU ms", "first ms", "pattern ms", "pattern CPU", "CPU ratio"], rule=True
+    )
+    for mode in MODES:
+        with tempfile.TemporaryDirectory() as folder:
+            store = zarr.create_array(
+                folder, shape=(2 * side, 4 * side, *detector), chunks=chunk.shape, dtype=chunk.dtype,
+                serializer=PixelHistogram(mode=mode), compressors=None,
+            )  # fmt: skip
+            for i in range(8):
+                y, x = i // 4 * side, i % 4 * side
+                store[y : y + side, x : x + side] = np.roll(chunk, i, axis=1)
+            stored = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+
+            def read(region: tuple[Any, ...], folder: str = folder) -> tuple[Array, float, float]:
+                """Values, wall and CPU seconds of a read, the store opened before."""
+                array: Any = zarr.open_array(folder, mode="r")
+                wall_start, cpu_start = time.perf_counter(), time.process_time()
+                values = array[region]
+                return values, time.perf_counter() - wall_start, time.process_time() - cpu_start
+
+            chunks, patterns = [], []
+            for _ in range(100):
+                y, x = (int(n) for n in rng.integers((2 * side, 4 * side)))
+                pattern, *seconds = read((y, x))
+                patterns.append(seconds)
+                i = y // side * 4 + x // side
+                np.testing.assert_array_equal(pattern, chunk[y % side, (x - i) % side])
+                if len(patterns) % 20 == 0:
+                    chunks.append(read((slice(side), slice(side)))[1:])
+        of_chunk, of_pattern = np.median(chunks, axis=0), np.median(patterns, axis=0)
+        times = [of_chunk[0], of_chunk[1], patterns[0][0], of_pattern[0], of_pattern[1]]
+        cells = [f"{stored / 1e6:.1f}", *(f"{1e3 * t:.2f}" for t in times), f"{of_chunk[1] / of_pattern[1]:.0f}"]
+        print_row(f"stemcodecs {mode}", cells)
+
+
+def _worker(pipe: Any, mode: str, counts: Array) -> None:
+    """A process that codes on one thread whenever it is told to."""
+    set_threads(1)
+    codec = PixelHistogram(mode=mode)
+    data = codec.encode_chunk(counts)
+    work = {"encode": lambda: codec.encode_chunk(counts), "decode": lambda: codec.decode_chunk(data)}
+    codec.decode_chunk(data)
+    pipe.send("ready")
+    while (task := pipe.recv()) != "end":
+        work[task]()
+        pipe.send("done")
+
+
+def threads() -> None:
+    """Speed-up of two threads, relative to what two independent processes reach in turn with them."""
+    counts = simulate_scan("unstructured", (32, 32), (256, 256), mean_counts=1.0).counts
+    print(f"threads: flat 1, {counts.nbytes / 1e6:.0f} MB; wall time, best of {REPEATS} rounds")
+    print_row(
+        "", ["1 thread ms", "2 threads ms", "2 processes", "thr. speed-up", "proc. speed-up", "thr./proc."], rule=True
+    )
+    context = multiprocessing.get_context("spawn")
+    before = get_threads()
+    for mode in ("pixel", "neighbour"):
+        codec = PixelHistogram(mode=mode)
+        data = codec.encode_chunk(counts)
+        pipes = []
+        for _ in range(2):
+            pipe, other = context.Pipe()
+            context.Process(target=_worker, args=(other, mode, counts), daemon=True).start()
+            pipes.append(pipe)
+        for pipe in pipes:
+            pipe.recv()
+        for task, work in (
+            ("encode", partial(codec.encode_chunk, counts)),
+            ("decode", partial(codec.decode_chunk, data)),
+        ):
+            best = [math.inf] * 3
+            for _ in range(REPEATS):
+                set_threads(1)
+                one = wall(work)
+                set_threads(2)
+                work()  # starts the threads
+                two = wall(work)
+                best = [min(a, b) for a, b in zip(best, [one, two, wall(partial(both, pipes, task))], strict=True)]
+            by_threads, by_processes = best[0] / best[1], 2 * best[0] / best[2]
+            cells = [f"{seconds * 1e3:.0f}" for seconds in best]
+            print_row(
+                f"stemcodecs {mode}, {task}",
+                [*cells, f"{by_threads:.2f}", f"{by_processes:.2f}", f"{by_threads / by_processes:.2f}"],
+            )
+        for pipe in pipes:
+            pipe.send("end")
+    set_threads(before)
+
+
+def both(pipes: list[Any], task: str) -> None:
+    """Run a task in all processes at once."""
+    for pipe in pipes:
+        pipe.send(task)
+    for pipe in pipes:
+        pipe.recv()
+
+
+def wall(work: Callable[[], Any]) -> float:
+    """Seconds on the clock."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--sizes", action="store_true", help="sizes only")
+    part.add_argument("--speed", action="store_true", help="speeds only")
+    part.add_argument("--random-access", action="store_true", help="one pattern against its chunk")
+    part.add_argument("--threads", action="store_true", help="two threads against two processes")
+    default = os.environ.get("STEMCODECS_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
+    parser.add_argument("--only", default="", help="part of the name of the scans to take")
+    arguments = parser.parse_args()
+    if arguments.random_access:
+        random_access()
+    elif arguments.threads:
+        threads()
+    else:
+        set_threads(1)
+        folder = arguments.data if arguments.data.is_dir() else None
+        table(folder, arguments.only, sizes=not arguments.speed, speed=not arguments.sizes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""PCA out of core against dask's SVD, its cost over positions and rank, and sizes against peers.
+
+Run with ``python tests/benchmarks/bench_pca.py [basis|large|linear|rate|lossless ...] [--data
+DIR]``. Everything is measured in one run: each fit in a process of its own for its peak memory,
+ours and dask's in turn, the smallest time of each kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+RANK = 64
+REAL = {
+    "rotavirus 24": "rotavirus_4dstem_scan24x24_det256_u8.npy",
+    "rotavirus 56": "rotavirus_4dstem_scan56x56_det128_u8.npy",
+    "Siemens star": "aps_siemens_xptycho_516x128x128_u16.npy",
+}
+
+
+class Repeated:
+    """A scan that reads the same store again and again: 20 GB without the disk for it."""
+
+    def __init__(self, path: str, times: int) -> None:
+        import zarr
+
+        self.array: Any = zarr.open_array(path, mode="r")
+        rows, *rest = self.array.shape
+        self.shape = (rows * times, *rest)
+        self.dtype = self.array.dtype
+        self.chunks = self.array.chunks
+
+    def read(self, region: tuple[slice, ...]) -> Array:
+        rows = self.array.shape[0]
+        first = region[0].start % rows
+        size = region[0].stop - region[0].start
+        return np.asarray(self.array[(slice(first, first + size), *region[1:])])
+
+
+def simulate(path: Path) -> None:
+    """4096 positions × 16384 pixels of Poisson ptychography, mean 5."""
+    import zarr
+
+    from stemcodecs.simulate import simulate_scan
+
+    simulation = simulate_scan("ptychography", (64, 64), (128, 128), mean_counts=5.0)
+    array = zarr.create_array(path, shape=simulation.shape, dtype="u2", chunks=(2, 64, 128, 128))
+    for row in range(0, 64, 2):
+        array[row : row + 2] = simulation.block((slice(row, row + 2),))
+
+
+def fit(kind: str, path: str, rank: int, times: int, out: str) -> None:
+    """One fit, in this process; prints seconds, peak memory and the stated bound."""
+    import zarr
+
+    bound, cpu = 0, time.process_time()
+    if kind == "ours":
+        from stemcodecs_pipelines.pca import pca_basis, plan_pca
+
+        scan: Any = zarr.open_array(path, mode="r") if times == 1 else Repeated(path, times)
+        bound = plan_pca(scan, rank=rank).memory_bound
+        start = time.perf_counter()
+        basis = pca_basis(scan, rank=rank, centred=False)
+        seconds = time.perf_counter() - start
+        np.save(out, basis.components.reshape(rank, -1))
+    else:
+        import dask.array as da
+
+        def stabilise(block: Array) -> Array:
+            return 2 * np.sqrt(block.astype(np.float32) + np.float32(0.375))
+
+        start = time.perf_counter()
+        matrix = da.from_zarr(path).reshape(4096, -1).map_blocks(stabilise, dtype="f4")
+        _, _, v = da.linalg.svd_compressed(matrix, rank, n_power_iter=1, n_oversamples=16, seed=0)
+        components = v.compute()
+        seconds = time.perf_counter() - start
+        np.save(out, components)
+    # Kilobytes on Linux.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    answer = {"seconds": seconds, "cpu": time.process_time() - cpu, "peak": peak, "bound": bound}
+    print(json.dumps(answer))
+
+
+def run(kind: str, path: Path, rank: int = RANK, times: int = 1) -> dict[str, float]:
+    """A fit in a fresh process."""
+    command = [sys.executable, __file__, "--fit", kind, str(path), str(rank), str(times)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def bench_basis(path: Path) -> None:
+    """Captured energy, time and memory against dask."""
+    import zarr
+
+    runs: dict[str, list[dict[str, float]]] = {"ours": [], "dask": []}
+    for _ in range(6):
+        for kind, kept in runs.items():
+            kept.append(run(kind, path))
+    counts: Any = zarr.open_array(str(path), mode="r")[:]  # type: ignore[index]
+    x = 2 * np.sqrt(counts.reshape(4096, -1).astype(np.float32) + np.float32(0.375))
+    exact = float(np.linalg.eigvalsh(x @ x.T)[-RANK:].sum())
+    best = {kind: min(r["seconds"] for r in kept) for kind, kept in runs.items()}
+    cpu = {kind: min(r["cpu"] for r in kept) for kind, kept in runs.items()}
+    peak = {kind: min(r["peak"] for r in kept) for kind, kept in runs.items()}
+    for kind in runs:
+        v = np.load(path.parent / f"{kind}.npy")
+        energy = float(((x @ v.T) ** 2).sum(dtype=np.float64)) / exact
+        print(
+            f"{kind:5s} {best[kind]:7.2f} s   CPU {cpu[kind]:6.2f} s   peak "
+            f"{peak[kind] / 1e6:6.0f} MB   captured energy / exact {energy:.5f}"
+        )
+    print(
+        f"ours / dask: time {best['ours'] / best['dask']:.2f}, CPU "
+        f"{cpu['ours'] / cpu['dask']:.2f}, memory {peak['ours'] / peak['dask']:.2f}"
+    )
+
+
+def bench_large(path: Path) -> None:
+    """20 GB: time, peak memory and the bound that was stated before."""
+    result = run("ours", path, times=150)
+    print(
+        f"20.1 GB, rank {RANK}: {result['seconds']:.0f} s, peak {result['peak'] / 1e6:.0f} MB, "
+        f"stated bound {result['bound'] / 1e6:.0f} MB"
+    )
+
+
+def bench_linear(path: Path) -> None:
+    """Seconds over positions and over rank."""
+    for times in (1, 2, 4, 8):
+        seconds = min(run("ours", path, times=times)["seconds"] for _ in range(2))
+        print(f"positions {4096 * times:6d}: {seconds:6.2f} s = {seconds / times:5.2f} s per 4096")
+    for rank in (16, 48, 112, 240):
+        seconds = min(run("ours", path, rank=rank)["seconds"] for _ in range(2))
+        print(f"sketch columns {rank + 16:4d}: {seconds:6.2f} s")
+
+
+def bench_rate(path: Path) -> None:
+    """Bits per pixel and diffraction error against raw coefficients and zstd."""
+    import numcodecs
+    import zarr
+
+    from stemcodecs.codecs.pca import Pca
+    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs.simulate import simulate_scan
+    from stemcodecs_pipelines.pca import pca_basis
+
+    counts: Any = zarr.open_array(str(path), mode="r")[:]  # type: ignore[index]
+    simulation = simulate_scan("ptychography", (64, 64), (128, 128), mean_counts=5.0)
+    rate = np.concatenate([simulation.rate((slice(i, i + 8),)) for i in range(0, 64, 8)])
+    basis = pca_basis(counts, rank=128)
+
+    def error(decoded: Array) -> float:
+        return float(np.mean((np.sqrt(np.maximum(decoded, 0)) - np.sqrt(rate)) ** 2)) * 4
+
+    print("error: mean of 4·(√N′ − √λ)², 1 is one standard deviation of the counting noise")
+    print(f"{'rank':>4s} {'coder':24s} {'bits/pixel':>10s} {'error':>8s}")
+    for rank in (16, 32, 64, 128):
+        part = basis.truncate(rank)
+        raw = part.project(counts)
+        size = len(numcodecs.Zstd(9).encode(raw)) + len(numcodecs.Zstd(9).encode(part.components))
+        print(f"{rank:4d} {'raw float32 + zstd':24s} {8 * size / counts.size:10.5f} {error(part.rebuild(raw)):8.4f}")
+        for step in (0.25, 0.5, 1.0):
+            model = LowRankModel.from_basis(part, step=step)
+            codec = Pca.from_model(model)
+            data = codec.encode_chunk(counts.astype(np.float32))
+            assert codec.model is not None
+            total = len(data) + len(codec.model)
+            print(
+                f"{rank:4d} {f'stemcodecs.pca step {step}':24s} {8 * total / counts.size:10.5f} "
+                f"{error(codec.decode_chunk(data)):8.4f}"
+            )
+
+
+def bench_lossless(path: Path, folder: Path | None) -> None:
+    """residual="lossless", model included, against pixel_histogram; each scan as one chunk."""
+    import zarr
+
+    from stemcodecs.codecs.pca import Pca
+    from stemcodecs.codecs.pixel_histogram import PixelHistogram
+    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs.simulate import simulate_scan
+    from stemcodecs_pipelines.pca import pca_basis
+
+    scans: dict[str, Array] = {"ptychography 5": np.asarray(zarr.open_array(str(path))[:])}
+    for kind in ("grains", "lattice", "unstructured"):
+        scans[f"{kind} 1"] = simulate_scan(kind, (64, 64), (64, 64), mean_counts=1.0).counts
+    for name, file in REAL.items():
+        if folder is not None and (folder / file).exists():
+            scans[name] = np.load(folder / file)
+    print(
+        f"{'scan':16s} {'pixel_histogram':>15s} {'rank':>5s} {'residual':>9s} {'coeff.':>7s} "
+        f"{'model':>7s} {'total':>8s}  total / pixel_histogram"
+    )
+    for name, counts in scans.items():
+        reference = 8 * len(PixelHistogram().encode_chunk(counts)) / counts.size
+        whole = pca_basis(counts, rank=64)
+        best = None
+        for rank in (0, 1, 2, 4, 8, 16, 32, 64):
+            model = LowRankModel.from_basis(whole.truncate(rank), step=1.0, precision=0.2)
+            codec = Pca.from_model(model, residual="lossless")
+            data = codec.encode_chunk(counts)
+            assert codec.model is not None
+            alone = len(Pca.from_model(model).encode_chunk(counts))
+            sizes = [8 * s / counts.size for s in (len(data) - alone, alone, len(codec.model))]
+            if best is None or sum(sizes) < sum(best[1]):
+                best = (rank, sizes)
+                decoded = codec.decode_chunk(data)
+                assert np.array_equal(decoded, counts)
+        assert best is not None
+        rank, sizes = best
+        print(
+            f"{name:16s} {reference:15.4f} {rank:5d} {sizes[0]:9.4f} {sizes[1]:7.4f} "
+            f"{sizes[2]:7.4f} {sum(sizes):8.4f}  {sum(sizes) / reference:.4f}"
+        )
+
+
+def main() -> None:
+    """Run the parts that were asked for, or all."""
+    parts = ("basis", "large", "linear", "rate", "lossless")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="|".join(parts))
+    parser.add_argument("--data", type=Path, default=os.environ.get("STEMCODECS_DATA"))
+    parser.add_argument("--fit", nargs=4, metavar=("KIND", "PATH", "RANK", "TIMES"))
+    options = parser.parse_args()
+    if options.fit:
+        kind, path, rank, times = options.fit
+        fit(kind, path, int(rank), int(times), str(Path(path).parent / f"{kind}.npy"))
+        return
+    warnings.simplefilter("ignore")
+    folder = Path(options.data) if options.data else None
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "scan.zarr"
+        simulate(path)
+        for part in options.parts or parts:
+            print(f"\n== {part}", flush=True)
+            if part == "lossless":
+                bench_lossless(path, folder)
+            else:
+                {
+                    "basis": bench_basis,
+                    "large": bench_large,
+                    "linear": bench_linear,
+                    "rate": bench_rate,
+                }[part](path)
+
+
+if __name__ == "__main__":
+    main()

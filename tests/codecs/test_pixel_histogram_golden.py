@@ -1,0 +1,85 @@
+"""Golden bytes: what any released version wrote is decoded by this one, on every instruction path.
+
+``NAME.bin`` in ``tests/fixtures/pixel_histogram/v*`` are chunks, ``NAME.npy`` the arrays in them, ``NAME.json`` the
+configuration of a shared model. ``tests/fixtures/pixel_histogram/write.py`` wrote them, once per format version.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import format_decoder
+import numpy as np
+import pytest
+from strategies import MODES, same_bits
+
+from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
+from stemcodecs.entropy.chunk import COUNTS, DTYPES, STORED, VERSION, read_header
+from stemcodecs.entropy.cpu import has_avx512
+from stemcodecs.entropy.group import CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.model_bytes import read_model
+
+FOLDER = Path(__file__).parent.parent / "fixtures" / "pixel_histogram"
+CHUNKS = sorted(FOLDER.glob("v*/*.bin"))
+
+
+def configuration(path: Path) -> dict[str, str]:
+    shared = path.with_suffix(".json")
+    return json.loads(shared.read_text()) if shared.exists() else {}
+
+
+@pytest.mark.parametrize("path", CHUNKS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("simd", ["portable", "avx512"])
+def test_golden_bytes_decode(path: Path, simd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if simd == "avx512" and not has_avx512():
+        pytest.skip("this processor has no AVX-512")
+    monkeypatch.setenv("STEMCODECS_SIMD", simd)
+    expected = np.load(path.with_suffix(".npy"))
+    for codec in (PixelHistogram(**configuration(path)), NumcodecsPixelHistogram(**configuration(path))):
+        decoded = codec.decode_chunk(path.read_bytes())
+        assert same_bits(decoded, expected)
+        assert decoded.flags.f_contiguous == expected.flags.f_contiguous
+
+
+@pytest.mark.parametrize("path", [p for p in CHUNKS if not configuration(p)], ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_independent_decoder_reads_golden_bytes(path: Path) -> None:
+    """What FORMAT.md says of a version stays true, whatever later versions write."""
+    expected = np.load(path.with_suffix(".npy"))
+    decoded = np.asarray(format_decoder.decode(path.read_bytes()))
+    assert same_bits(decoded.astype(expected.dtype), np.ascontiguousarray(expected).reshape(expected.shape))
+
+
+def test_golden_bytes_cover_the_format() -> None:
+    assert {p.parent.name for p in CHUNKS} == {f"v{v}" for v in range(1, VERSION + 1)}
+    headers = {p.stem: read_header(p.read_bytes()) for p in CHUNKS if p.parent.name == f"v{VERSION}"}
+    assert {h.kind for h in headers.values()} == {STORED, COUNTS}
+    assert {h.dtype.str for h in headers.values()} == set(DTYPES)
+    assert {h.flags for h in headers.values()} == {0, 1, 2}
+    assert any(h.shared for h in headers.values())
+    assert any(h.tile != (1, 1) for h in headers.values())
+    groups = [g for h in headers.values() for g in h.groups]
+    assert all(any(getattr(g, part) for g in groups) for part in ("words", "low", "patches", "exceptions"))
+    methods: dict[str, set[int]] = {}
+    for name, header in headers.items():
+        if header.kind == COUNTS and not header.shared:
+            model = read_model(header.model, header.layout.detector)
+            methods[name] = {c.method for c in model.classes}
+    assert set().union(*methods.values()) == {PACKED4, PACKED2, STATIC, CONTEXT}
+    assert CONTEXT not in methods["mode_pixel"]
+    assert all(CONTEXT in methods[f"mode_{mode}"] for mode in MODES[1:3])
+    assert headers["mode_scan"].selections.any()
+
+
+def test_golden_bytes_are_small() -> None:
+    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 200_000
+
+
+def test_golden_bytes_are_never_written_over(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "write.py", tmp_path)
+    (tmp_path / f"v{VERSION}").mkdir()
+    with pytest.raises(SystemExit, match="never written again"):
+        runpy.run_path(str(tmp_path / "write.py"), run_name="__main__")
+    assert not list((tmp_path / f"v{VERSION}").iterdir())

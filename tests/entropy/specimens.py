@@ -1,0 +1,52 @@
+"""Small chunks of every kind, mode and coding method, for damage."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from strategies import simulated_scan
+
+from stemcodecs.entropy import encode
+from stemcodecs.entropy.fit import FitOptions
+
+Array = np.ndarray[Any, Any]
+
+
+def _arrays() -> dict[str, tuple[str, Array]]:
+    """Name, mode and array of every specimen."""
+    sparse = np.random.default_rng(1).poisson(0.05, (70, 5, 5)).astype(np.uint8)
+    bright = simulated_scan((5, 14, 5, 6), 9.0, seed=2)
+    outlier = bright.astype(np.int32)
+    outlier.reshape(-1)[[3, 1500]] = 2**30, -7
+    random = np.random.default_rng(4)
+    wide = (random.poisson(3000, (66, 3, 4)) * 5000 + random.integers(0, 5000, (66, 3, 4))).astype(np.int64)
+    scaled = (bright[:3] * 0.1).astype(np.float32)
+    scaled[0, 0, 0, 0] = np.nan
+    return {
+        "sparse": ("pixel", sparse),
+        "pixel": ("pixel", bright.astype(np.uint16)),
+        "neighbour": ("neighbour", bright.astype(np.uint16)),
+        "scan": ("scan", bright.astype(np.uint16)),
+        "auto": ("auto", bright[:2].astype(">i4")),
+        "exceptions": ("neighbour", outlier),
+        "low_bits": ("pixel", wide),
+        "scaled": ("scan", scaled),
+        "constant": ("auto", np.full((70, 4, 4), 9, np.uint16)),
+        "line": ("scan", np.asfortranarray(bright.astype(np.uint8)[0, :, :2, 0])),
+        "one_pixel": ("neighbour", bright.astype(np.uint16)[:3, :, :, :1]),
+        "stored": ("auto", random.normal(size=(3, 4, 5)).astype(np.float32)),
+        "stored_empty": ("auto", np.zeros((3, 0, 5), np.uint16)),
+    }
+
+
+@cache
+def specimens() -> dict[str, tuple[Array, bytes]]:
+    """Array and chunk by name."""
+    with mock.patch.object(encode, "SMALL", 0):
+        return {
+            name: (array, encode.encode_array(array, FitOptions(mode=mode)))
+            for name, (mode, array) in _arrays().items()
+        }

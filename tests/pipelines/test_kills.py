@@ -1,0 +1,115 @@
+"""kill -9 of a worker, the scheduler or the client at random times, on a real cluster of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from stemcodecs.readers import open_scan
+from stemcodecs.store import state
+from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.verify import verify
+
+ROUNDS = int(os.environ.get("STEMCODECS_KILLS", "50"))
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+COMMAND = [sys.executable, "-c", "from stemcodecs_pipelines.cli import main; main()"]
+
+
+class Cluster:
+    """A scheduler and two workers, each its own process."""
+
+    def __init__(self, folder):
+        self.file = folder / "scheduler.json"
+        self.folder = folder
+        self.scheduler = None
+        self.workers = []
+
+    def _start(self, kind, *words):
+        program = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
+        return subprocess.Popen([*program, *map(str, words), "--no-dashboard"], cwd=self.folder, **QUIET)
+
+    def revive(self):
+        """Start whatever is dead; workers of a dead scheduler go too."""
+        if self.scheduler is None or self.scheduler.poll() is not None:
+            self.stop()
+            self.file.unlink(missing_ok=True)
+            words = ("--scheduler-file", self.file, "--port", 0, "--host", "127.0.0.1")
+            self.scheduler = self._start("scheduler", *words)
+            deadline = time.monotonic() + 60
+            while not self.file.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self.workers = [w for w in self.workers if w.poll() is None]
+        while len(self.workers) < 2:
+            words = ("--scheduler-file", self.file, "--nthreads", 1, "--no-nanny")
+            self.workers.append(self._start("worker", *words, "--death-timeout", 5))
+
+    @property
+    def address(self):
+        import json
+
+        return json.loads(self.file.read_text())["address"]
+
+    def stop(self):
+        for process in [*self.workers, *filter(None, [self.scheduler])]:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+        self.workers, self.scheduler = [], None
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
+    dice = random.Random(20)
+    source, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(source, np.random.default_rng(1).poisson(1, (64, 64, 32, 32)).astype("u2"))
+    with open_scan(source) as scan:
+        start = time.monotonic()
+        encode(scan, tmp_path / "whole.zarr", chunk=(4, 4))
+        whole, seconds = digests(tmp_path / "whole.zarr"), time.monotonic() - start
+        cluster = Cluster(tmp_path)
+        outcomes: dict[tuple[str, str], int] = {}
+        try:
+            for turn in range(ROUNDS):
+                shutil.rmtree(store, ignore_errors=True)
+                cluster.revive()
+                words = ["compress", source, store, "--chunk", "4,4", "--scheduler", cluster.address]
+                client = subprocess.Popen([*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True)
+                while not (store / ".stemcodecs/records/0").exists() and client.poll() is None:
+                    time.sleep(0.005)
+                time.sleep(dice.uniform(0, 2 * seconds))
+                victim = ("worker", "scheduler", "client")[turn % 3]
+                process = {
+                    "worker": cluster.workers[0],
+                    "scheduler": cluster.scheduler,
+                    "client": client,
+                }[victim]
+                os.kill(process.pid, signal.SIGKILL)
+                _, error = client.communicate(timeout=120)
+                assert "Traceback" not in error, error
+                found = state(store).kind
+                assert found == ("complete" if client.returncode == 0 else found)
+                assert found in ("complete", "incomplete")
+                assert not (victim == "worker" and client.returncode), error
+                if found == "incomplete" and victim == "scheduler":
+                    assert client.returncode == 2, error
+                    assert error.splitlines()[-1].startswith("stemcodecs: the connection"), error
+                outcomes[victim, found] = outcomes.get((victim, found), 0) + 1
+                encode(scan, store, resume=True)
+                assert digests(store) == whole, f"round {turn}: {victim}"
+                # What a worker of a dead client still had in hand must not arrive late.
+                time.sleep(0.2)
+                assert digests(store) == whole, f"round {turn}: {victim}, late"
+        finally:
+            cluster.stop()
+        assert verify(scan, store).intact
+    print(f"{ROUNDS} kills:", outcomes)
