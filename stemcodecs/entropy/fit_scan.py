@@ -47,7 +47,7 @@ def choose_layout(plane: Array, layout: Layout, mode: str) -> Layout:
 def typical_bits(mean: Array) -> Array:
     """About what a Poisson count of a mean takes, in bits."""
     mean = np.maximum(mean, 1e-9)
-    return np.where(mean < 0.2, mean * np.log2(np.e / mean), np.log2(1 + 4 * mean) / 2 + 0.3)
+    return np.where(mean < 0.2, mean * np.log2(math.e / mean), np.log2(1 + 4 * mean) / 2 + 0.3)
 
 
 def _tile(scan: tuple[int, int]) -> tuple[int, int]:
