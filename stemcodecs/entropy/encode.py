@@ -102,10 +102,11 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
         )
     margin = 4 * layout.detector[1]
     if shared is not None:
-        model = decoder_of(shared.model, layout.detector).model
+        decoder = decoder_of(shared.model, layout.detector)
+        model = decoder.model
         counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
         counts.set_reference(shared.mean_frame_sum)
-        fit = Fit(model=model, selections={})
+        fit = Fit(model=model, program=decoder.program, selections={})
         blocks = _blocks(counts, fit.model)
         groups = _encode_groups(counts, fit, plane, blocks)
         patches = sum(len(g[2]) for g in groups)
@@ -125,7 +126,8 @@ def _assemble(
     groups: list[tuple[bytes, ...]], digest: bytes | None,
 ) -> bytes:  # fmt: skip
     sizes = np.array([[len(part) for part in parts] for parts in groups], np.int64)
-    payloads = [b"".join(parts) for parts in groups]
+    # Most groups have words only: what need not be copied is not.
+    payloads = [parts[0] if not any(parts[1:]) else b"".join(parts) for parts in groups]
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
         tile=counts.layout.tile, blocks=blocks, shared=digest is not None, model=digest or write_model(fit.model),
@@ -144,7 +146,7 @@ def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
 
 def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[tuple[bytes, ...]]:
     model = fit.model
-    program = model.program()
+    program = fit.program
     tables = np.empty(model.frequencies.size, np.uint32)
     likeliest = np.empty(model.frequencies.shape[0], np.int64)
     build_encode_tables(model.frequencies, tables, likeliest)

@@ -25,7 +25,7 @@ from stemcodecs.entropy.fit_context import (
 )
 from stemcodecs.entropy.fit_static import fit_levels, static_classes
 from stemcodecs.entropy.group import CONTEXT
-from stemcodecs.entropy.model import HistogramModel
+from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.symbols import count_symbols
 from stemcodecs.entropy.tables import SYMBOLS, normalise
@@ -55,9 +55,10 @@ class FitOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """A fitted model, and for every group which weight set each lane uses (nothing if the model has only one)."""
+    """A fitted model, unrolled, and for every group which weight set each lane uses (nothing if it has only one)."""
 
     model: HistogramModel
+    program: Program
     selections: dict[tuple[int, int], Array]
 
 
@@ -89,7 +90,9 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
             model = replace(model, classes=classes, neighbours=tentative.neighbours)
             if model.n_sets == 2:
                 selections = choose_sets(counts, model, counts.groups())
-    return Fit(model=_with_frequencies(counts, model, selections), selections=selections)
+    program = model.program()
+    model = _with_frequencies(counts, model, program, selections)
+    return Fit(model=model, program=program, selections=selections)
 
 
 def _with_context(
@@ -120,10 +123,10 @@ def _with_context(
 
 
 def _with_frequencies(
-    counts: GroupedCounts, model: HistogramModel, selections: dict[tuple[int, int], Array]
+    counts: GroupedCounts, model: HistogramModel, program: Program, selections: dict[tuple[int, int], Array]
 ) -> HistogramModel:
     """Count the symbols of a sample of the groups and quantise their histograms."""
-    histograms = count_symbols(counts, model, selections)
+    histograms = count_symbols(counts, model, program, selections)
     frequencies = np.zeros(histograms.shape, np.int32)
     normalise(histograms, model.table_bits(), frequencies)
     return replace(model, frequencies=frequencies)

@@ -10,7 +10,8 @@ from numba import int64, njit
 
 from stemcodecs.entropy.fit_static import TABLE_BITS
 from stemcodecs.entropy.group import CONTEXT, context_rate
-from stemcodecs.entropy.model import DOSE_BITS, MAX_WEIGHT, WEIGHT_BITS, HistogramModel, PixelClass, Program
+from stemcodecs.entropy.coefficients import DOSE_BITS, WEIGHT_BITS
+from stemcodecs.entropy.model import MAX_WEIGHT, HistogramModel, PixelClass, Program
 from stemcodecs.entropy.rans import KERNEL, LANES, LUT_SIZE
 from stemcodecs.entropy.rows import GroupedCounts
 
@@ -39,8 +40,8 @@ CLASS_RATIO = 1.3
 """Least ratio of the root-mean counts of two classes."""
 CONTEXT_BITS = 10
 """Probability bits of context histograms: 0.05 % larger than 12, but the tables of a class stay in cache."""
-_FITTED_VALUES = 600_000
-_SHAPED_VALUES = 200_000
+_FITTED_VALUES = 300_000
+_SHAPED_VALUES = 120_000
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
@@ -252,7 +253,7 @@ def sample_rates(
     n_pixels = program.methods.size
     step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
     size = len(groups) * (n_pixels // step + 1) * LANES
-    pixel, rate, value = np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int64)
+    pixel, rate, value = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
     n = 0
     nobody = np.zeros(LANES, bool)
     for k, (chain, position) in enumerate(groups):
@@ -293,11 +294,17 @@ def _conditional_entropy(bins: Array, symbols: Array) -> float:
     return float(h + (joint.size - alone.size) / (2 * np.log(2))) / n
 
 
-def _bins(values: Array, n: int) -> Array:
-    """Cut values into ``n`` bins of equal width in the square root."""
-    root = np.sqrt(np.maximum(values, 0).astype(np.float64))
-    low, high = np.quantile(root, [0.001, 0.999])
-    return np.clip(((root - low) * (n / max(high - low, 1e-9))).astype(np.int64), 0, n - 1)
+def _bins(levels: Array, n: int) -> Array:
+    """Cut pixel levels into ``n`` bins of equal width."""
+    low, high = _range(levels, 0.001)
+    return np.clip(((levels - low) * (n / max(high - low, 1e-9))).astype(np.int64), 0, n - 1)
+
+
+def _range(values: Array, tail: float) -> tuple[float, float]:
+    """Range of integers without a tail on either side."""
+    cut = int(tail * values.size)
+    ordered = np.partition(values, [cut, values.size - 1 - cut])
+    return float(ordered[cut]), float(ordered[-1 - cut])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -367,11 +374,11 @@ def _shape_context_class(
 ) -> tuple[PixelClass, float, float]:
     """Choose symbols and histogram boundaries of a context class; returns it with its static and context bits."""
     rate = np.maximum(rate, 0)
-    low, top = np.quantile(rate, [0.0005, 0.9995])
+    low, top = _range(rate, 0.0005)
     index_base = int(low)
     index_shift = max(0, int(np.ceil(np.log2((top - low + 1) / (LUT_SIZE - 1)))))
     centre = np.minimum(rate >> c.rate_bits, 65535)
-    residual = bool(np.quantile(value, 0.9995) > 200 or top / 2**c.rate_bits > 48)
+    residual = bool((value > 200).mean() > 0.0005 or top / 2**c.rate_bits > 48)
     shift = 0
     if residual:
         spread = 1.4826 * np.median(np.abs(value - centre)) + 1e-9
@@ -388,7 +395,7 @@ def _shape_context_class(
         _conditional_entropy(np.searchsorted(thresholds, (rate - index_base) >> index_shift, side="right"), symbols)
         + shift
     )
-    static = _conditional_entropy(_bins(level * level, n), np.minimum(value >> shift, 1 << 14)) + shift
+    static = _conditional_entropy(_bins(level, n), np.minimum(value >> shift, 1 << 14)) + shift
     fitted = replace(
         c,
         shift=shift,

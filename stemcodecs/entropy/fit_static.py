@@ -117,11 +117,11 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
     width = max(np.cbrt(2 * TABLE_BITS * max(top * step, 0.5) / (values * 0.48)), 0.03)
     n = int(np.clip(np.ceil((top + 1) * step / width), 1, MAX_STATIC_CLASSES))
     edges = np.unique(np.floor(np.arange(n) * (top + 1) / n).astype(np.int64))
-    of = np.where(live, np.searchsorted(edges, levels, side="right") - 1, -1)
-    used = np.bincount(of[live], minlength=edges.size) > 0
-    edges = edges[used]
+    pixels_of = np.add.reduceat(np.bincount(levels[live], minlength=top + 1), edges)
+    edges = edges[pixels_of > 0]
     edges[0] = 0
-    of = np.where(live, np.searchsorted(edges, levels, side="right") - 1, -1)
+    by_level = np.searchsorted(edges, np.arange(top + 1), side="right") - 1
+    of = np.append(by_level, -1)[levels]
     high = np.zeros(edges.size, np.int64)
     np.maximum.at(high, of[live], counts.pixels.high[live].astype(np.int64))
     pre = np.maximum(0, np.ceil(np.log2(np.maximum(high, 1) + 1)).astype(np.int64) - 10)
@@ -133,17 +133,27 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
             *counts.group(chain, position), counts.lanes(chain, position), of, pre, k % stride, stride,
             histograms,
         )  # fmt: skip
-    return [_static_class(int(e), histograms[i].astype(np.float64), int(pre[i])) for i, e in enumerate(edges)]
+    return _choose_coding(edges, histograms, pre)
 
 
-def _static_class(first_level: int, histogram: Array, pre: int) -> PixelClass:
-    total = max(histogram.sum(), 1.0)
-    cumulated = np.cumsum(histogram)
-    low = int(np.searchsorted(cumulated, total * 1e-5)) << pre
-    high = ((int(np.searchsorted(cumulated, total * (1 - 1e-5))) + 1) << pre) - 1
-    centres = np.arange(histogram.size) * float(1 << pre)
-    mean = (histogram * centres).sum() / total
-    spread = np.sqrt(max((histogram * centres**2).sum() / total - mean**2, 0.0))
+def _choose_coding(edges: Array, histograms: Array, pre: Array) -> list[PixelClass]:
+    """The cheapest coding of every class, from its histogram of ``value >> pre``."""
+    h = histograms[:, : int(np.flatnonzero(histograms.any(axis=0)).max(initial=0)) + 1].astype(np.float64)
+    total = np.maximum(h.sum(axis=1), 1.0)
+    cumulated = np.cumsum(h, axis=1)
+    lows = (cumulated < (total * 1e-5)[:, None]).sum(axis=1) << pre
+    highs = (((cumulated < (total * (1 - 1e-5))[:, None]).sum(axis=1) + 1) << pre) - 1
+    centres = np.arange(h.shape[1], dtype=np.float64)
+    mean = h @ centres / total
+    variance = np.maximum(h @ centres**2 / total - mean**2, 0.0)
+    means, spreads = mean * 2.0**pre, np.sqrt(variance) * 2.0**pre
+    return [
+        _static_class(*case)
+        for case in zip(edges.tolist(), lows.tolist(), highs.tolist(), means.tolist(), spreads.tolist(), strict=True)
+    ]
+
+
+def _static_class(first_level: int, low: int, high: int, mean: float, spread: float) -> PixelClass:
     if high <= 3 and mean < 0.4:
         return PixelClass(first_level=first_level, method=PACKED4)
     if high <= 15 and mean < 2.2:

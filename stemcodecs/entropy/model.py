@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.coefficients import MEAN_BITS, unroll_coefficients
 from stemcodecs.entropy.group import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.layout import MAX_REFERENCES, Layout
 from stemcodecs.entropy.rans import LUT_SIZE
@@ -19,18 +20,10 @@ from stemcodecs.errors import CorruptChunkError
 
 __all__ = ["HistogramModel", "PixelClass", "Program"]
 
-DOSE_BITS = 12
-"""Fraction bits of a frame's dose relative to the mean frame."""
-WEIGHT_BITS = 12
-"""Fraction bits of context weights."""
 MAX_TABLES = 4096
 """Histograms of a model: bounds the decode tables to 64 MB."""
 MAX_NEIGHBOURS = 32
 MAX_WEIGHT = (1 << 20) - 1
-_MEAN_BITS = 16
-_RATIO_BITS = 20
-_RATIO_LIMIT = 32 << _RATIO_BITS
-_QUARTER = 1 << (_MEAN_BITS - 2)
 
 Array = np.ndarray[Any, Any]
 
@@ -136,7 +129,7 @@ class HistogramModel:
     def means(self) -> Array:
         """Mean count of every pixel in units of 2**-16: int64[n_pixels]; 0 for constant pixels."""
         levels = np.maximum(self.levels, 0)
-        return (levels * levels * self.level_scale) >> (32 - _MEAN_BITS)
+        return (levels * levels * self.level_scale) >> (32 - MEAN_BITS)
 
     def class_of_pixels(self) -> Array:
         """Index into ``classes`` of every pixel: int64[n_pixels], -1 where it is constant."""
@@ -206,43 +199,20 @@ class HistogramModel:
         )
 
     def _coefficients(self, of: Array) -> Array:
-        """Per pixel and weight set: constant, slope with the dose, and one factor per neighbour, as int32.
-
-        A specimen multiplies the beam, so a neighbour predicts by its ratio to its own mean:
-        ``rate = mean * (w_0 * dose + sum(w_i * (Y_i + 1/4) / (mean_i + 1/4)))``. A neighbour that lies outside the
-        detector, or is constant, leaves its weight to the dose.
-        """
-        dy, dx = self.detector
-        mean = self.means()
-        live = self.levels >= 0
-        n_sets, n_neighbours = self.n_sets, len(self.neighbours)
-        weights = np.zeros((len(self.classes), n_sets, 1 + n_neighbours), np.int64)
-        rate_bits = np.zeros(len(self.classes), np.int64)
+        """Factors of every pixel and weight set: int32[n_pixels, n_sets, 2 + n_neighbours]."""
+        weights = np.zeros((len(self.classes), self.n_sets, 1 + len(self.neighbours)), np.int64)
+        fractions = np.zeros(len(self.classes), np.int64)
         for i, c in enumerate(self.classes):
             if c.method == CONTEXT:
                 weights[i] = c.weights
-                rate_bits[i] = c.rate_bits
-        fraction = rate_bits[np.maximum(of, 0)]
-        out = np.zeros((mean.size, n_sets, 2 + n_neighbours), np.int64)
-        y, x = np.divmod(np.arange(mean.size), dx)
-        for s in range(n_sets):
-            own = weights[np.maximum(of, 0), s, 0].copy()
-            constant = np.zeros(mean.size, np.int64)
-            for i, (_, oy, ox) in enumerate(self.neighbours):
-                inside = (y + oy >= 0) & (y + oy < dy) & (x + ox >= 0) & (x + ox < dx)
-                at = np.where(inside, (y + oy) * dx + x + ox, 0)
-                usable = inside & live[at]
-                w = weights[np.maximum(of, 0), s, 1 + i]
-                ratio = np.minimum((mean << _RATIO_BITS) // (mean[at] + _QUARTER), _RATIO_LIMIT)
-                factor = np.where(usable, (w * ratio) >> (WEIGHT_BITS + _RATIO_BITS - fraction), 0)
-                factor = np.clip(factor, -(2**31), 2**31 - 1)
-                out[:, s, 2 + i] = factor
-                constant += factor >> 2
-                own += np.where(usable, 0, w)
-            out[:, s, 0] = constant
-            out[:, s, 1] = (own * mean) >> (WEIGHT_BITS + _MEAN_BITS + DOSE_BITS - fraction)
-        out[of < 0] = 0
-        return np.clip(out, -(2**31), 2**31 - 1).astype(np.int32)
+                fractions[i] = c.rate_bits
+        offsets = np.array(self.neighbours, np.int64).reshape(-1, 3)
+        out = np.empty((of.size, self.n_sets, 2 + len(self.neighbours)), np.int32)
+        height, width = self.detector
+        unroll_coefficients(
+            self.means(), of, width, height, offsets[:, 1].copy(), offsets[:, 2].copy(), weights, fractions, out
+        )
+        return out
 
     def check(self) -> None:
         """Refuse a model that the kernels could not run: they check nothing themselves.

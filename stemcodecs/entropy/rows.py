@@ -18,7 +18,7 @@ __all__ = ["GroupedCounts", "PixelStatistics"]
 
 Array = np.ndarray[Any, Any]
 DOSE_ONE = 1 << 12
-_SAMPLED_VALUES = 12_000_000
+_SAMPLED_VALUES = 6_000_000
 """Values that a model is fitted to: more would cost time, and hardly change it."""
 _scratch = threading.local()
 

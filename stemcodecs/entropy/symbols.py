@@ -22,7 +22,7 @@ from stemcodecs.entropy.group import (
     symbols_of_row,
 )
 from stemcodecs.entropy.model import HistogramModel, Program
-from stemcodecs.entropy.rans import BLOCK, INLINE, KERNEL, LANES
+from stemcodecs.entropy.rans import BLOCK, KERNEL, LANES
 from stemcodecs.entropy.rows import GroupedCounts
 from stemcodecs.entropy.steps import select_tables
 from stemcodecs.entropy.tables import PATCH_BITS, SYMBOLS
@@ -34,123 +34,131 @@ Array = np.ndarray[Any, Any]
 
 _COUNTED_VALUES = 6_000_000
 """Values whose symbols are counted: more would cost time, and hardly change a histogram."""
-
-
-@njit(**INLINE)
-def _symbols_at(
-    simd, rows, values, origin, p, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, factors, width, dose, selection, mixture,
-    symbols, low, centre, offsets, rate, other,
-):  # fmt: skip
-    """Symbols and table offsets of one pixel, as encode_group finds them; returns the lanes that do not fit."""
-    method = methods[p]
-    at = int64(origin + p) * LANES
-    shift = int64(shifts[p])
-    if method == CONTEXT:
-        c = classes[p]
-        context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate, other)
-        select_tables(simd, rate, index_bases[c], index_shifts[c], luts, c, tables_of[p] << 8, int64(8), offsets)
-        residual = centre_shifts[c] != ABSOLUTE
-        if residual:
-            centre_row(rate, centre_shifts[c], centre)
-        else:
-            fill_lanes(centre, int64(0))
-        return symbols_of_row(values, at, centre, shift, residual, symbols, low)
-    fill_lanes(offsets, tables_of[p] << 8)
-    if method == STATIC:
-        fill_lanes(centre, bases[p])
-        return symbols_of_row(values, at, centre, shift, False, symbols, low)
-    return pack_row(values, at, method, symbols)
+_AT_ONCE = 512
+"""Pixels whose symbols are found at a time: they stay in cache."""
 
 
 @njit(**KERNEL)
-def _count(
-    simd, rows, origin, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, masks, first, stride, histograms,
+def _symbols_of_pixels(
+    simd, rows, origin, pixels, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
+    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
+    symbols, offsets, outside,
 ):  # fmt: skip
-    """Add the symbols of every stride-th pixel, and of all packed ones; histograms : uint32[2, n_tables * 256]."""
+    """Symbols, table offsets and lanes that do not fit of some pixels, as encode_group finds them.
+
+    pixels : int64[n]; symbols : uint16[n, 64]; offsets : int32[n, 64]; outside : uint64[n], a bit mask of lanes.
+    A packed pixel's symbols are in its first 16 or 32 lanes.
+    """
     values = rows.reshape(-1)
     factors = coefficients.reshape(-1)
     width = int64(coefficients.shape[1] * coefficients.shape[2])
-    symbols, low, centre, offsets, rate, other = scratch()
-    for p in range(methods.shape[0]):
+    symbol, low, centre, offset, rate, other = scratch()
+    for k in range(pixels.shape[0]):
+        p = pixels[k]
         method = methods[p]
-        # A packed symbol stands for several values: they are cheap to count, and their tails are long.
-        if method == CONSTANT or (method >= STATIC and (p + first) % stride):
-            continue
-        outside = _symbols_at(
-            simd, rows, values, origin, p, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-            centre_shifts, luts, neighbours, factors, width, dose, selection, mixture,
-            symbols, low, centre, offsets, rate, other,
-        )  # fmt: skip
+        at = int64(origin + p) * LANES
+        shift = int64(shifts[p])
+        residual = False
+        if method == CONTEXT:
+            c = classes[p]
+            context_rate(
+                rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate, other
+            )
+            select_tables(simd, rate, index_bases[c], index_shifts[c], luts, c, tables_of[p] << 8, int64(8), offset)
+            residual = centre_shifts[c] != ABSOLUTE
+            if residual:
+                centre_row(rate, centre_shifts[c], centre)
+        else:
+            fill_lanes(offset, tables_of[p] << 8)
+        if method >= STATIC:
+            if not residual:
+                fill_lanes(centre, bases[p])
+            outside[k] = symbols_of_row(values, at, centre, shift, residual, symbol, low)
+        else:
+            outside[k] = pack_row(values, at, method, symbol)
+        for j in range(LANES):
+            symbols[k, j] = symbol[j]
+            offsets[k, j] = offset[j]
+
+
+@njit(**KERNEL)
+def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
+    """Add the symbols of some pixels; histograms : uint32[2, n_tables * 256]."""
+    flat = histograms.reshape(-1)
+    second = uint64(histograms.shape[1])
+    for k in range(pixels.shape[0]):
+        method = methods[pixels[k]]
         for b in range(4):
             mask = masks[method, b]
-            if mask == 0xFFFF and (outside == 0 or method < STATIC):
-                for i in range(BLOCK):
-                    j = 16 * b + i
-                    histograms[i & 1, offsets[j] + int32(symbols[j])] += uint32(1)
+            if mask == 0xFFFF and (outside[k] == 0 or method < STATIC):
+                # Unsigned indices spare Numba's test for negative ones; in two histograms an addition waits for another
+                # less often, four would leave the cache.
+                for j in range(16 * b, 16 * b + BLOCK, 2):
+                    flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
+                    flat[second + uint64(offsets[k, j + 1]) + uint64(symbols[k, j + 1])] += uint32(1)
             elif mask:
                 for i in range(BLOCK):
                     j = 16 * b + i
-                    if (mask >> i) & 1 and (method < STATIC or not (outside >> uint64(j)) & uint64(1)):
-                        histograms[i & 1, offsets[j] + int32(symbols[j])] += uint32(1)
+                    if (mask >> i) & 1 and (method < STATIC or not (outside[k] >> uint64(j)) & uint64(1)):
+                        flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
 
 
 @njit(**KERNEL)
-def _weigh(
-    simd, rows, origin, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, masks,
-    first, stride, costs, patch_bits, bits,
-):  # fmt: skip
-    """Add what every pixel of a group takes to bits : float64[n_pixels]; costs : float32[n_tables * 256]."""
-    values = rows.reshape(-1)
-    factors = coefficients.reshape(-1)
-    width = int64(coefficients.shape[1] * coefficients.shape[2])
-    symbols, low, centre, offsets, rate, other = scratch()
-    for p in range(first, methods.shape[0], stride):
+def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, patch_bits, bits):
+    """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * 256]."""
+    for k in range(pixels.shape[0]):
+        p = pixels[k]
         method = methods[p]
-        if method == CONSTANT:
-            continue
-        outside = _symbols_at(
-            simd, rows, values, origin, p, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-            centre_shifts, luts, neighbours, factors, width, dose, selection, mixture,
-            symbols, low, centre, offsets, rate, other,
-        )  # fmt: skip
         for b in range(4):
             mask = masks[method, b]
             for i in range(BLOCK):
                 j = 16 * b + i
                 if (mask >> i) & 1:
-                    if method >= STATIC and (outside >> uint64(j)) & uint64(1):
+                    if method >= STATIC and (outside[k] >> uint64(j)) & uint64(1):
                         bits[p] += patch_bits
                     else:
-                        bits[p] += costs[offsets[j] + int32(symbols[j])] + shifts[p]
+                        bits[p] += costs[offsets[k, j] + int32(symbols[k, j])] + shifts[p]
 
 
 def _over_groups(
     kernel: Any, counts: GroupedCounts, model: HistogramModel, program: Program,
     selections: dict[tuple[int, int], Array], groups: list[tuple[int, int]], stride: int, *out: Any,
 ) -> None:  # fmt: skip
+    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones."""
     nobody = np.zeros(LANES, bool)
+    live = program.methods != CONSTANT
+    # A packed symbol stands for several values: they are cheap to count, and their tails are long.
+    always = program.methods < STATIC
+    symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
+    outside = np.empty(_AT_ONCE, np.uint64)
+    phases = np.arange(live.size) % stride
     for k, (chain, step) in enumerate(groups):
         selection = selections.get((chain, step))
-        kernel(
-            simd_path(), *counts.group(chain, step), program.methods, program.tables_of,
-            program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
-            program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
-            counts.dose(chain, step), nobody if selection is None else selection, mixture_of(selection),
-            step_masks(counts.active(chain, step)), k % stride, stride, *out,
-        )  # fmt: skip
+        masks = step_masks(counts.active(chain, step))
+        chosen = np.flatnonzero(live & (always | (phases == k % stride)))
+        rows, origin = counts.group(chain, step)
+        neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
+        for first in range(0, chosen.size, _AT_ONCE):
+            pixels = chosen[first : first + _AT_ONCE]
+            _symbols_of_pixels(
+                simd_path(), rows, origin, pixels, program.methods, program.tables_of,
+                program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+                program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
+                nobody if selection is None else selection, mixture_of(selection), symbols, offsets, outside,
+            )  # fmt: skip
+            kernel(pixels, program.methods, masks, symbols, offsets, outside, *out)
 
 
-def count_symbols(counts: GroupedCounts, model: HistogramModel, selections: dict[tuple[int, int], Array]) -> Array:
+def count_symbols(
+    counts: GroupedCounts, model: HistogramModel, program: Program, selections: dict[tuple[int, int], Array]
+) -> Array:
     """Histogram of the symbols of every table over a sample of the groups: int64[n_tables, 256]."""
     n_tables = sum(c.n_tables for c in model.classes)
     histograms = np.zeros((2, n_tables * SYMBOLS), np.uint32)
     groups = counts.sample()
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
-    _over_groups(_count, counts, model, model.program(), selections, groups, stride, histograms)
+    _over_groups(_count, counts, model, program, selections, groups, stride, histograms)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, SYMBOLS)
 
 
@@ -160,5 +168,6 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32).ravel()
     bits = np.zeros(counts.layout.n_pixels)
-    _over_groups(_weigh, counts, model, model.program(), selections, counts.groups(), 1, costs, PATCH_BITS, bits)
+    program = model.program()
+    _over_groups(_weigh, counts, model, program, selections, counts.groups(), 1, program.shifts, costs, PATCH_BITS, bits)
     return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

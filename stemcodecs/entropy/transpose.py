@@ -19,6 +19,8 @@ from stemcodecs.entropy.rans import KERNEL, LANES
 TILE = 32
 POSITIONS = 8
 STRETCH = 2048
+SUMMED = 4096
+"""Pixels whose sums and ranges are found together, small enough for the first-level cache."""
 
 _I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _LINE = ir.VectorType(_I16, TILE)
@@ -180,29 +182,51 @@ def plane_statistics(plane, first, last, pixel_sum, pixel_low, pixel_high, posit
     plane : uint8 or uint16[n_positions, n_pixels]; pixel_sum : int64[n_pixels]; pixel_low, pixel_high :
     uint16[n_pixels]; position_sum : int64[n_positions]. All are added to.
     """
-    total = np.zeros(STRETCH, np.uint32)
-    low = np.zeros(STRETCH, np.uint16)
-    high = np.zeros(STRETCH, np.uint16)
-    for p0 in range(first, last, STRETCH):
-        n = min(last - p0, STRETCH)
+    total = np.zeros(SUMMED, np.uint32)
+    low = np.zeros(SUMMED, np.uint16)
+    high = np.zeros(SUMMED, np.uint16)
+    n_positions = plane.shape[0]
+    for p0 in range(first, last, SUMMED):
+        n = min(last - p0, SUMMED)
         total[:] = 0
         low[:] = 65535
         high[:] = 0
-        for s in range(plane.shape[0]):
-            line = plane[s, p0 : p0 + n]
-            whole = uint32(0)
-            for i in range(n):
-                value = line[i]
-                whole += uint32(value)
-                total[i] += uint32(value)
-                low[i] = min(low[i], uint16(value))
-                high[i] = max(high[i], uint16(value))
-            position_sum[s] += int64(whole)
-            # 65,536 counts of 16 bits fit into 32 bits.
-            if s & 0xFFFF == 0xFFFF or s == plane.shape[0] - 1:
+        # 65,536 counts of 16 bits fit into 32 bits.
+        for s0 in range(0, n_positions, 65536):
+            s1 = min(n_positions, s0 + 65536)
+            fours = s0 + (s1 - s0) // 4 * 4
+            # Four positions at once: memory delivers twice as fast as from one, and the sums are touched a quarter as
+            # often.
+            for s in range(s0, fours, 4):
+                a, b = plane[s, p0 : p0 + n], plane[s + 1, p0 : p0 + n]
+                c, d = plane[s + 2, p0 : p0 + n], plane[s + 3, p0 : p0 + n]
+                sum_a, sum_b, sum_c, sum_d = uint32(0), uint32(0), uint32(0), uint32(0)
                 for i in range(n):
-                    pixel_sum[p0 + i] += int64(total[i])
-                    total[i] = 0
+                    va, vb, vc, vd = uint32(a[i]), uint32(b[i]), uint32(c[i]), uint32(d[i])
+                    sum_a += va
+                    sum_b += vb
+                    sum_c += vc
+                    sum_d += vd
+                    total[i] += va + vb + vc + vd
+                    low[i] = min(low[i], uint16(min(min(a[i], b[i]), min(c[i], d[i]))))
+                    high[i] = max(high[i], uint16(max(max(a[i], b[i]), max(c[i], d[i]))))
+                position_sum[s] += int64(sum_a)
+                position_sum[s + 1] += int64(sum_b)
+                position_sum[s + 2] += int64(sum_c)
+                position_sum[s + 3] += int64(sum_d)
+            for s in range(fours, s1):
+                line = plane[s, p0 : p0 + n]
+                whole = uint32(0)
+                for i in range(n):
+                    value = line[i]
+                    whole += uint32(value)
+                    total[i] += uint32(value)
+                    low[i] = min(low[i], uint16(value))
+                    high[i] = max(high[i], uint16(value))
+                position_sum[s] += int64(whole)
+            for i in range(n):
+                pixel_sum[p0 + i] += int64(total[i])
+                total[i] = 0
         for i in range(n):
             pixel_low[p0 + i] = min(pixel_low[p0 + i], low[i])
             pixel_high[p0 + i] = max(pixel_high[p0 + i], high[i])
