@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 from format_decoder import decode
 
+import stemcodecs
 from stemcodecs.codecs import PixelHistogram
 from stemcodecs.simulate import simulate_scan
 
@@ -63,3 +67,14 @@ def test_independent_decoder_reads_what_is_stored():
     data = PixelHistogram().encode_chunk(scan)
     assert data[5] == 0
     np.testing.assert_array_equal(decode(data), scan)
+
+
+def test_every_kind_of_bytes_begins_differently():
+    """Four bytes tell which codec, or which model, some bytes belong to."""
+    magics = {}
+    for found in pkgutil.walk_packages(stemcodecs.__path__, "stemcodecs."):
+        for name, value in vars(importlib.import_module(found.name)).items():
+            if name.strip("_").endswith("MAGIC"):
+                magics.setdefault(bytes(value), set()).add(found.name)
+    assert len(magics) >= 6
+    assert [places for places in magics.values() if len(places) > 1] == []

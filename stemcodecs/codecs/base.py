@@ -18,7 +18,7 @@ from zarr.core.buffer import Buffer, NDBuffer
 
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, UnsupportedDtypeError
 
-__all__ = ["ChunkCodec", "as_buffer", "check_configuration", "check_dtype"]
+__all__ = ["ChunkCodec", "as_buffer", "check_configuration", "check_declared", "check_dtype"]
 
 
 def check_configuration(name: str, configuration: Mapping[str, Any], known: Collection[str]) -> None:
@@ -38,6 +38,13 @@ def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
             f"{name}: cannot store dtype {dtype}; store real numbers "
             "(complex data as two arrays: real and imaginary part)"
         )
+
+
+def check_declared(dtype: np.dtype[Any], shape: tuple[int, ...], chunk_spec: ArraySpec) -> None:
+    """A chunk says its own dtype and shape; both must be what the array's metadata says."""
+    native = chunk_spec.dtype.to_native_dtype()
+    if shape != tuple(chunk_spec.shape) or dtype.newbyteorder("=") != native.newbyteorder("="):
+        raise CorruptChunkError(f"the chunk holds {dtype}{shape}, the array expects {native}{tuple(chunk_spec.shape)}")
 
 
 def as_buffer(array: np.ndarray[Any, Any], chunk_spec: ArraySpec) -> NDBuffer:
@@ -76,16 +83,8 @@ class ChunkCodec(ArrayBytesCodec):
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         array = self.decode_chunk(chunk_data.as_numpy_array().data)
-        return as_buffer(self._as_declared(array, chunk_spec), chunk_spec)
-
-    def _as_declared(self, array: np.ndarray[Any, Any], chunk_spec: ArraySpec) -> np.ndarray[Any, Any]:
-        """The chunk says its own shape and dtype; both must be what the array's metadata says."""
-        native = chunk_spec.dtype.to_native_dtype()
-        if array.shape != tuple(chunk_spec.shape) or array.dtype.newbyteorder("=") != native.newbyteorder("="):
-            raise CorruptChunkError(
-                f"the chunk holds {array.dtype}{array.shape}, the array expects {native}{tuple(chunk_spec.shape)}"
-            )
-        return array.astype(native, copy=False)
+        check_declared(array.dtype, array.shape, chunk_spec)
+        return as_buffer(array.astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)

@@ -21,8 +21,8 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 
-from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_dtype
-from stemcodecs.errors import ConfigurationError, CorruptChunkError
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
+from stemcodecs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stemcodecs.entropy.shared import SharedModel
@@ -133,18 +133,10 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         data = chunk_data.as_numpy_array().data
         # The header is held against the metadata before anything of its size is allocated.
         header = read_header(data)
-        self._check_declared(header.dtype, header.shape, chunk_spec)
+        check_declared(header.dtype, header.shape, chunk_spec)
         array = decode_parsed(header, data, self.shared())
         native = chunk_spec.dtype.to_native_dtype()
         return as_buffer(array.astype(native, copy=False), chunk_spec)
-
-    @staticmethod
-    def _check_declared(dtype: np.dtype[Any], shape: tuple[int, ...], chunk_spec: ArraySpec) -> None:
-        native = chunk_spec.dtype.to_native_dtype()
-        if shape != tuple(chunk_spec.shape) or dtype.newbyteorder("=") != native.newbyteorder("="):
-            raise CorruptChunkError(
-                f"the chunk holds {dtype}{shape}, the array expects {native}{tuple(chunk_spec.shape)}"
-            )
 
     async def _decode_partial_single(
         self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
@@ -167,7 +159,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         if length > len(head):
             head += await get(len(head), length)
         header = cached_header(head[:length])
-        self._check_declared(header.dtype, header.shape, chunk_spec)
+        check_declared(header.dtype, header.shape, chunk_spec)
         positions = positions_of(selection, header.shape)
         if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:
             whole = await byte_getter.get(prototype)

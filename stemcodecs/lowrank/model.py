@@ -26,18 +26,19 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import PcaBasis, as_features
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, anscombe_variance
 
-__all__ = ["LowRankModel"]
+__all__ = ["WARN_BYTES", "LowRankModel", "inflate"]
 
 Array = np.ndarray[Any, Any]
 
 MEAN_BITS = 8
 WEIGHT_BITS = 24
 EXACT = 2**52
-MAGIC = b"SCPM"
+MAGIC = b"SCPB"
 VERSION = 1
 PREFIX = "data:application/zlib;base64,"
 WARN_BYTES = 4 << 20
 REFUSE_BYTES = 16 << 20
+LARGEST_BYTES = 4 << 30
 
 _loaded: dict[str, LowRankModel] = {}
 _lock = threading.Lock()
@@ -167,7 +168,7 @@ class LowRankModel:
         """
         if not self.in_range(coefficients):
             raise CorruptChunkError("PCA coefficients out of range")
-        product = np.ascontiguousarray(self._integers.T) @ coefficients.T.astype(np.float64)
+        product = self._integers.T @ coefficients.T.astype(np.float64)
         product += np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - MEAN_BITS)[:, None]
         # Whole numbers: the shift of the integer, not a division of the float, defines the
         # rounding.
@@ -247,19 +248,24 @@ class LowRankModel:
         )
 
     @cached_property
-    def _packed(self) -> tuple[str, bytes]:
+    def _serialised(self) -> tuple[str, bytes]:
         raw = self.to_bytes()
         return hashlib.sha256(raw).hexdigest(), zlib.compress(raw, 9)
 
     @property
     def digest(self) -> str:
         """sha256 of :meth:`to_bytes`, hexadecimal: the identity of the model."""
-        return self._packed[0]
+        return self._serialised[0]
 
     @property
-    def stored_bytes(self) -> int:
-        """Size in a store's metadata before base64 (which adds a third)."""
-        return len(self._packed[1])
+    def packed(self) -> bytes:
+        """:meth:`to_bytes` as a zlib stream: what is stored."""
+        return self._serialised[1]
+
+    @property
+    def uri_bytes(self) -> int:
+        """Length of :meth:`to_uri`."""
+        return len(PREFIX) + 4 * -(-len(self.packed) // 3)
 
     def to_uri(self) -> str:
         """A ``data:`` URI for a codec's configuration.
@@ -267,22 +273,20 @@ class LowRankModel:
         Raises
         ------
         ConfigurationError
-            If the model is above 16 MB; above 4 MB a warning says that opening will be slow.
+            If the model is above 16 MiB; above 4 MiB a warning says that opening will be slow.
         """
-        text = PREFIX + base64.b64encode(self._packed[1]).decode()
-        advice = (
-            "lower the rank, bin the detector, or keep the model as a sibling array (stemcodecs.lowrank.write_model)"
-        )
-        if len(text) > REFUSE_BYTES:
+        advice = "lower the rank, bin the detector, or keep the model beside the array (stemcodecs.lowrank.write_model)"
+        if self.uri_bytes > REFUSE_BYTES:
             raise ConfigurationError(
-                f"the PCA model takes {len(text) / 2**20:.1f} MiB, metadata may hold {REFUSE_BYTES >> 20}; {advice}"
+                f"the PCA model takes {self.uri_bytes / 2**20:.1f} MiB, metadata may hold {REFUSE_BYTES >> 20}; "
+                f"{advice}"
             )
-        if len(text) > WARN_BYTES:
+        if self.uri_bytes > WARN_BYTES:
             warnings.warn(
-                f"the PCA model puts {len(text) / 2**20:.1f} MiB into the metadata, which slows opening; {advice}",
+                f"the PCA model puts {self.uri_bytes / 2**20:.1f} MiB into the metadata, which slows opening; {advice}",
                 stacklevel=2,
             )
-        return text
+        return PREFIX + base64.b64encode(self.packed).decode()
 
     @classmethod
     def load(cls, uri: str | None, digest: str) -> LowRankModel:
@@ -299,13 +303,14 @@ class LowRankModel:
                 return _loaded[digest]
         if uri is None:
             raise ConfigurationError(
-                f"the PCA model {digest[:12]}… lies beside the array, not in its metadata; "
-                "open the array with stemcodecs.lowrank.open_with_model(group)"
+                f"the PCA model {digest[:12]}… is not in the array's metadata and was not found beside it; "
+                "open the array through its group, as in zarr.open('scan.zarr')['data'] (inside shards, in Zarr "
+                "format 2, and to write: with stemcodecs.lowrank.open_with_model)"
             )
         if not uri.startswith(PREFIX):
             raise ConfigurationError("the PCA model in the configuration is not a data: URI of this codec")
         try:
-            raw = _inflate(base64.b64decode(uri[len(PREFIX) :], validate=True))
+            raw = inflate(base64.b64decode(uri[len(PREFIX) :], validate=True))
         except (ValueError, zlib.error) as error:
             raise ConfigurationError("the PCA model in the configuration is damaged; restore the metadata") from error
         if hashlib.sha256(raw).hexdigest() != digest:
@@ -314,16 +319,28 @@ class LowRankModel:
             )
         return cls.from_bytes(raw).keep()
 
+    @staticmethod
+    def is_kept(digest: str) -> bool:
+        """Whether a model is in this process's cache."""
+        with _lock:
+            return digest in _loaded
+
     def keep(self) -> LowRankModel:
         """Put the model into this process's cache, so that codecs with its digest find it."""
         with _lock:
             return _loaded.setdefault(self.digest, self)
 
 
-def _inflate(data: bytes) -> bytes:
-    """Decompress at most 1 GiB: a small URI must not fill the memory."""
+def inflate(data: bytes) -> bytes:
+    """Decompress a model of at most 4 GiB: a small stream must not fill the memory.
+
+    Raises
+    ------
+    ValueError, zlib.error
+        If it does not end there, or is damaged.
+    """
     engine = zlib.decompressobj()
-    raw = engine.decompress(data, 1 << 30)
+    raw = engine.decompress(data, LARGEST_BYTES)
     if not engine.eof:
         raise ValueError("the model does not end")
     return raw

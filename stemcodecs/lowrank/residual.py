@@ -125,8 +125,9 @@ def decode_residual(
     width: int,
     bound: Fraction | None,
     out: Array,
+    wanted: Array | None = None,
 ) -> None:
-    """Inverse of :func:`encode_residual` into ``out`` (positions, pixels).
+    """Inverse of :func:`encode_residual` into ``out`` (positions, pixels), all of it or only the groups ``wanted``.
 
     Raises
     ------
@@ -165,12 +166,15 @@ def decode_residual(
         raise CorruptChunkError("the residual holds values out of range")
     slots = _slots(frequency)
     level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
-    escape_at = 0
     limit = np.iinfo(out.dtype).max if out.dtype.kind in "ui" else LARGEST
-    for (first, last), (size, escaped) in zip(groups, directory, strict=True):
+    starts = np.cumsum(directory, 0) - directory
+    for group in range(len(groups)) if wanted is None else wanted:
+        first, last = groups[group]
+        size, escaped = directory[group]
+        word_at, escape_at = starts[group]
         values = np.empty((pixels, last - first), np.int64)
         wrong = kernels.decode_group(
-            np.frombuffer(data, "<u2", size, at),
+            np.frombuffer(data, "<u2", size, at + 2 * int(word_at)),
             escapes[escape_at : escape_at + escaped],
             rates_of(first, last),
             width,
@@ -185,8 +189,6 @@ def decode_residual(
         if wrong or values.max(initial=0) > limit:
             raise CorruptChunkError("the residual does not decode to counts of this dtype")
         out[first:last] = values.T
-        at += 2 * int(size)
-        escape_at += int(escaped)
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -17,6 +18,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from zarr.testing.strategies import basic_indices, orthogonal_indices
+
 from stemcodecs.codecs.pca import NumcodecsPca, Pca
 from stemcodecs.errors import (
     ConfigurationError,
@@ -24,7 +29,8 @@ from stemcodecs.errors import (
     FormatVersionError,
     UnsupportedDtypeError,
 )
-from stemcodecs.lowrank import LowRankModel, exact_basis
+from stemcodecs.lowrank import LowRankModel, exact_basis, model, open_with_model, write_model
+from stemcodecs.lowrank.sibling import model_key
 
 Array = np.ndarray[Any, Any]
 DETECTOR = (7, 6)
@@ -41,7 +47,7 @@ LINEAR = LowRankModel.from_basis(exact_basis(simulated(), rank=3, stabilised=Fal
 
 
 @pytest.fixture(autouse=True)
-def _quiet_zarr() -> Iterator[None]:
+def quiet_zarr() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         yield
@@ -197,6 +203,49 @@ def test_zarr_3(shards: tuple[int, ...] | None) -> None:
     assert np.array_equal(array[5:9, 2, 3], counts[5:9, 2, 3])
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), residual=st.sampled_from(["none", "lossless"]))
+def test_any_selection_is_that_of_the_whole_array(data: st.DataObject, residual: Any) -> None:
+    """Zarr decodes a selection of a chunk by groups of patterns."""
+    array = selectable(residual)
+    whole = WHOLE[residual]
+    selection = data.draw(basic_indices(shape=array.shape, allow_ellipsis=False))
+    assert np.array_equal(array[selection], whole[selection])
+    index, picked = data.draw(orthogonal_indices(shape=array.shape))
+    assert np.array_equal(array.oindex[index], whole[picked])
+
+
+WHOLE: dict[str, Array] = {}
+
+
+@functools.cache
+def selectable(residual: Any) -> Any:
+    """Chunks of several groups of 64 patterns, with edges."""
+    counts = simulated(19 * 23, 6.0).reshape(19, 23, *DETECTOR).astype(np.uint16)
+    codec = Pca.from_model(MODEL, residual=residual)
+    array = zarr.create_array(
+        {}, shape=counts.shape, chunks=(12, 15, *DETECTOR), dtype="u2", serializer=codec, compressors=None
+    )
+    array[:] = counts
+    WHOLE[residual] = array[:]
+    assert residual == "none" or np.array_equal(WHOLE[residual], counts)
+    return array
+
+
+def test_one_pattern_decodes_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = selectable("lossless")
+    predicted: list[int] = []
+    predict = LowRankModel.predict
+
+    def noted(model: LowRankModel, coefficients: Array) -> Array:
+        predicted.append(len(coefficients))
+        return predict(model, coefficients)
+
+    monkeypatch.setattr(LowRankModel, "predict", noted)
+    assert np.array_equal(array[3, 4], WHOLE["lossless"][3, 4])
+    assert predicted == [64]
+
+
 def test_zarr_3_refuses_another_detector_when_the_array_is_created() -> None:
     with pytest.raises(ConfigurationError, match="7 × 6"):
         zarr.create_array({}, shape=(9, 8, 6), dtype="u2", serializer=Pca.from_model(MODEL), compressors=None)
@@ -234,17 +283,76 @@ def test_a_fresh_process_needs_no_import(tmp_path: Path) -> None:
     counts = simulated(12).astype(np.uint16)
     codec = Pca.from_model(MODEL, residual="lossless")
     zarr.create_array(tmp_path / "a.zarr", data=counts, serializer=codec, compressors=None)
+    assert sum_elsewhere(tmp_path / "a.zarr") == counts.sum()
+
+
+def sum_elsewhere(place: Path) -> int:
+    """Of an array that a process of its own opens with Zarr alone."""
     program = (
         "import sys, warnings; warnings.simplefilter('ignore'); import zarr; "
         "print(int(zarr.open(sys.argv[1], mode='r')[:].astype('i8').sum()))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "a.zarr")],
-        capture_output=True,
-        text=True,
-        check=True,
+    result = subprocess.run([sys.executable, "-c", program, str(place)], capture_output=True, text=True, check=True)
+    return int(result.stdout)
+
+
+@pytest.mark.parametrize("nested", ["", "deep/down"])
+def test_zarr_finds_a_model_beside_the_array(nested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, and in one that imports nothing but Zarr."""
+    counts = simulated(40).astype(np.uint16)
+    root = zarr.create_group(tmp_path / "a.zarr")
+    write_model(root, MODEL)
+    folder = root.create_group(nested) if nested else root
+    codec = Pca(sha256=MODEL.digest, residual="lossless")
+    array = folder.create_array(
+        "data", shape=counts.shape, chunks=(9, *DETECTOR), dtype="u2", serializer=codec, compressors=None
     )
-    assert int(result.stdout) == counts.sum()
+    array[:] = counts
+    assert sum_elsewhere(tmp_path / "a.zarr" / nested / "data") == counts.sum()
+    monkeypatch.setattr(model, "_loaded", {})
+    assert np.array_equal(
+        zarr.open_group(tmp_path / "a.zarr", mode="r")[f"{nested}/data".strip("/")][3:20], counts[3:20]
+    )
+
+
+def test_model_beside_a_sharded_array_needs_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zarr does not say where a shard's chunk lies; the message names the reader, which reads it."""
+    counts = simulated(40).astype(np.uint16)
+    root = zarr.create_group({})
+    write_model(root, MODEL)
+    codec = Pca(sha256=MODEL.digest, residual="lossless")
+    array = root.create_array(
+        "data", shape=counts.shape, chunks=(5, *DETECTOR), shards=(20, *DETECTOR), dtype="u2", serializer=codec,
+        compressors=None,
+    )  # fmt: skip
+    array[:] = counts
+    monkeypatch.setattr(model, "_loaded", {})
+    with pytest.raises(ConfigurationError, match="open_with_model"):
+        root["data"][:]
+    assert np.array_equal(open_with_model(root)[:], counts)
+
+
+def test_damaged_or_missing_models_beside_the_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    store: dict[str, Any] = {}
+    root = zarr.create_group(store)
+    write_model(root, MODEL)
+    codec = Pca(sha256=MODEL.digest)
+    array = root.create_array("data", shape=(9, *DETECTOR), dtype="u2", serializer=codec, compressors=None)
+    array[:] = simulated(9).astype(np.uint16)
+    monkeypatch.setattr(model, "_loaded", {})
+    key = f"{model_key(MODEL.digest)}/c/0"
+    whole = store[key]
+    for broken in (whole[:-9], whole[:50] + whole[51:] + whole[:1]):
+        store[key] = broken
+        with pytest.raises(CorruptChunkError):
+            array[:]
+        with pytest.raises(CorruptChunkError):
+            open_with_model(root)
+    del root["models"]
+    with pytest.raises(ConfigurationError, match="not found"):
+        array[:]
+    with pytest.raises(ConfigurationError, match="copied without"):
+        open_with_model(root)
 
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "pca" / "v1"

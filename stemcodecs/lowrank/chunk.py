@@ -1,0 +1,145 @@
+"""Bytes of a chunk of ``stemcodecs.pca``: the head, the coefficients, the checksum (``lowrank/FORMAT.md``)."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.codecs.base import check_dtype
+from stemcodecs.errors import CorruptChunkError, FormatVersionError, UnsupportedDtypeError
+
+__all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients"]
+
+Array = np.ndarray[Any, Any]
+
+MAGIC = b"SCPC"
+VERSION = 1
+WHOLE, LOW_RANK = 0, 1
+COLUMN_MAJOR, BIG_ENDIAN = 0x10, 0x20
+"""Flags beside the kind: how Zarr format 2 had laid the values out in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a chunk says about itself.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Little-endian, as stored.
+    shape : tuple of int
+        Shape; the last two dimensions are the detector.
+    kind : int
+        ``WHOLE``: entropy-coded without the model, or ``LOW_RANK``.
+    flags : int
+        ``COLUMN_MAJOR`` and ``BIG_ENDIAN``.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    kind: int
+    flags: int
+
+    @property
+    def positions(self) -> int:
+        """Patterns of the chunk."""
+        return math.prod(self.shape[:-2])
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a pattern."""
+        return math.prod(self.shape[-2:])
+
+    def write(self, digest: str, content: bytes) -> bytes:
+        """The chunk, given the model's digest."""
+        name = self.dtype.str.encode()
+        body = b"".join(
+            [
+                MAGIC,
+                struct.pack("<BBBB", VERSION, self.kind | self.flags, len(name), len(self.shape)),
+                name,
+                struct.pack(f"<{len(self.shape)}Q", *self.shape),
+                bytes.fromhex(digest)[:8],
+                content,
+            ]
+        )
+        return body + struct.pack("<I", zlib.crc32(body))
+
+
+def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
+    """Head and content of a chunk that was coded with the model of this digest.
+
+    Raises
+    ------
+    CorruptChunkError
+        If the bytes are truncated, altered, or of another model.
+    FormatVersionError
+        If a newer version wrote them.
+    """
+    if len(view) < 12 or bytes(view[:4]) != MAGIC:
+        raise CorruptChunkError(f"not a {name} chunk")
+    version, kind, dtype_size, ndim = struct.unpack_from("<BBBB", view, 4)
+    if version != VERSION:
+        raise FormatVersionError(f"the chunk has format version {version}, this stemcodecs reads {VERSION}; upgrade it")
+    flags = kind & (COLUMN_MAJOR | BIG_ENDIAN)
+    kind ^= flags
+    if zlib.crc32(view[:-4]) != struct.unpack_from("<I", view, len(view) - 4)[0]:
+        raise CorruptChunkError("checksum mismatch")
+    at = 8 + dtype_size
+    if kind not in (WHOLE, LOW_RANK) or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
+        raise CorruptChunkError("the header is out of range")
+    try:
+        dtype = np.dtype(bytes(view[8:at]).decode())
+        check_dtype(name, dtype)
+    except (TypeError, UnicodeDecodeError, UnsupportedDtypeError) as error:
+        raise CorruptChunkError("the header names no dtype that this codec writes") from error
+    shape = struct.unpack_from(f"<{ndim}Q", view, at)
+    at += 8 * ndim
+    if math.prod(shape) >= 2**40:
+        raise CorruptChunkError("the header's shape is out of range")
+    if bytes(view[at : at + 8]) != bytes.fromhex(digest)[:8]:
+        raise CorruptChunkError("the chunk was coded with another PCA model")
+    return Head(dtype=dtype, shape=shape, kind=kind, flags=flags), view[at + 8 : len(view) - 4]
+
+
+def join_coefficients(coefficients: Array) -> bytes:
+    """Coefficients as zigzag integers, so that a component's mean tells its spread, which is
+    what the coder learns.
+    """
+    from stemcodecs.codecs.pixel_histogram import PixelHistogram
+
+    zigzag = ((coefficients << 1) ^ (coefficients >> 63)).astype(np.uint64)
+    narrow = zigzag.astype(np.uint32) if zigzag.max(initial=0) < 2**32 else zigzag
+    # One row of "pixels" per position: the coder keeps statistics for each component.
+    coded = PixelHistogram().encode_chunk(narrow[:, None, :]) if narrow.size else b""
+    return struct.pack("<Q", len(coded)) + coded
+
+
+def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[Array, memoryview]:
+    """Coefficients (positions, rank), int64, and what follows them.
+
+    Raises
+    ------
+    CorruptChunkError
+        If they do not have the size that the chunk's shape and the model ask for.
+    """
+    from stemcodecs.codecs.pixel_histogram import PixelHistogram
+
+    if len(content) < 8:
+        raise CorruptChunkError("the chunk is truncated")
+    (size,) = struct.unpack_from("<Q", content)
+    if size > len(content) - 8 or (size == 0) != (positions * rank == 0):
+        raise CorruptChunkError("the coefficients have the wrong size")
+    rest = content[8 + size :]
+    if size == 0:
+        return np.zeros((positions, rank), np.int64), rest
+    zigzag = PixelHistogram().decode_chunk(content[8 : 8 + size])
+    if zigzag.shape != (positions, 1, rank) or zigzag.dtype not in (np.uint32, np.uint64):
+        raise CorruptChunkError("the coefficients have the wrong shape")
+    wide = zigzag.reshape(positions, rank).astype(np.uint64)
+    return (wide >> np.uint64(1)).astype(np.int64) ^ -(wide & np.uint64(1)).astype(np.int64), rest

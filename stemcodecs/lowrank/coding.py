@@ -1,0 +1,130 @@
+"""Patterns to coefficients and, where it is asked for, a residual; and back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError, CorruptChunkError
+from stemcodecs.lowrank._kernels import to_rates
+from stemcodecs.lowrank.chunk import Head, join_coefficients, split_coefficients
+from stemcodecs.lowrank.model import LowRankModel
+from stemcodecs.lowrank.residual import LANES, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
+from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
+
+__all__ = ["decode", "encode_counts", "encode_prediction"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Rates:
+    """Predicted rates of a range of positions, in fixed point: the same for encoder and decoder."""
+
+    def __init__(self, model: LowRankModel, coefficients: Array) -> None:
+        self.model = model
+        self.coefficients = coefficients
+
+    def __call__(self, first: int, last: int) -> Array:
+        """Rates (pixels, positions) of the positions [first, last), int64."""
+        rates = self.model.predict(self.coefficients[first:last])
+        to_rates(rates, fixed_inverse_table(), self.model.stabilised)
+        return rates
+
+
+def encode_prediction(flat: Array, model: LowRankModel) -> bytes:
+    """Coefficients alone, of values (positions, pixels).
+
+    Raises
+    ------
+    ConfigurationError
+        If a low-rank model cannot represent the values.
+    """
+    if flat.dtype.kind in "if" and flat.size and flat.min() < 0:
+        raise ConfigurationError(
+            "stemcodecs.pca: the chunk holds negative values; replace detector gaps by 0, or use residual='lossless'"
+        )
+    coefficients = model.coefficients(flat)
+    if not model.in_range(coefficients):
+        raise ConfigurationError(
+            "stemcodecs.pca: the chunk holds counts far beyond the fitted scan; fit the basis again, "
+            "or use residual='lossless'"
+        )
+    return join_coefficients(coefficients)
+
+
+def encode_counts(flat: Array, model: LowRankModel, bound: Fraction | None) -> bytes | None:
+    """Coefficients and residual of values (positions, pixels), exact or within ``bound``·√N; None where the chunk
+    is to be stored whole.
+    """
+    counts = _as_counts(flat)
+    if counts is None or (bound and counts.max(initial=0) > LARGEST_BOUNDED):
+        return None
+    coefficients = model.coefficients(counts)
+    if not model.in_range(coefficients):
+        return None
+    rates_of = Rates(model, coefficients)
+    return join_coefficients(coefficients) + encode_residual(counts, rates_of, model.detector[1], bound)
+
+
+def decode(
+    head: Head,
+    content: memoryview,
+    model: LowRankModel,
+    *,
+    residual: bool,
+    bound: Fraction | None,
+    wanted: Array | None = None,
+) -> Array:
+    """Values of a low-rank chunk; of the groups that hold the positions ``wanted`` only, where they are given, and
+    anything elsewhere.
+
+    Raises
+    ------
+    CorruptChunkError
+        If the content is not what the encoder writes.
+    """
+    if head.shape[-2:] != model.detector:
+        raise CorruptChunkError(f"the chunk has shape {head.shape}, the model a detector of {model.detector}")
+    coefficients, rest = split_coefficients(content, head.positions, model.rank)
+    groups = np.arange(-(-head.positions // LANES)) if wanted is None else np.unique(wanted // LANES)
+    out = np.empty((head.positions, head.pixels), head.dtype.newbyteorder("="))
+    rates_of = Rates(model, coefficients)
+    if residual:
+        decode_residual(rest, (head.positions, head.pixels), rates_of, model.detector[1], bound, out, groups)
+    elif len(rest):
+        raise CorruptChunkError("the chunk holds a residual, the codec expects none")
+    else:
+        _write_prediction(rates_of, out, groups)
+    return out.reshape(head.shape)
+
+
+def _as_counts(flat: Array) -> Array | None:
+    """Whole numbers between 0 and 2⁴⁰ as an integer array, or None if the chunk holds anything
+    else.
+    """
+    if flat.dtype.kind == "b":
+        return flat.view(np.uint8)
+    if flat.size and not (flat.min().item() >= 0 and flat.max().item() < LARGEST):  # False for NaN
+        return None
+    if flat.dtype.kind in "ui":
+        return flat
+    counts = flat.astype(np.int64)
+    # −0.0 equals 0 but has other bits.
+    return counts if (counts == flat).all() and not np.signbit(flat).any() else None
+
+
+def _write_prediction(rates_of: Rates, out: Array, groups: Array) -> None:
+    """Rates into the array's dtype: floats as they are, integers rounded and clipped to the
+    dtype.
+    """
+    for group in groups:
+        first, last = group * LANES, min((group + 1) * LANES, len(out))
+        rates = rates_of(first, last).T
+        if out.dtype.kind == "f":
+            out[first:last] = rates / float(1 << FRACTION_BITS)
+        else:
+            largest = 1 if out.dtype.kind == "b" else min(int(np.iinfo(out.dtype).max), 2**62)
+            rounded = (rates + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+            out[first:last] = np.minimum(rounded, largest)
