@@ -21,8 +21,9 @@ from stemcodecs.entropy.chunk import (
 )
 from stemcodecs.entropy.cpu import simd_path
 from stemcodecs.entropy.decoder import Decoder, decoder_of
-from stemcodecs.entropy.group import decode_group, step_masks
+from stemcodecs.entropy.group import decode_group
 from stemcodecs.entropy.layout import Layout
+from stemcodecs.entropy.methods import step_masks
 from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.model_bytes import Reader
 from stemcodecs.entropy.planes import restore

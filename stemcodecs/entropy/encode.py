@@ -23,15 +23,16 @@ from stemcodecs.entropy.decoder import decoder_of
 from stemcodecs.entropy.fit import Fit, FitOptions, fit_model
 from stemcodecs.entropy.fit_context import mixture_of
 from stemcodecs.entropy.fit_scan import choose_layout, typical_bits
-from stemcodecs.entropy.group import encode_group, step_masks
+from stemcodecs.entropy.group import encode_group
 from stemcodecs.entropy.layout import Layout
+from stemcodecs.entropy.methods import step_masks
 from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.model_bytes import Writer, write_model
 from stemcodecs.entropy.planes import Plane, to_plane
 from stemcodecs.entropy.rans import LANES
 from stemcodecs.entropy.rows import GroupedCounts, thread_rows
 from stemcodecs.entropy.shared import SharedModel
-from stemcodecs.entropy.tables import build_encode_tables
+from stemcodecs.entropy.tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.threads import run_all
 from stemcodecs.errors import ConfigurationError
 
@@ -147,7 +148,7 @@ def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
 def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[tuple[bytes, ...]]:
     model = fit.model
     program = fit.program
-    tables = np.empty(model.frequencies.size, np.uint32)
+    tables = np.zeros(model.frequencies.shape[0] * STRIDE, np.uint32)
     likeliest = np.empty(model.frequencies.shape[0], np.int64)
     build_encode_tables(model.frequencies, tables, likeliest)
     simd = simd_path()

@@ -24,7 +24,7 @@ from stemcodecs.entropy.fit_context import (
     tentative_classes,
 )
 from stemcodecs.entropy.fit_static import fit_levels, static_classes
-from stemcodecs.entropy.group import CONTEXT
+from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.symbols import count_symbols

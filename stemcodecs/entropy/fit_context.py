@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numba import int64, njit
 
-from stemcodecs.entropy.fit_static import TABLE_BITS
-from stemcodecs.entropy.group import CONTEXT, context_rate
 from stemcodecs.entropy.coefficients import DOSE_BITS, WEIGHT_BITS
+from stemcodecs.entropy.fit_static import TABLE_BITS
+from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model import MAX_WEIGHT, HistogramModel, PixelClass, Program
 from stemcodecs.entropy.rans import KERNEL, LANES, LUT_SIZE
 from stemcodecs.entropy.rows import GroupedCounts
+from stemcodecs.entropy.vector import context_rate
 
 __all__ = [
     "FIRST_RING",
@@ -187,7 +188,7 @@ def _lane_errors(
         weight = 1.0 / (mean[p] + 0.05 + 0.02 * mean[p] * mean[p])
         scale = 1.0 / (1 << rate_bits[c])
         for s in range(2):
-            context_rate(rows, origin + p, offsets, factors, p * 2 * n, dose, nobody, s, rate, rate)
+            context_rate(rows, origin + p, offsets, factors, p * 2 * n, dose, nobody, s, rate)
             for j in range(LANES):
                 d = float(rows[origin + p, j]) - rate[j] * scale
                 errors[s, j] += d * d * weight
@@ -231,11 +232,10 @@ def _sample_rates(
     factors = coefficients.reshape(-1)
     width = int64(coefficients.shape[1] * coefficients.shape[2])
     rate = np.zeros(LANES, np.int32)
-    other = np.zeros(LANES, np.int32)
     for p in range(first, methods.shape[0], step):
         if methods[p] != CONTEXT:
             continue
-        context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate, other)
+        context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate)
         for j in range(LANES):
             if lanes[j] and n < out_pixel.shape[0]:
                 out_pixel[n] = p

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import int64, njit, uint32
 
-from stemcodecs.entropy.group import PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.methods import PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model import PixelClass
 from stemcodecs.entropy.range_coder import map_prediction
 from stemcodecs.entropy.rans import KERNEL, LANES

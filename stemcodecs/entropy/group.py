@@ -1,28 +1,27 @@
 """Code one group: up to 64 scan positions, one lane each, pixel by pixel in raster order.
 
-What happens at a pixel is told by its *method*, and all methods share one stream:
-
-========== =======================================================================================
-CONSTANT   one value for every position; nothing is coded
-PACKED4    counts below 4: four positions make one symbol of 4 x 2 bits
-PACKED2    counts below 16: two positions make one symbol of 2 x 4 bits
-STATIC     one symbol per position from the pixel's histogram: ``(value - base) >> shift``, low bits raw
-CONTEXT    as STATIC, but the histogram (and for RESIDUAL classes also the base) follows a rate that is
-           predicted from already decoded values
-========== =======================================================================================
-
-A value that its histogram cannot express is replaced by a likely one and *patched* afterwards.
-All arithmetic that the decoder repeats is on integers.
+What happens at a pixel is told by its method, see :mod:`stemcodecs.entropy.methods`; all methods share one stream.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import int32, int64, njit, uint16, uint32, uint64
+from numba import int64, njit, uint16, uint32, uint64
 
+from stemcodecs.entropy.methods import (
+    ABSOLUTE,
+    CONSTANT,
+    CONTEXT,
+    HALF,
+    PACKED2,
+    PACKED4,
+    STATIC,
+    pack_with_care,
+    split_with_care,
+    symbols_of_pixels,
+)
 from stemcodecs.entropy.rans import (
     BLOCK,
-    INLINE,
     KERNEL,
     LANES,
     STATE_LOW,
@@ -31,106 +30,28 @@ from stemcodecs.entropy.rans import (
     write_states,
 )
 from stemcodecs.entropy.steps import decode_bits, decode_step, encode_bits, encode_step, select_tables
+from stemcodecs.entropy.tables import STRIDE
 from stemcodecs.entropy.vector import (
     any_bits,
+    centre_row,
+    context_rate,
     differing_bits,
     fill_lanes,
     join_values,
     pack_halves,
     pack_quarters,
-    predict_rates,
+    prefetch_row,
     split_values,
     unpack_halves,
     unpack_quarters,
 )
 
-CONSTANT, PACKED4, PACKED2, STATIC, CONTEXT = range(5)
-ABSOLUTE = 255
-"""Value of a class's centre shift that says: symbols are the values themselves, not residuals."""
-HALF = 128
-"""Symbol that stands for a residual of zero."""
+AT_ONCE = 32
+"""Pixels whose contexts an encoder finds before it codes them: they stay in the first-level cache."""
 
 # Errors that decode_group returns instead of a word position.
 OVERRUN = -1
 BAD_PATCH = -2
-
-
-@njit(**INLINE)
-def centre_row(rate, centre_shift, centre):
-    """Whole counts of the predicted rate, the zero of the residuals."""
-    shift = int32(centre_shift)
-    for j in range(LANES):
-        centre[j] = min(max(rate[j], int32(0)) >> shift, int32(65535))
-
-
-@njit(**INLINE)
-def symbols_of_row(values, at, centre, shift, residual, symbols, low):
-    """Split values into symbols and raw low bits; returns the bit mask of lanes whose symbol does not fit."""
-    bias = int64(HALF << shift) if residual else int64(0)
-    seen = split_values(values, at, centre, bias, shift, symbols, low)
-    if 0 <= seen <= 255:
-        return uint64(0)
-    outside = uint64(0)
-    for j in range(LANES):
-        t = (int64(values[at + j]) - int64(centre[j]) + bias) >> shift
-        if t < 0 or t > 255:
-            outside |= uint64(1) << uint64(j)
-            symbols[j] = uint16(0)
-            low[j] = uint16(0)
-    return outside
-
-
-@njit(**INLINE)
-def values_of_row(symbols, low, centre, shift, residual, values, at):
-    """Inverse of :func:`symbols_of_row`, modulo 2**16."""
-    join_values(symbols, low, centre, int64(HALF << shift) if residual else int64(0), shift, values, at)
-
-
-@njit(**INLINE)
-def pack_row(values, at, method, symbols):
-    """Pack the 64 positions of a sparse pixel; returns the bit mask of lanes whose count is too large."""
-    if method == PACKED4:
-        limit = int64(3)
-        seen = pack_quarters(values, at, symbols)
-    else:
-        limit = int64(15)
-        seen = pack_halves(values, at, symbols)
-    if seen <= limit:
-        return uint64(0)
-    outside = uint64(0)
-    symbols[:] = 0
-    for j in range(LANES):
-        value = int64(values[at + j])
-        if value > limit:
-            outside |= uint64(1) << uint64(j)
-        elif method == PACKED4:
-            symbols[j & 15] |= uint16(value << (2 * (j >> 4)))
-        else:
-            symbols[16 * (j >> 5) + (j & 15)] |= uint16(value << (4 * ((j >> 4) & 1)))
-    return outside
-
-
-@njit(**INLINE)
-def unpack_row(symbols, method, values, at):
-    """Inverse of :func:`pack_row`."""
-    if method == PACKED4:
-        unpack_quarters(symbols, values, at)
-    else:
-        unpack_halves(symbols, values, at)
-
-
-def step_masks(active: int) -> np.ndarray:
-    """Lanes that take part in each step of a pixel, by method: int64[5, 4], 16 bits a step.
-
-    active : int
-        Bit mask of the lanes that hold a scan position. A packed step joins the lanes that share a symbol.
-    """
-    m = [(active >> (16 * b)) & 0xFFFF for b in range(4)]
-    masks = np.zeros((5, 4), np.int64)
-    masks[PACKED4, 0] = m[0] | m[1] | m[2] | m[3]
-    masks[PACKED2, :2] = m[0] | m[1], m[2] | m[3]
-    masks[STATIC] = masks[CONTEXT] = m
-    return masks
 
 
 @njit(**KERNEL)
@@ -147,24 +68,6 @@ def count_steps(methods, step_masks, blocks):
     return steps, lanes
 
 
-@njit(**INLINE)
-def context_rate(rows, row, neighbours, coefficients, first, dose, selection, mixture, rate, other):
-    """Rate at a pixel under the frames' weight sets: all set 0 (mixture 0), all set 1, or lane by lane.
-
-    Fixed point, modulo 2**32: ``c0 + c1 * dose + sum(a_i * Y_i)``. rows : uint16[n, 64]; neighbours : int64[m], row
-    offsets of the context; coefficients : int32, flat, m + 2 a weight set, the pixel's beginning at ``first``;
-    dose : int32[64]; rate : int32[64], the result.
-    """
-    m = int64(neighbours.shape[0])
-    if mixture == 1:
-        first += m + 2
-    predict_rates(rows, row, neighbours, m, coefficients, first, dose, rate)
-    if mixture == 2:
-        predict_rates(rows, row, neighbours, m, coefficients, first + m + 2, dose, other)
-        for j in range(LANES):
-            rate[j] = other[j] if selection[j] else rate[j]
-
-
 @njit(**KERNEL)
 def initial_states():
     """Sixty-four states at the lower bound, where an encoder starts and a decoder ends."""
@@ -175,11 +78,10 @@ def initial_states():
 
 @njit(**KERNEL)
 def scratch():
-    """Work rows of one group: symbols, low bits, centres, table offsets and two rates."""
+    """Work rows of one group: symbols, low bits, centres, table offsets and rates."""
     return (
         aligned(LANES, np.uint16),
         aligned(LANES, np.uint16),
-        aligned(LANES, np.int32),
         aligned(LANES, np.int32),
         aligned(LANES, np.int32),
         aligned(LANES, np.int32),
@@ -215,101 +117,122 @@ def encode_group(
     """
     n = methods.shape[0]
     values = rows.reshape(-1)
-    factors = coefficients.reshape(-1)
-    width = int64(coefficients.shape[1] * coefficients.shape[2])
     states = initial_states()
-    symbols, low, centre, offsets, rate, other = scratch()
+    _, _, centre, _, rate = scratch()
+    pixels = np.empty(AT_ONCE, np.int64)
+    outsides = np.empty(AT_ONCE, np.uint64)
+    symbols = aligned((AT_ONCE + 1) * LANES, np.uint16)
+    low = aligned((AT_ONCE + 1) * LANES, np.uint16)
+    offsets = aligned((AT_ONCE + 1) * LANES, np.int32)
     steps, lanes = count_steps(methods, step_masks, blocks)
     patches = int64(0)
-    for p in range(n - 1, -1, -1):
-        method = methods[p]
-        at = int64(origin + p) * LANES
-        if method == CONSTANT:
-            # A model fitted elsewhere may take a pixel for constant that is not so here.
-            if differing_bits(values, at, bases[p]):
+    for beyond in range(n, 0, -AT_ONCE):
+        start = beyond - AT_ONCE if beyond > AT_ONCE else 0
+        found = 0
+        for p in range(beyond - 1, start - 1, -1):
+            if methods[p] == CONTEXT:
+                pixels[found] = p
+                found += 1
+        if found:
+            symbols_of_pixels(
+                simd, rows, origin, pixels, found, methods, tables_of, bases, shifts, classes,
+                index_bases, index_shifts, centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
+                rate, centre, symbols, low, offsets, outsides,
+            )  # fmt: skip
+        slot = 0
+        for p in range(beyond - 1, start - 1, -1):
+            method = methods[p]
+            at = int64(origin + p) * LANES
+            prefetch_row(values, at - AT_ONCE * LANES)
+            if method == CONSTANT:
+                # A model fitted elsewhere may take a pixel for constant that is not so here.
+                if differing_bits(values, at, bases[p]):
+                    for j in range(LANES - 1, -1, -1):
+                        if (active >> uint64(j)) & uint64(1) and values[at + j] != bases[p]:
+                            patch_at[patches] = p * LANES + j
+                            patch_value[patches] = values[at + j]
+                            patches += 1
+                continue
+            shift = int64(shifts[p])
+            first = int64(AT_ONCE) * LANES
+            direct = False
+            if method == CONTEXT:
+                outside = outsides[slot]
+                first = int64(slot) * LANES
+                slot += 1
+            elif method == PACKED4:
+                fits = pack_quarters(values, at, symbols, first) <= 3
+                outside = uint64(0) if fits else pack_with_care(values, at, method, symbols, first)
+            elif method == PACKED2:
+                fits = pack_halves(values, at, symbols, first) <= 15
+                outside = uint64(0) if fits else pack_with_care(values, at, method, symbols, first)
+            elif shift == 0 and bases[p] == 0 and any_bits(values, at) <= 255:
+                direct = True
+                outside = uint64(0)
+            else:
+                fill_lanes(centre, int64(0), bases[p])
+                seen = split_values(values, at, centre, int64(0), shift, symbols, low, first)
+                fits = 0 <= seen <= 255
+                outside = (
+                    uint64(0) if fits else split_with_care(values, at, centre, int64(0), shift, symbols, low, first)
+                )
+            outside &= active
+            table = tables_of[p] * STRIDE
+            if outside and method >= STATIC:
+                for j in range(LANES):
+                    if (outside >> uint64(j)) & uint64(1):
+                        t = offsets[first + j] if method == CONTEXT else table
+                        symbols[first + j] = uint16(likeliest[t // STRIDE])
+            absent = uint64(0)
+            for b in range(3, -1, -1):
+                mask = step_masks[method, b]
+                if mask == 0:
+                    continue
+                steps -= 1
+                block = (steps & (blocks - 1)) * BLOCK
+                lane = first + 16 * b
+                if shift > 0:
+                    pos = encode_bits(simd, states, block, lane, shift, mask, words, pos, low)
+                if direct:
+                    # The values are the symbols.
+                    new = encode_step(
+                        simd, states, block, tables, table, lane, bits[p], mask, words, pos, values, at + 16 * b
+                    )
+                elif method == CONTEXT:
+                    new = encode_step(
+                        simd, states, block, tables, offsets, lane, bits[p], mask, words, pos, symbols, lane
+                    )
+                else:
+                    new = encode_step(
+                        simd, states, block, tables, table, lane, bits[p], mask, words, pos, symbols, lane
+                    )
+                if new < 0:
+                    if direct:
+                        for j in range(LANES):
+                            symbols[first + j] = values[at + j]
+                        direct = False
+                    if method != CONTEXT:
+                        fill_lanes(offsets, first, table)
+                    bad = -1 - new
+                    for i in range(BLOCK):
+                        if (bad >> i) & 1:
+                            was = symbols[lane + i]
+                            symbols[lane + i] = uint16(likeliest[offsets[lane + i] // STRIDE])
+                            if method >= STATIC:
+                                absent |= uint64(1) << uint64(16 * b + i)
+                            else:
+                                absent |= changed_lanes(was ^ symbols[lane + i], method, b, i)
+                    new = encode_step(
+                        simd, states, block, tables, offsets, lane, bits[p], mask, words, pos, symbols, lane
+                    )
+                pos = new
+            outside |= absent & active
+            if outside:
                 for j in range(LANES - 1, -1, -1):
-                    if (active >> uint64(j)) & uint64(1) and values[at + j] != bases[p]:
+                    if (outside >> uint64(j)) & uint64(1):
                         patch_at[patches] = p * LANES + j
                         patch_value[patches] = values[at + j]
                         patches += 1
-            continue
-        shift = int64(shifts[p])
-        first = tables_of[p] << 8
-        direct = False
-        if method >= STATIC:
-            residual = False
-            if method == CONTEXT:
-                c = classes[p]
-                context_rate(
-                    rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate, other
-                )
-                select_tables(simd, rate, index_bases[c], index_shifts[c], luts, c, first, int64(8), offsets)
-                residual = centre_shifts[c] != ABSOLUTE
-                if residual:
-                    centre_row(rate, centre_shifts[c], centre)
-            else:
-                fill_lanes(offsets, first)
-            if residual or shift > 0 or bases[p] != 0 or any_bits(values, at) > 255:
-                if not residual:
-                    fill_lanes(centre, bases[p])
-                outside = symbols_of_row(values, at, centre, shift, residual, symbols, low) & active
-                if outside:
-                    for j in range(LANES):
-                        if (outside >> uint64(j)) & uint64(1):
-                            symbols[j] = uint16(likeliest[offsets[j] >> 8])
-            else:
-                direct = True
-                outside = uint64(0)
-        else:
-            fill_lanes(offsets, first)
-            outside = pack_row(values, at, method, symbols) & active
-        absent = uint64(0)
-        for b in range(3, -1, -1):
-            mask = step_masks[method, b]
-            if mask == 0:
-                continue
-            steps -= 1
-            block = (steps & (blocks - 1)) * BLOCK
-            if shift > 0 and method >= STATIC:
-                pos = encode_bits(simd, states, block, 16 * b, shift, mask, words, pos, low)
-            if direct:
-                # The values are the symbols.
-                new = encode_step(
-                    simd, states, block, tables, offsets, 16 * b, bits[p], mask, words, pos,
-                    values, at + 16 * b,
-                )  # fmt: skip
-            else:
-                new = encode_step(
-                    simd, states, block, tables, offsets, 16 * b, bits[p], mask, words, pos,
-                    symbols, 16 * b,
-                )  # fmt: skip
-            if new < 0:
-                if direct:
-                    for j in range(LANES):
-                        symbols[j] = values[at + j]
-                    direct = False
-                bad = -1 - new
-                for i in range(BLOCK):
-                    if (bad >> i) & 1:
-                        lane = 16 * b + i
-                        was = symbols[lane]
-                        symbols[lane] = uint16(likeliest[offsets[lane] >> 8])
-                        if method >= STATIC:
-                            absent |= uint64(1) << uint64(lane)
-                        else:
-                            absent |= changed_lanes(was ^ symbols[lane], method, b, i)
-                new = encode_step(
-                    simd, states, block, tables, offsets, 16 * b, bits[p], mask, words, pos,
-                    symbols, 16 * b,
-                )  # fmt: skip
-            pos = new
-        outside |= absent & active
-        if outside:
-            for j in range(LANES - 1, -1, -1):
-                if (outside >> uint64(j)) & uint64(1):
-                    patch_at[patches] = p * LANES + j
-                    patch_value[patches] = values[at + j]
-                    patches += 1
     pos = write_states(states, lanes, words, pos)
     return pos, patches
 
@@ -332,7 +255,7 @@ def decode_group(
     factors = coefficients.reshape(-1)
     width = int64(coefficients.shape[1] * coefficients.shape[2])
     states = initial_states()
-    symbols, low, centre, offsets, rate, other = scratch()
+    symbols, low, centre, offsets, rate = scratch()
     steps, lanes = count_steps(methods, step_masks, blocks)
     pos = read_states(states, lanes, words, pos)
     steps = int64(0)
@@ -353,17 +276,24 @@ def decode_group(
             residual = False
             if method == CONTEXT:
                 c = classes[p]
-                context_rate(
-                    rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate, other
-                )
+                context_rate(rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate)
                 select_tables(
-                    simd, rate, index_bases[c], index_shifts[c], luts, c, tables_of[p], int64(bits[p]), offsets
+                    simd,
+                    rate,
+                    index_bases[c],
+                    index_shifts[c],
+                    luts,
+                    c,
+                    tables_of[p],
+                    int64(1) << bits[p],
+                    offsets,
+                    int64(0),
                 )
                 residual = centre_shifts[c] != ABSOLUTE
                 if residual:
                     centre_row(rate, centre_shifts[c], centre)
             else:
-                fill_lanes(offsets, tables_of[p])
+                fill_lanes(offsets, int64(0), tables_of[p])
             direct = method >= STATIC and not residual and shift == 0 and bases[p] == 0
             for b in range(4):
                 mask = step_masks[method, b]
@@ -382,11 +312,14 @@ def decode_group(
                 if shift > 0:
                     pos = decode_bits(simd, states, block, 16 * b, shift, mask, words, pos, low)
             if method < STATIC:
-                unpack_row(symbols, method, values, at)
+                if method == PACKED4:
+                    unpack_quarters(symbols, values, at)
+                else:
+                    unpack_halves(symbols, values, at)
             elif not direct:
                 if not residual:
-                    fill_lanes(centre, bases[p])
-                values_of_row(symbols, low, centre, shift, residual, values, at)
+                    fill_lanes(centre, int64(0), bases[p])
+                join_values(symbols, low, centre, int64(HALF << shift) if residual else int64(0), shift, values, at)
         while patch < patches and patch_at[patch] < (p + 1) * LANES:
             j = patch_at[patch] - p * LANES
             if j < 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stemcodecs.entropy.chunk import COUNTS, read_header
 from stemcodecs.entropy.decode import decode_parsed, model_of
-from stemcodecs.entropy.group import CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.planes import to_plane
 from stemcodecs.entropy.rows import GroupedCounts

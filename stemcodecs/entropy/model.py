@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.coefficients import MEAN_BITS, unroll_coefficients
-from stemcodecs.entropy.group import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.layout import MAX_REFERENCES, Layout
+from stemcodecs.entropy.methods import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.rans import LUT_SIZE
 from stemcodecs.entropy.tables import SYMBOLS
 from stemcodecs.errors import CorruptChunkError
@@ -37,7 +37,7 @@ class PixelClass:
     first_level : int
         Lowest level of the class; the next class begins where it ends.
     method : int
-        ``PACKED4``, ``PACKED2``, ``STATIC`` or ``CONTEXT`` of :mod:`stemcodecs.entropy.group`.
+        ``PACKED4``, ``PACKED2``, ``STATIC`` or ``CONTEXT`` of :mod:`stemcodecs.entropy.methods`.
     bits : int
         Probability bits, 10 to 12: the frequencies of each histogram sum to ``2**bits``.
     base, shift : int
@@ -74,7 +74,7 @@ class PixelClass:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The model unrolled to one entry per pixel, as the kernels of :mod:`stemcodecs.entropy.group` take it."""
+    """The model unrolled to one entry per pixel, as the kernels of :mod:`stemcodecs.entropy.methods` take it."""
 
     methods: Array
     tables_of: Array

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import int64, njit
 
-from stemcodecs.entropy.group import CONTEXT
+from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model import MAX_NEIGHBOURS, MAX_TABLES, HistogramModel, PixelClass
 from stemcodecs.entropy.range_coder import (
     _decode_number,

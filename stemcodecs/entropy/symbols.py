@@ -5,28 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int32, int64, njit, uint32, uint64
+from numba import int32, njit, uint32, uint64
 
 from stemcodecs.entropy.cpu import simd_path
 from stemcodecs.entropy.fit_context import mixture_of
-from stemcodecs.entropy.group import (
-    ABSOLUTE,
-    CONSTANT,
-    CONTEXT,
-    STATIC,
-    centre_row,
-    context_rate,
-    pack_row,
-    scratch,
-    step_masks,
-    symbols_of_row,
-)
+from stemcodecs.entropy.group import scratch
+from stemcodecs.entropy.methods import CONSTANT, STATIC, step_masks, symbols_of_pixels
 from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rans import BLOCK, KERNEL, LANES
 from stemcodecs.entropy.rows import GroupedCounts
-from stemcodecs.entropy.steps import select_tables
-from stemcodecs.entropy.tables import PATCH_BITS, SYMBOLS
-from stemcodecs.entropy.vector import fill_lanes
+from stemcodecs.entropy.tables import PATCH_BITS, STRIDE, SYMBOLS
 
 __all__ = ["bits_per_pixel_map", "count_symbols"]
 
@@ -39,51 +27,23 @@ _AT_ONCE = 512
 
 
 @njit(**KERNEL)
-def _symbols_of_pixels(
+def _symbols(
     simd, rows, origin, pixels, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
-    symbols, offsets, outside,
+    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, symbols, offsets, outside,
 ):  # fmt: skip
-    """Symbols, table offsets and lanes that do not fit of some pixels, as encode_group finds them.
-
-    pixels : int64[n]; symbols : uint16[n, 64]; offsets : int32[n, 64]; outside : uint64[n], a bit mask of lanes.
-    A packed pixel's symbols are in its first 16 or 32 lanes.
-    """
-    values = rows.reshape(-1)
-    factors = coefficients.reshape(-1)
-    width = int64(coefficients.shape[1] * coefficients.shape[2])
-    symbol, low, centre, offset, rate, other = scratch()
-    for k in range(pixels.shape[0]):
-        p = pixels[k]
-        method = methods[p]
-        at = int64(origin + p) * LANES
-        shift = int64(shifts[p])
-        residual = False
-        if method == CONTEXT:
-            c = classes[p]
-            context_rate(
-                rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate, other
-            )
-            select_tables(simd, rate, index_bases[c], index_shifts[c], luts, c, tables_of[p] << 8, int64(8), offset)
-            residual = centre_shifts[c] != ABSOLUTE
-            if residual:
-                centre_row(rate, centre_shifts[c], centre)
-        else:
-            fill_lanes(offset, tables_of[p] << 8)
-        if method >= STATIC:
-            if not residual:
-                fill_lanes(centre, bases[p])
-            outside[k] = symbols_of_row(values, at, centre, shift, residual, symbol, low)
-        else:
-            outside[k] = pack_row(values, at, method, symbol)
-        for j in range(LANES):
-            symbols[k, j] = symbol[j]
-            offsets[k, j] = offset[j]
+    """:func:`symbols_of_pixels` as a function by itself."""
+    _, _, centre, _, rate = scratch()
+    low = np.empty(symbols.size, np.uint16)
+    symbols_of_pixels(
+        simd, rows, origin, pixels, pixels.shape[0], methods, tables_of, bases, shifts, classes, index_bases,
+        index_shifts, centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
+        rate, centre, symbols.reshape(-1), low, offsets.reshape(-1), outside,
+    )  # fmt: skip
 
 
 @njit(**KERNEL)
 def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
-    """Add the symbols of some pixels; histograms : uint32[2, n_tables * 256]."""
+    """Add the symbols of some pixels; histograms : uint32[2, n_tables * STRIDE]."""
     flat = histograms.reshape(-1)
     second = uint64(histograms.shape[1])
     for k in range(pixels.shape[0]):
@@ -105,7 +65,7 @@ def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
 
 @njit(**KERNEL)
 def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, patch_bits, bits):
-    """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * 256]."""
+    """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
     for k in range(pixels.shape[0]):
         p = pixels[k]
         method = methods[p]
@@ -140,7 +100,7 @@ def _over_groups(
         neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
         for first in range(0, chosen.size, _AT_ONCE):
             pixels = chosen[first : first + _AT_ONCE]
-            _symbols_of_pixels(
+            _symbols(
                 simd_path(), rows, origin, pixels, program.methods, program.tables_of,
                 program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
                 program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
@@ -154,20 +114,23 @@ def count_symbols(
 ) -> Array:
     """Histogram of the symbols of every table over a sample of the groups: int64[n_tables, 256]."""
     n_tables = sum(c.n_tables for c in model.classes)
-    histograms = np.zeros((2, n_tables * SYMBOLS), np.uint32)
+    histograms = np.zeros((2, n_tables * STRIDE), np.uint32)
     groups = counts.sample()
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     _over_groups(_count, counts, model, program, selections, groups, stride, histograms)
-    return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, SYMBOLS)
+    return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
 
 def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections: dict[tuple[int, int], Array]) -> Array:
     """Mean bits that a count takes at every detector pixel: float64[det_y, det_x]."""
     with np.errstate(divide="ignore"):
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
-    costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32).ravel()
+    costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
+    costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS))).ravel()
     bits = np.zeros(counts.layout.n_pixels)
     program = model.program()
-    _over_groups(_weigh, counts, model, program, selections, counts.groups(), 1, program.shifts, costs, PATCH_BITS, bits)
+    _over_groups(
+        _weigh, counts, model, program, selections, counts.groups(), 1, program.shifts, costs, PATCH_BITS, bits
+    )
     return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

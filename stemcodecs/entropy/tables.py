@@ -8,6 +8,9 @@ from numba import int64, njit, uint32
 from stemcodecs.entropy.rans import KERNEL
 
 SYMBOLS = 256
+STRIDE = SYMBOLS + 16
+"""Distance of tables of symbols in memory: with a power of two their first entries would compete for a few cache lines.
+"""
 PATCH_BITS = 30.0
 """What a value outside its histogram costs: it is coded as a likely one and written again as a patch."""
 
@@ -67,13 +70,13 @@ def normalise(histograms, bits, frequencies):
 
 @njit(**KERNEL)
 def build_encode_tables(frequencies, tables, likeliest):
-    """Encode entries ``frequency << 16 | start`` (uint32[n * 256]) and each table's likeliest symbol (uint16[n])."""
+    """Encode entries ``frequency << 16 | start`` (uint32[n * STRIDE]) and each table's likeliest symbol (uint16[n])."""
     for k in range(frequencies.shape[0]):
         start = uint32(0)
         peak = 0
         for i in range(SYMBOLS):
             f = uint32(frequencies[k, i])
-            tables[k * SYMBOLS + i] = (f << uint32(16)) | start
+            tables[k * STRIDE + i] = (f << uint32(16)) | start
             start += f
             if frequencies[k, i] > frequencies[k, peak]:
                 peak = i

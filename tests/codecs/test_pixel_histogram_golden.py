@@ -19,7 +19,7 @@ from strategies import MODES, same_bits
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.entropy.chunk import COUNTS, DTYPES, STORED, VERSION, read_header
 from stemcodecs.entropy.cpu import has_avx512
-from stemcodecs.entropy.group import CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model_bytes import read_model
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "pixel_histogram"

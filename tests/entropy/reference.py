@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.chunk import Header, read_header
-from stemcodecs.entropy.group import ABSOLUTE, CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.methods import ABSOLUTE, CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model import HistogramModel, PixelClass
 from stemcodecs.entropy.model_bytes import Reader, read_model
 

@@ -15,7 +15,7 @@ from stemcodecs.entropy.cpu import has_avx512
 from stemcodecs.entropy.decode import decode_array
 from stemcodecs.entropy.encode import encode_array
 from stemcodecs.entropy.fit import FitOptions
-from stemcodecs.entropy.group import CONTEXT
+from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model_bytes import read_model
 from stemcodecs.entropy.planes import restore, to_plane
 from stemcodecs.entropy.threads import set_threads

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from reference import ReferenceDecoder, coefficients, int32, rans_encode
 from strategies import MODES, simulated_scan
 
 from stemcodecs.entropy.decode import decode_array
 from stemcodecs.entropy.encode import encode_array
 from stemcodecs.entropy.fit import FitOptions
-from stemcodecs.entropy.group import CONTEXT, PACKED2, PACKED4, STATIC, context_rate
+from stemcodecs.entropy.methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model import HistogramModel, PixelClass
 from stemcodecs.entropy.model_bytes import read_model, write_model
 from stemcodecs.entropy.planes import to_plane
 from stemcodecs.entropy.statistics import ScanStatistics
+from stemcodecs.entropy.vector import context_rate
 
 Array = np.ndarray[Any, Any]
 
@@ -175,6 +177,11 @@ def test_model_bytes_round_trip(seed: int) -> None:
         assert np.array_equal(getattr(again, name), getattr(model, name))
 
 
+@njit
+def rate_of(rows, row, neighbours, coefficients, first, dose, selection, mixture, rate):  # type: ignore[no-untyped-def]
+    context_rate(rows, row, neighbours, coefficients, first, dose, selection, mixture, rate)
+
+
 @settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), mixture=st.integers(0, 2))
 def test_predicted_rate_is_a_sum_modulo_two_to_the_32(seed: int, mixture: int) -> None:
@@ -186,9 +193,9 @@ def test_predicted_rate_is_a_sum_modulo_two_to_the_32(seed: int, mixture: int) -
     factors = random.integers(-(2**31), 2**31, (3, 2, n_neighbours + 2)).astype(np.int32)
     dose = random.integers(0, 65536, 64).astype(np.int32)
     selection = random.integers(0, 2, 64).astype(bool)
-    rate, other = np.zeros(64, np.int32), np.zeros(64, np.int32)
+    rate = np.zeros(64, np.int32)
     first = 2 * factors[0].size
-    context_rate(rows, row, neighbours, factors.reshape(-1), first, dose, selection, mixture, rate, other)
+    rate_of(rows, row, neighbours, factors.reshape(-1), first, dose, selection, mixture, rate)
     of_lane = {0: np.zeros(64, int), 1: np.ones(64, int), 2: selection.astype(int)}[mixture]
     for j in range(64):
         constant, slope, *rest = factors[2, of_lane[j]].tolist()
