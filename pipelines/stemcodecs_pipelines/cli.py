@@ -237,7 +237,10 @@ def compress(
         f"({result.raw_bytes:,} → {result.stored_bytes:,} bytes), ratio {result.ratio:.2f}, "
         f"{result.bits_per_pixel:.3f} bits per pixel"
     )
-    if result.verified:
+    if result.deviation is not None:
+        written = " written now" if result.kept_blocks else ""
+        typer.echo(f"every value{written} was read back and compared with the source: {result.deviation.summary()}")
+    elif result.verified:
         typer.echo("verified: every value was read back and compared with the source")
     else:
         typer.echo("not verified; check it with: stemcodecs verify SRC DST")
@@ -316,7 +319,8 @@ def repair(
         )
     for failure in report.failures:
         typer.echo(f"repaired block {failure.index} at {failure.position}: {failure.problem}")
-    typer.echo(f"{store}: {len(report.failures)} of {report.blocks} blocks repaired, all values agree")
+    found = "all values agree" if report.deviation is None else report.deviation.summary()
+    typer.echo(f"{store}: {len(report.failures)} of {report.blocks} blocks repaired; {found}")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from stemcodecs_pipelines.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.finish import finish
 from stemcodecs_pipelines.job import JOB_KEY, Job, JobHandle, check_resumable, prepare, sha256
 from stemcodecs_pipelines.memory import share_freed_blocks
+from stemcodecs_pipelines.methods import Comparison, merged
 from stemcodecs_pipelines.plan import Plan, make_plan
 from stemcodecs_pipelines.records import RECORDS, Record
 from stemcodecs_pipelines.sums import BlockSums, VirtualDetectors, block_sums
@@ -39,12 +40,15 @@ class BlockResult:
         Size before and after.
     kept : bool
         The block was on disk already and its checksum held.
+    deviation : Comparison or None
+        How far the values lie from the source, where the method measures it and the block was read back.
     """
 
     index: int
     raw_bytes: int
     stored_bytes: int
     kept: bool
+    deviation: Comparison | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,8 @@ class EncodeResult:
         Blocks that an interrupted run had finished.
     verified : bool
         Every value was read back and compared.
+    deviation : Comparison or None
+        How far the values of the blocks that this run wrote lie from the source, where the method measures it.
     """
 
     location: str
@@ -71,6 +77,7 @@ class EncodeResult:
     stored_bytes: int
     kept_blocks: int
     verified: bool
+    deviation: Comparison | None = None
 
     @property
     def ratio(self) -> float:
@@ -102,6 +109,7 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
     location.write(key, stored)
     digest, size = sha256(stored), len(stored)
     del stored
+    deviation = None
     if job.verify:
         written = location.read(key)
         if written is None or not np.array_equal(sha256(written), digest):
@@ -109,7 +117,7 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
                 f"{location}: {key} does not read back as it was written; check the disk, then --resume",
                 tuple(s.start for s in region),
             )
-        job.codec.check(block, job.coder.decode({key: written}, region), region)
+        deviation = job.codec.compare(block, job.coder.decode({key: written}, region), region)
     sums = sum_block(block, region, job.detectors)
     record = Record(
         index=index,
@@ -120,12 +128,16 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
         images=sums.images,
     )
     record.write(location)
-    return _result(job, region, record, kept=False)
+    return _result(job, region, record, kept=False, deviation=deviation)
 
 
-def _result(job: Job, region: Region, record: Record, *, kept: bool) -> BlockResult:
+def _result(
+    job: Job, region: Region, record: Record, *, kept: bool, deviation: Comparison | None = None
+) -> BlockResult:
     raw = int(np.prod([s.stop - s.start for s in region])) * np.dtype(job.plan.dtype).itemsize
-    return BlockResult(index=record.index, raw_bytes=raw, stored_bytes=record.stored_bytes, kept=kept)
+    return BlockResult(
+        index=record.index, raw_bytes=raw, stored_bytes=record.stored_bytes, kept=kept, deviation=deviation
+    )
 
 
 def _intact(location: Location, key: str, index: int) -> Record | None:
@@ -228,23 +240,27 @@ def encode(
             plan = make_plan(scan, chunk=job.plan.chunk, shard=job.plan.shard, workers=workers, memory=memory)
         else:
             plan = make_plan(scan, chunk=chunk, shard=shards, workers=workers, memory=memory)
-            job = prepare(scan, plan, method=method or DEFAULT_METHOD, verify=verify)
+            job, beside = prepare(scan, plan, method=method or DEFAULT_METHOD, verify=verify)
             destination.clear()
             place.make_folder(RECORDS)
+            for key, data in beside.items():
+                place.write(key, data)
             place.write(JOB_KEY, job.to_json())
         if start is not None:
             start(plan)
         handle = JobHandle.of(place, scan, resume=resume)
         tasks = (engine or ThreadEngine(plan.workers)).map(encode_block, handle, range(plan.blocks))
         kept = 0
+        deviation: Comparison | None = None
         with contextlib.closing(tasks) as results:
             for result in results:
                 kept += result.kept
+                deviation = merged(deviation, result.deviation)
                 if progress is not None:
                     progress(result)
         finish(job, place)
         destination.publish()
-        return _result_of(state(destination.target), plan, store, kept)
+        return _result_of(state(destination.target), plan, store, kept, deviation)
 
 
 def _continued(
@@ -276,7 +292,9 @@ def _already_complete(destination: Destination, found: State, scan: Scan, store:
     return _result_of(found, plan, store, plan.blocks)
 
 
-def _result_of(found: State, plan: Plan, store: str | Path, kept: int) -> EncodeResult:
+def _result_of(
+    found: State, plan: Plan, store: str | Path, kept: int, deviation: Comparison | None = None
+) -> EncodeResult:
     return EncodeResult(
         location=str(store),
         plan=plan,
@@ -284,4 +302,5 @@ def _result_of(found: State, plan: Plan, store: str | Path, kept: int) -> Encode
         stored_bytes=found.attributes["stored_bytes"],
         kept_blocks=kept,
         verified=found.attributes["verified"],
+        deviation=deviation,
     )

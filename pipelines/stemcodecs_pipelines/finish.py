@@ -18,6 +18,7 @@ from zarr.storage import MemoryStore
 
 from stemcodecs.errors import IncompleteStoreError
 from stemcodecs.store import JOURNAL, Location
+from stemcodecs_pipelines.beside import model_bytes, model_documents
 from stemcodecs_pipelines.blocks import DATA
 from stemcodecs_pipelines.job import Job
 from stemcodecs_pipelines.records import Record
@@ -61,10 +62,12 @@ def finish(job: Job, place: Location) -> None:
         root = zarr.create_group(store)
         data = dict(job.metadata)
         data["attributes"] = {"long_name": "detector counts" if _counts(job) else "detector values"}
-        _put(store, f"{DATA}/zarr.json", data)
+        _put(store, f"{DATA}/zarr.json", json.dumps(data, indent=2).encode())
+        for key, document in model_documents(job.metadata, place).items():
+            _put(store, key, document)
         _coordinates(root, job)
-        chunks = _blocks(root, job, place, writer)
-        root.attrs["stemcodecs"] = _provenance(job, *chunks)
+        stored, digest = _blocks(root, job, place, writer)
+        root.attrs["stemcodecs"] = _provenance(job, stored + model_bytes(job.metadata, place), digest)
         zarr.consolidate_metadata(store)
     writer.finish()
     place.remove(JOURNAL)
@@ -93,11 +96,10 @@ class _Writer:
         self.place.write(key, self.objects.pop(key).as_numpy_array().data)
 
 
-def _put(store: MemoryStore, key: str, document: dict[str, Any]) -> None:
+def _put(store: MemoryStore, key: str, document: bytes) -> None:
     from zarr.core.buffer import cpu
 
-    text = json.dumps(document, indent=2).encode()
-    store._store_dict[key] = cpu.Buffer.from_bytes(text)
+    store._store_dict[key] = cpu.Buffer.from_bytes(document)
 
 
 def _counts(job: Job) -> bool:

@@ -21,6 +21,7 @@ from stemcodecs._version import __version__
 from stemcodecs.errors import ConfigurationError, DestinationError, SourceError
 from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location
+from stemcodecs_pipelines.beside import load_models
 from stemcodecs_pipelines.blocks import BlockCoder, array_metadata
 from stemcodecs_pipelines.methods import Method, parse_method
 from stemcodecs_pipelines.plan import Plan
@@ -170,7 +171,9 @@ def _load_job(location: Location, digest: str) -> Job:
     data = location.read(JOB_KEY)
     if data is None or hashlib.sha256(data).hexdigest() != digest:
         raise DestinationError(f"{location}: its job has changed; another run took this store over")
-    return Job.from_json(data, location)
+    job = Job.from_json(data, location)
+    load_models(job.metadata, location)
+    return job
 
 
 @lru_cache(maxsize=4)
@@ -188,7 +191,7 @@ def fingerprint(scan: Scan) -> dict[str, Any]:
     return known
 
 
-def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> Job:
+def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> tuple[Job, Mapping[str, bytes]]:
     """Fix everything that decides the bytes of the store.
 
     Parameters
@@ -202,6 +205,12 @@ def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> Job:
     verify : bool
         Whether to read back and compare.
 
+    Returns
+    -------
+    Job
+    dict
+        Objects that lie beside the array, by key; to be written before the job.
+
     Raises
     ------
     ConfigurationError
@@ -209,9 +218,15 @@ def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> Job:
     """
     chosen, options = parse_method(method)
     four = len(scan.shape) == 4
-    return Job(
+    encoding = chosen.build(scan, options)
+    if encoding.beside and plan.shard:
+        raise ConfigurationError(
+            f"the model takes {sum(map(len, encoding.beside.values())) / 2**20:.1f} MiB, too much for the metadata, "
+            "and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
+        )
+    job = Job(
         plan=plan,
-        metadata=array_metadata(plan, scan.dims, chosen.build(scan, options)),
+        metadata=array_metadata(plan, scan.dims, encoding),
         method=method,
         verify=verify,
         detectors=VirtualDetectors.from_scan(scan) if four else None,
@@ -221,6 +236,7 @@ def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> Job:
         source={"path": os.path.basename(scan.path.rstrip("/")) or scan.path, **scan.metadata},
         fingerprint=fingerprint(scan),
     )
+    return job, encoding.beside
 
 
 def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:

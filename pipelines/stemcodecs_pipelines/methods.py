@@ -8,18 +8,15 @@ block is checked against it after it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs.readers.scan import Region, Scan
 
-if TYPE_CHECKING:
-    from stemcodecs.quantize.guarantee import Deviation
-
-__all__ = ["METHODS", "Encoding", "Method", "check_exact", "parse_method"]
+__all__ = ["METHODS", "Comparison", "Encoding", "Method", "check_exact", "check_form", "merged", "parse_method"]
 
 Check = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], object]
 
@@ -34,10 +31,31 @@ class Encoding:
         Array-to-bytes codec.
     filters : tuple of object
         Array-to-array codecs before it.
+    beside : dict
+        Objects of the store, by key: a model that is too large for the array's metadata.
     """
 
     serializer: Any
     filters: tuple[Any, ...] = ()
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Comparison(Protocol):
+    """How far decoded values lie from their source."""
+
+    def merge(self, other: Any) -> Any:
+        """Both blocks together."""
+
+    def summary(self) -> str:
+        """One line for people."""
+
+
+def merged(one: Comparison | None, other: Comparison | None) -> Comparison | None:
+    """Comparisons of two parts of a scan, of which either may have measured nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    both: Comparison = one.merge(other)
+    return both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +89,38 @@ class Method:
     build: Callable[[Scan, Mapping[str, str]], Encoding]
     check: Check
     exact: bool = False
-    measure: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], Deviation] | None = None
+    measure: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], Comparison] | None = None
     specialise: Callable[[Method, Mapping[str, str]], Method] | None = None
+
+    def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> Comparison | None:
+        """Check the guarantee on a block, and say how far the values lie apart if the method measures it.
+
+        Raises
+        ------
+        VerificationError
+            The guarantee is broken, or the block is not of this source.
+        """
+        if self.measure is not None:
+            return self.measure(source, decoded, region)
+        self.check(source, decoded, region)
+        return None
+
+
+def check_form(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Compare shape and dtype.
+
+    Raises
+    ------
+    VerificationError
+        They differ.
+    """
+    if source.shape != decoded.shape or source.dtype != decoded.dtype:
+        corner = tuple(s.start for s in region)
+        raise VerificationError(
+            f"the block at {corner} is {decoded.dtype}{decoded.shape}, "
+            f"the source has {source.dtype}{source.shape}; this is not its source",
+            corner,
+        )
 
 
 def check_exact(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
@@ -83,12 +131,7 @@ def check_exact(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], reg
     VerificationError
         With the coordinates of the first value that differs, in the whole scan.
     """
-    if source.shape != decoded.shape or source.dtype != decoded.dtype:
-        raise VerificationError(
-            f"the block at {tuple(s.start for s in region)} is {decoded.dtype}{decoded.shape}, "
-            f"the source has {source.dtype}{source.shape}; this is not its source",
-            tuple(s.start for s in region),
-        )
+    check_form(source, decoded, region)
     bits = np.dtype(f"u{source.dtype.itemsize}")  # floats too: NaN payloads and −0 count
     for first, (a, b) in enumerate(zip(source.view(bits), decoded.view(bits), strict=True)):
         # Row by row, so that the comparison takes next to no memory.
@@ -124,12 +167,6 @@ def _pca(scan: Scan, options: Mapping[str, str]) -> Encoding:
     from stemcodecs_pipelines.pca_method import build
 
     return build(scan, options)
-
-
-def _check_pca(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
-    from stemcodecs_pipelines.pca_method import check_form
-
-    check_form(source, decoded, region)
 
 
 def _specialise_pca(method: Method, options: Mapping[str, str]) -> Method:
@@ -176,7 +213,7 @@ METHODS: dict[str, Method] = {
             summary="eigen-patterns of the scan; rank=, residual=none|bounded|lossless, r=, step=",
             guarantee="no pointwise guarantee",
             build=_pca,
-            check=_check_pca,
+            check=check_form,
             specialise=_specialise_pca,
         ),
     )

@@ -11,9 +11,9 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs.readers.scan import Region, Scan
-from stemcodecs_pipelines.methods import Encoding, Method, check_exact
+from stemcodecs_pipelines.methods import Encoding, Method, check_exact, check_form
 
-__all__ = ["build", "check_bounded", "check_form", "specialise"]
+__all__ = ["build", "check_bounded", "specialise"]
 
 Residual = Literal["none", "bounded", "lossless"]
 
@@ -21,15 +21,17 @@ OPTIONS = ("rank", "residual", "r", "step")
 
 
 def build(scan: Scan, options: Mapping[str, str]) -> Encoding:
-    """Fit the basis, which reads the scan twice, and put it into the codec.
+    """Fit the basis, which reads the scan twice, and put it into the codec, or beside the array if it is large.
 
     Raises
     ------
     ConfigurationError
-        An option is unknown or unusable, or the basis is too large for metadata.
+        An option is unknown or unusable.
     """
     from stemcodecs.codecs.pca import Pca
     from stemcodecs.lowrank import LowRankModel
+    from stemcodecs.lowrank.model import WARN_BYTES
+    from stemcodecs.lowrank.sibling import model_objects
     from stemcodecs_pipelines.pca import pca_basis
 
     _check(options)
@@ -40,8 +42,13 @@ def build(scan: Scan, options: Mapping[str, str]) -> Encoding:
     step = _number(options, "step", 0.5 if residual == "none" else 1.0)
     precision = 0.05 if residual == "none" else 0.2
     model = LowRankModel.from_basis(basis, step=step, precision=precision)
-    bound = float(_number(options, "r", 0.5))
-    return Encoding(serializer=Pca.from_model(model, residual=residual, bound=bound))
+    bound = _number(options, "r", 0.5)
+    if model.uri_bytes <= WARN_BYTES:
+        return Encoding(serializer=Pca.from_model(model, residual=residual, bound=bound))
+    # Metadata of this size would slow every opening of the store; consolidated metadata would hold it twice.
+    return Encoding(
+        serializer=Pca(sha256=model.keep().digest, residual=residual, bound=bound), beside=model_objects(model)
+    )
 
 
 def specialise(method: Method, options: Mapping[str, str]) -> Method:
@@ -68,24 +75,9 @@ def specialise(method: Method, options: Mapping[str, str]) -> Method:
             guarantee=f"|N' - N| <= {r!r} * sqrt(N) for every count N",
             check=partial(check_bounded, r),
         )
-    return method
+    from stemcodecs_pipelines.pca_misfit import measure
 
-
-def check_form(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
-    """Without a pointwise guarantee: shape and dtype alone can be checked.
-
-    Raises
-    ------
-    VerificationError
-        They differ.
-    """
-    if source.shape != decoded.shape or source.dtype != decoded.dtype:
-        corner = tuple(s.start for s in region)
-        raise VerificationError(
-            f"the block at {corner} is {decoded.dtype}{decoded.shape}, "
-            f"the source has {source.dtype}{source.shape}; this is not its source",
-            corner,
-        )
+    return replace(method, measure=measure)
 
 
 def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:

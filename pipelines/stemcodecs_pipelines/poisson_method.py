@@ -13,7 +13,7 @@ from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs.quantize import PoissonQuantizer
 from stemcodecs.quantize.guarantee import Deviation
 from stemcodecs.readers.scan import Region, Scan
-from stemcodecs_pipelines.methods import Encoding, Method
+from stemcodecs_pipelines.methods import Encoding, Method, check_form
 
 __all__ = ["build", "measure", "specialise"]
 
@@ -68,13 +68,8 @@ def measure(
     VerificationError
         With the coordinates of the first value that breaks the bound.
     """
+    check_form(source, decoded, region)
     corner = tuple(s.start for s in region)
-    if source.shape != decoded.shape or source.dtype != decoded.dtype:
-        raise VerificationError(
-            f"the block at {corner} is {decoded.dtype}{decoded.shape}, "
-            f"the source has {source.dtype}{source.shape}; this is not its source",
-            corner,
-        )
     deviation = Deviation.of(source, decoded, quantizer, corner)
     if deviation.first_violation is not None:
         index = deviation.first_violation

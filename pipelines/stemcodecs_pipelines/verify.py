@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from stemcodecs.errors import (
     SourceError,
     VerificationError,
 )
-from stemcodecs.quantize.guarantee import Deviation
-from stemcodecs.readers.scan import Scan
-from stemcodecs.store import JOURNAL, Location, State, require_complete
+from stemcodecs.readers.scan import Region, Scan
+from stemcodecs.store import JOURNAL, Location, require_complete
+from stemcodecs_pipelines.beside import load_models
 from stemcodecs_pipelines.blocks import DATA, BlockCoder
 from stemcodecs_pipelines.encode import raw_digest
 from stemcodecs_pipelines.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.job import sha256
-from stemcodecs_pipelines.methods import Method, parse_method
+from stemcodecs_pipelines.methods import Comparison, Method, merged, parse_method
 from stemcodecs_pipelines.plan import Plan, available_cores
 
 __all__ = ["BlockCheck", "Report", "repair", "verify"]
@@ -44,7 +44,7 @@ class BlockCheck:
         What is wrong with it, None for an intact block.
     position : tuple of int
         Where: the first value that differs, or the block's first value.
-    deviation : Deviation or None
+    deviation : Comparison or None
         How far the values lie from the source, where the method measures it.
     """
 
@@ -53,7 +53,7 @@ class BlockCheck:
     stored_bytes: int
     problem: str | None = None
     position: tuple[int, ...] = ()
-    deviation: Deviation | None = None
+    deviation: Comparison | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +68,14 @@ class Report:
         Values compared.
     failures : tuple of BlockCheck
         Blocks that failed, in order.
-    deviation : Deviation or None
+    deviation : Comparison or None
         How far the values of the intact blocks lie from the source, where the method measures it.
     """
 
     blocks: int
     values: int
     failures: tuple[BlockCheck, ...]
-    deviation: Deviation | None = None
+    deviation: Comparison | None = None
 
     @property
     def intact(self) -> bool:
@@ -155,7 +155,9 @@ class StoreContents:
         data = self.location.read(f"{DATA}/zarr.json")
         if data is None:
             raise SourceError(f"{self.location}: {DATA}/zarr.json is missing; restore it from another copy")
-        return BlockCoder(json.loads(data))
+        metadata = json.loads(data)
+        load_models(metadata, self.location)
+        return BlockCoder(metadata)
 
     @cached_property
     def method(self) -> Method:
@@ -185,7 +187,7 @@ def check_block(handle: StoreHandle, index: int) -> BlockCheck:
     stored = handle.location.read(key)
     raw = int(np.prod([s.stop - s.start for s in region])) * np.dtype(contents.plan.dtype).itemsize
 
-    deviation: Deviation | None = None
+    deviation: Comparison | None = None
 
     def outcome(problem: str | None, position: tuple[int, ...] = start) -> BlockCheck:
         size = 0 if stored is None else len(stored)
@@ -198,15 +200,16 @@ def check_block(handle: StoreHandle, index: int) -> BlockCheck:
         if stored is None:
             raise CorruptChunkError(f"the object {key} is missing")
         decoded = contents.coder.decode({key: stored}, region)
-        measure = contents.method.measure
-        if source is not None and measure is not None:
-            deviation = measure(source, decoded, region)
-        elif source is not None:
-            contents.method.check(source, decoded, region)
-        elif contents.method.exact:
-            _check_digest(contents, "raw_sha256", index, raw_digest(decoded))
+        if source is not None:
+            deviation = contents.method.compare(source, decoded, region)
+        if contents.method.exact:
+            if source is None:
+                _check_digest(contents, "raw_sha256", index, raw_digest(decoded))
         else:
+            # Values within a bound, or without one, may be those of another source or of altered bytes.
             _check_digest(contents, "stored_sha256", index, sha256(stored))
+            if source is not None:
+                _check_source(contents, index, source, region)
         return outcome(None)
     except VerificationError as error:
         problem = outcome(str(error), error.index)
@@ -214,7 +217,7 @@ def check_block(handle: StoreHandle, index: int) -> BlockCheck:
         problem = outcome(str(error))
     if handle.repair:
         assert source is not None
-        _repair(handle, contents, index, source)
+        return replace(problem, deviation=_repair(handle, contents, index, source))
     return problem
 
 
@@ -223,20 +226,28 @@ def _check_digest(contents: StoreContents, name: str, index: int, digest: np.nda
         raise CorruptChunkError(f"its {name.replace('_', ' ')} differs from the store's provenance")
 
 
-def _repair(handle: StoreHandle, contents: StoreContents, index: int, source: np.ndarray[Any, Any]) -> None:
-    region = contents.plan.region(index)
+def _check_source(contents: StoreContents, index: int, source: np.ndarray[Any, Any], region: Region) -> None:
     if not np.array_equal(contents.digests["raw_sha256"][index], raw_digest(source)):
-        raise SourceError(
-            f"{handle.scan.path if handle.scan else ''} does not hold what block {index} was "
-            "made from; "
-            "give the original source"
+        raise VerificationError(
+            "the source does not hold the values that this block was made from; give the original source",
+            tuple(s.start for s in region),
         )
+
+
+def _repair(
+    handle: StoreHandle, contents: StoreContents, index: int, source: np.ndarray[Any, Any]
+) -> Comparison | None:
+    region = contents.plan.region(index)
+    try:
+        _check_source(contents, index, source, region)
+    except VerificationError as error:
+        raise SourceError(f"block {index}: {error}") from None
     key = contents.coder.key(contents.plan.coordinates(index))
     handle.location.write(key, contents.coder.encode(source, region)[key])
     written = handle.location.read(key)
     if written is None:
         raise VerificationError(f"{handle.location}: {key} cannot be read back; check the disk")
-    contents.method.check(source, contents.coder.decode({key: written}, region), region)
+    return contents.method.compare(source, contents.coder.decode({key: written}, region), region)
 
 
 def _run(
@@ -246,14 +257,13 @@ def _run(
     progress: Callable[[BlockCheck], None] | None,
 ) -> Report:
     failures = []
-    deviation: Deviation | None = None
+    deviation: Comparison | None = None
     tasks = (engine or ThreadEngine(plan.workers)).map(check_block, handle, range(plan.blocks))
     with contextlib.closing(tasks) as results:
         for result in results:
             if result.problem is not None:
                 failures.append(result)
-            if result.deviation is not None:
-                deviation = result.deviation if deviation is None else deviation.merge(result.deviation)
+            deviation = merged(deviation, result.deviation)
             if progress is not None:
                 progress(result)
     return Report(
@@ -264,20 +274,22 @@ def _run(
     )
 
 
-def _plan_of(found: State, scan: Scan | None, store: str | Path, workers: int | None) -> Plan:
-    known = found.attributes
+def _open(
+    source: Scan | None, store: str | Path, workers: int | None, start: Callable[[Plan], None] | None
+) -> tuple[Location, Plan]:
+    """A complete store and how it is cut, once the source, if there is one, has its shape and dtype."""
+    location = Location.of(store)
+    known = require_complete(location).attributes
     shape, dtype = tuple(known["shape"]), known["dtype"]
-    if scan is not None and (scan.shape != shape or scan.dtype.name != dtype):
+    if source is not None and (source.shape != shape or source.dtype.name != dtype):
         raise VerificationError(
-            f"{store} holds {dtype}{shape}, {scan.path} holds {scan.dtype.name}{scan.shape}; "
+            f"{store} holds {dtype}{shape}, {source.path} holds {source.dtype.name}{source.shape}; "
             "give the source that it was made from"
         )
-    return Plan(
-        shape=shape,
-        dtype=np.dtype(dtype).str,
-        chunk=tuple(known["chunk"]),
-        shard=tuple(known["shard"]) if known["shard"] else None,
-    ).with_workers(workers or available_cores())
+    plan = StoreContents(location, known).plan.with_workers(workers or available_cores())
+    if start is not None:
+        start(plan)
+    return location, plan
 
 
 def verify(
@@ -315,10 +327,7 @@ def verify(
     VerificationError
         Shape or dtype differ from the source's.
     """
-    location = Location.of(store)
-    plan = _plan_of(require_complete(location), source, store, workers)
-    if start is not None:
-        start(plan)
+    location, plan = _open(source, store, workers, start)
     return _run(StoreHandle(location=location, scan=source), plan, engine, progress)
 
 
@@ -348,10 +357,7 @@ def repair(
     Report
         Its failures are the blocks that were repaired.
     """
-    location = Location.of(store)
-    plan = _plan_of(require_complete(location), source, store, workers)
-    if start is not None:
-        start(plan)
+    location, plan = _open(source, store, workers, start)
     location.make_folder(JOURNAL)
     try:
         report = _run(StoreHandle(location=location, scan=source, repair=True), plan, engine, progress)

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import ByteGetter
 
-__all__ = ["find_model", "keep_packed", "model_key", "model_objects", "open_with_model", "write_model"]
+__all__ = [
+    "chunk_key",
+    "find_model",
+    "keep_packed",
+    "metadata_keys",
+    "model_key",
+    "model_objects",
+    "open_with_model",
+    "write_model",
+]
 
 FOLDER = "models"
 _DAMAGED = "the PCA model beside the array is damaged; restore it from another copy"
@@ -37,9 +46,14 @@ def model_key(digest: str) -> str:
     return f"{FOLDER}/pca_{digest[:16]}"
 
 
-def _chunk_key(digest: str) -> str:
+def chunk_key(digest: str) -> str:
     """The model's array is written as one chunk without compression: the model's bytes as they are."""
     return f"{model_key(digest)}/c/0"
+
+
+def metadata_keys(digest: str) -> tuple[str, str]:
+    """Zarr metadata of the folder and of the model's array."""
+    return f"{FOLDER}/zarr.json", f"{model_key(digest)}/zarr.json"
 
 
 def write_model(group: zarr.Group, model: LowRankModel) -> None:
@@ -126,7 +140,7 @@ async def find_model(byte_getter: ByteGetter, digest: str) -> None:
     async with _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         if LowRankModel.is_kept(digest):
             return
-        store, key, packed = byte_getter.store, _chunk_key(digest), None
+        store, key, packed = byte_getter.store, chunk_key(digest), None
         for parent in PurePosixPath(byte_getter.path).parents:
             found = await StorePath(store, str(parent / key)).get(default_buffer_prototype())
             if found is not None:
