@@ -14,6 +14,7 @@ from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model import MAX_WEIGHT, HistogramModel, PixelClass, Program
 from stemcodecs.entropy.rans import KERNEL, LANES, LUT_SIZE
 from stemcodecs.entropy.rows import GroupedCounts
+from stemcodecs.entropy.threads import run_all
 from stemcodecs.entropy.vector import context_rate
 
 __all__ = [
@@ -145,15 +146,16 @@ def accumulate(
 ) -> NormalEquations:
     """Normal equations over a sample of a chunk; with ``selections``, over the lanes that use the second weight set."""
     n, n_classes = len(neighbours), int(of.max(initial=0)) + 1
-    normal, right = np.zeros((n_classes, n + 1, n + 1)), np.zeros((n_classes, n + 1))
-    square, count = np.zeros(n_classes), np.zeros(n_classes)
     mean = base.means() / 2.0**16
     model = replace(base, neighbours=neighbours)
     sample = sample_groups(counts, neighbours)
     step = max(1, int(mean.size * len(sample) * LANES // _FITTED_VALUES)) | 1
     oy = np.array([y for _, y, _ in neighbours], np.int64)
     ox = np.array([x for _, _, x in neighbours], np.int64)
-    for k, (chain, position) in enumerate(sample):
+
+    def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
+        normal, right = np.zeros((n_classes, n + 1, n + 1)), np.zeros((n_classes, n + 1))
+        square, count = np.zeros(n_classes), np.zeros(n_classes)
         lanes = (counts.lanes(chain, position) > 0).astype(np.float32)
         if selections is not None:
             lanes *= selections[chain, position]
@@ -163,6 +165,11 @@ def accumulate(
             model.row_offsets(counts.layout, position), oy, ox, *base.detector, (k * 7) % step, step,
             normal, right, square, count,
         )  # fmt: skip
+        return normal, right, square, count
+
+    # Added up in the order of the groups, so that the bytes do not depend on the number of threads.
+    parts = run_all(of_group, [(k, *group) for k, group in enumerate(sample)])
+    normal, right, square, count = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
     return NormalEquations(neighbours=neighbours, normal=normal, right=right, square=square, count=count)
 
 
@@ -227,17 +234,18 @@ def mixture_of(selection: Array | None) -> int:
 @njit(**KERNEL)
 def _sample_rates(
     rows, origin, lanes, methods, neighbours, coefficients, dose, selection, mixture, first, step,
-    out_pixel, out_rate, out_value, n,
+    out_pixel, out_rate, out_value,
 ):  # fmt: skip
     factors = coefficients.reshape(-1)
     width = int64(coefficients.shape[1] * coefficients.shape[2])
     rate = np.zeros(LANES, np.int32)
+    n = 0
     for p in range(first, methods.shape[0], step):
         if methods[p] != CONTEXT:
             continue
         context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate)
         for j in range(LANES):
-            if lanes[j] and n < out_pixel.shape[0]:
+            if lanes[j]:
                 out_pixel[n] = p
                 out_rate[n] = rate[j]
                 out_value[n] = rows[origin + p, j]
@@ -252,19 +260,22 @@ def sample_rates(
     groups = sample_groups(counts, model.neighbours)
     n_pixels = program.methods.size
     step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
-    size = len(groups) * (n_pixels // step + 1) * LANES
-    pixel, rate, value = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
-    n = 0
     nobody = np.zeros(LANES, bool)
-    for k, (chain, position) in enumerate(groups):
+
+    def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
+        pixel, rate, value = (np.empty((n_pixels // step + 1) * LANES, np.int32) for _ in range(3))
         selection = selections.get((chain, position))
         n = _sample_rates(
             *counts.group(chain, position), counts.lanes(chain, position), program.methods,
             model.row_offsets(counts.layout, position), program.coefficients, counts.dose(chain, position),
             nobody if selection is None else selection, mixture_of(selection), (k * 5) % step, step,
-            pixel, rate, value, n,
+            pixel, rate, value,
         )  # fmt: skip
-    return pixel[:n], rate[:n], value[:n]
+        return pixel[:n], rate[:n], value[:n]
+
+    parts = run_all(of_group, [(k, *group) for k, group in enumerate(groups)])
+    pixel, rate, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return pixel, rate, value
 
 
 def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -> Array:

@@ -61,6 +61,7 @@ class GroupedCounts:
         self.margin = margin
         self._plane = plane
         self._kept: dict[int, Array] = {}
+        self._lock = threading.Lock()
         n = layout.n_pixels
         total, low, high = np.zeros(n, np.int64), np.full(n, 65535, np.uint16), np.zeros(n, np.uint16)
         cuts = np.linspace(0, n, get_threads() + 1).astype(np.int64)
@@ -98,11 +99,14 @@ class GroupedCounts:
 
     def group(self, chain: int, step: int) -> tuple[Array, int]:
         """Rows of a group's chain and the group's first row in them; the chains asked for last are kept."""
-        if chain not in self._kept:
-            while len(self._kept) >= self.n_sampled:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[chain] = self.load_chain(chain)
-        return self._kept[chain], self.origin(step)
+        rows = self._kept.get(chain)
+        if rows is None:
+            rows = self.load_chain(chain)
+            with self._lock:
+                while len(self._kept) >= self.n_sampled:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[chain] = rows
+        return rows, self.origin(step)
 
     def forget(self) -> None:
         """Let go of the rows that :meth:`group` kept."""

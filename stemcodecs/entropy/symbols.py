@@ -15,6 +15,7 @@ from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rans import BLOCK, KERNEL, LANES
 from stemcodecs.entropy.rows import GroupedCounts
 from stemcodecs.entropy.tables import PATCH_BITS, STRIDE, SYMBOLS
+from stemcodecs.entropy.threads import deal, run_all
 
 __all__ = ["bits_per_pixel_map", "count_symbols"]
 
@@ -82,31 +83,41 @@ def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, pat
 
 def _over_groups(
     kernel: Any, counts: GroupedCounts, model: HistogramModel, program: Program,
-    selections: dict[tuple[int, int], Array], groups: list[tuple[int, int]], stride: int, *out: Any,
-) -> None:  # fmt: skip
-    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones."""
+    selections: dict[tuple[int, int], Array], groups: list[tuple[int, int]], stride: int, empty: Array, *costs: Any,
+) -> Array:  # fmt: skip
+    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones.
+
+    The kernel adds to an array like ``empty``; returns the sum over the groups.
+    """
     nobody = np.zeros(LANES, bool)
     live = program.methods != CONSTANT
     # A packed symbol stands for several values: they are cheap to count, and their tails are long.
     always = program.methods < STATIC
-    symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
-    outside = np.empty(_AT_ONCE, np.uint64)
     phases = np.arange(live.size) % stride
-    for k, (chain, step) in enumerate(groups):
-        selection = selections.get((chain, step))
-        masks = step_masks(counts.active(chain, step))
-        chosen = np.flatnonzero(live & (always | (phases == k % stride)))
-        rows, origin = counts.group(chain, step)
-        neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
-        for first in range(0, chosen.size, _AT_ONCE):
-            pixels = chosen[first : first + _AT_ONCE]
-            _symbols(
-                simd_path(), rows, origin, pixels, program.methods, program.tables_of,
-                program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
-                program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
-                nobody if selection is None else selection, mixture_of(selection), symbols, offsets, outside,
-            )  # fmt: skip
-            kernel(pixels, program.methods, masks, symbols, offsets, outside, *out)
+
+    def add_up(numbered: list[tuple[int, tuple[int, int]]]) -> Array:
+        symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
+        outside = np.empty(_AT_ONCE, np.uint64)
+        out = np.zeros_like(empty)
+        for k, (chain, step) in numbered:
+            selection = selections.get((chain, step))
+            masks = step_masks(counts.active(chain, step))
+            chosen = np.flatnonzero(live & (always | (phases == k % stride)))
+            rows, origin = counts.group(chain, step)
+            neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
+            for first in range(0, chosen.size, _AT_ONCE):
+                pixels = chosen[first : first + _AT_ONCE]
+                _symbols(
+                    simd_path(), rows, origin, pixels, program.methods, program.tables_of,
+                    program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+                    program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
+                    nobody if selection is None else selection, mixture_of(selection), symbols, offsets, outside,
+                )  # fmt: skip
+                kernel(pixels, program.methods, masks, symbols, offsets, outside, *costs, out)
+        return out
+
+    parts = run_all(add_up, deal(list(enumerate(groups))))
+    return np.sum(parts, axis=0) if parts else np.zeros_like(empty)
 
 
 def count_symbols(
@@ -114,11 +125,11 @@ def count_symbols(
 ) -> Array:
     """Histogram of the symbols of every table over a sample of the groups: int64[n_tables, 256]."""
     n_tables = sum(c.n_tables for c in model.classes)
-    histograms = np.zeros((2, n_tables * STRIDE), np.uint32)
     groups = counts.sample()
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
-    _over_groups(_count, counts, model, program, selections, groups, stride, histograms)
+    empty = np.zeros((2, n_tables * STRIDE), np.uint32)
+    histograms = _over_groups(_count, counts, model, program, selections, groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
 
@@ -127,10 +138,8 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
     with np.errstate(divide="ignore"):
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
-    costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS))).ravel()
-    bits = np.zeros(counts.layout.n_pixels)
-    program = model.program()
-    _over_groups(
-        _weigh, counts, model, program, selections, counts.groups(), 1, program.shifts, costs, PATCH_BITS, bits
-    )
+    costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
+    program, groups, empty = model.program(), counts.groups(), np.zeros(counts.layout.n_pixels)
+    costs = costs.ravel()
+    bits = _over_groups(_weigh, counts, model, program, selections, groups, 1, empty, program.shifts, costs, PATCH_BITS)
     return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

@@ -7,13 +7,13 @@ pool, so that chunks decoded side by side do not multiply the number of busy thr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["get_threads", "run_all", "set_threads"]
+__all__ = ["deal", "get_threads", "run_all", "set_threads"]
 
 T = TypeVar("T")
 
@@ -67,6 +67,12 @@ def _forget_pool() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
+
+
+def deal(items: Sequence[T]) -> list[tuple[list[T]]]:
+    """Items dealt out to the threads, as jobs of one argument for :func:`run_all`."""
+    n = get_threads()
+    return [(list(items[k::n]),) for k in range(min(n, len(items)))]
 
 
 def run_all(function: Callable[..., T], jobs: Iterable[tuple[object, ...]]) -> list[T]:
