@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from stemcodecs.entropy.model import HistogramModel
@@ -11,6 +9,10 @@ from stemcodecs.entropy.model_bytes import read_model
 from stemcodecs.entropy.tables import build_decode_tables
 
 __all__ = ["Decoder", "decoder_of"]
+
+KEPT_BYTES = 16 << 20
+"""What may be kept. Unrolling takes milliseconds, and chunks with models of their own are rarely decoded twice."""
+_kept: dict[tuple[bytes, tuple[int, int]], Decoder] = {}
 
 
 class Decoder:
@@ -24,8 +26,24 @@ class Decoder:
         build_decode_tables(model.frequencies, starts, self.tables)
         self.margin = model.margin()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        pixels = self.model.levels.nbytes + self.model.constants.nbytes + self.model.frequencies.nbytes
+        return pixels + sum(array.nbytes for array in vars(self.program).values()) + self.tables.nbytes
 
-@lru_cache(maxsize=16)
+
 def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:
-    """Decoder of a serialised model, kept for the next chunk or read that has the same."""
-    return Decoder(read_model(model, detector))
+    """Decoder of a serialised model; the last one, and those before it that fit, are kept for the next read."""
+    key = (model, detector)
+    decoder = _kept.get(key) or Decoder(read_model(model, detector))
+    # No lock: a fork could copy it locked. Each step is atomic, and a race only unrolls a model twice.
+    _kept.pop(key, None)
+    _kept[key] = decoder
+    excess = sum(kept.nbytes for kept in list(_kept.values())) - KEPT_BYTES
+    for other, old in list(_kept.items()):
+        if excess <= 0 or other == key:
+            break
+        _kept.pop(other, None)
+        excess -= old.nbytes
+    return decoder

@@ -76,10 +76,13 @@ def deal(items: Sequence[T]) -> list[tuple[list[T]]]:
 
 
 def run_all(function: Callable[..., T], jobs: Iterable[tuple[object, ...]]) -> list[T]:
-    """Call ``function(*job)`` for every job, on the pool if there is more than one; results in order."""
+    """Call ``function(*job)`` for every job on the pool; results in order.
+
+    A single job goes there too: kernels keep scratch memory per thread, and Zarr and Dask call from many.
+    """
     global _pool
     jobs = list(jobs)
-    if len(jobs) < 2 or get_threads() == 1:
+    if not jobs or get_threads() == 1:
         return [function(*job) for job in jobs]
     if _pool is None:
         _pool = ThreadPoolExecutor(get_threads(), thread_name_prefix="stemcodecs")
