@@ -21,8 +21,8 @@ from stemcodecs.entropy.chunk import (
 from stemcodecs.entropy.cpu import simd_path
 from stemcodecs.entropy.decoder import decoder_of
 from stemcodecs.entropy.fit import Fit, FitOptions, fit_model
-from stemcodecs.entropy.fit_context import mixture_of
 from stemcodecs.entropy.fit_scan import choose_layout, typical_bits
+from stemcodecs.entropy.fit_weights import mixture_of
 from stemcodecs.entropy.group import encode_group
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.methods import step_masks

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.fit_context import (
+from stemcodecs.entropy.fit_context import fit_context, mix_classes
+from stemcodecs.entropy.fit_static import fit_levels, static_classes
+from stemcodecs.entropy.fit_weights import (
     FIRST_RING,
     SCAN,
     SECOND_RING,
@@ -18,12 +20,9 @@ from stemcodecs.entropy.fit_context import (
     choose_sets,
     context_classes,
     context_edges,
-    fit_context,
-    mix_classes,
     sample_groups,
     tentative_classes,
 )
-from stemcodecs.entropy.fit_static import fit_levels, static_classes
 from stemcodecs.entropy.methods import CONTEXT
 from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.fit_context import FIRST_RING, SCAN, SECOND_RING, accumulate, context_classes, context_edges
 from stemcodecs.entropy.fit_static import fit_levels
+from stemcodecs.entropy.fit_weights import FIRST_RING, SCAN, SECOND_RING, accumulate, context_classes, context_edges
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.rans import LANES

@@ -8,7 +8,7 @@ import numpy as np
 from numba import int32, njit, uint32, uint64
 
 from stemcodecs.entropy.cpu import simd_path
-from stemcodecs.entropy.fit_context import mixture_of
+from stemcodecs.entropy.fit_weights import mixture_of
 from stemcodecs.entropy.group import scratch
 from stemcodecs.entropy.methods import CONSTANT, STATIC, step_masks, symbols_of_pixels
 from stemcodecs.entropy.model import HistogramModel, Program
