@@ -250,8 +250,10 @@ class Counts:
 
     def __init__(self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections) -> None:
         self.data, self.shape, self.dtype, self.length = data, shape, dtype, length
-        numbers = struct.unpack("<qdBBH", body.section())
-        self.offset, self.gain, self.divide, self.low_bits, self.negatives = numbers
+        section = body.section()
+        self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
+        specials = np.frombuffer(section[20:], "<u8").tolist()
+        self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         assert body.varint() == 0
@@ -436,6 +438,9 @@ class Counts:
                 c, v = values[pixel][j], k * self.n + pixel
                 if self.dtype.kind == "b" or self.dtype in (np.uint8, np.uint16):
                     out[positions[j], pixel] = c
+                    continue
+                if c in self.specials:
+                    out[positions[j], pixel] = self.cut(self.specials[c])
                     continue
                 u = c - 65536 if c >= 65536 - self.negatives else c
                 if self.dtype.kind == "f":

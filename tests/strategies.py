@@ -86,7 +86,9 @@ def scans(draw: st.DrawFn, *, dtypes: tuple[str, ...] = DTYPES, least_dimensions
     structured = draw(st.booleans())
     counts = simulated_scan(shape, mean, int(random.integers(2**31))) if structured else random.poisson(mean, shape)
     counts = np.array(counts, np.int64).reshape(shape)
-    defects = draw(st.sets(st.sampled_from(["gap", "dead", "constant", "hot", "saturated", "outliers"]), max_size=3))
+    defects = draw(
+        st.sets(st.sampled_from(["gap", "dead", "constant", "hot", "saturated", "outliers", "marks"]), max_size=3)
+    )
     limits = np.iinfo(dtype if dtype.kind in "iu" else np.int16)
     top = min(int(limits.max), 2**63 - 1)
     if counts.ndim and counts.size:
@@ -99,6 +101,8 @@ def scans(draw: st.DrawFn, *, dtypes: tuple[str, ...] = DTYPES, least_dimensions
             counts[..., -1] = int(random.integers(0, min(top, 65535)))
         if "hot" in defects:
             counts[pixel] = random.integers(0, min(top, 2**40), counts[pixel].shape)
+        if "marks" in defects:
+            counts[pixel] = top - int(random.integers(2))
         if "saturated" in defects:
             _sprinkle(counts, [top], 0.02, random)
         if "outliers" in defects:
@@ -113,6 +117,8 @@ def scans(draw: st.DrawFn, *, dtypes: tuple[str, ...] = DTYPES, least_dimensions
             kind = draw(st.sampled_from(["scaled", "real", "bits"]))
             if kind == "scaled":
                 array = (array.astype(np.float64) * draw(st.sampled_from(GAINS))).astype(dtype)
+                if draw(st.booleans()) and array.ndim:
+                    array[..., 0] = np.nan
                 if draw(st.booleans()):
                     array.reshape(-1)[:: max(1, array.size // 2)] = draw(
                         st.sampled_from([np.nan, -0.0, np.inf, -np.inf])

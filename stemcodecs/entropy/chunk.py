@@ -13,7 +13,7 @@ import numpy as np
 
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.model_bytes import Reader, Writer
-from stemcodecs.entropy.planes import NumberMap
+from stemcodecs.entropy.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
 __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header", "write_header"]
@@ -38,6 +38,7 @@ MAX_TILE = 64
 STORED_PIECE = 1 << 26
 """Bytes of an array that ``STORED`` compresses at a time."""
 _PREFIX = struct.Struct("<BBBBBBHI")
+_NUMBER_MAP = struct.Struct("<qdBBH")
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -145,7 +146,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         n = header.numbers
         # Offsets are modulo 2**64, so that those of uint64 fit as well.
         offset = (n.offset + 2**63) % 2**64 - 2**63
-        w.section(struct.pack("<qdBBH", offset, n.gain, n.divide, n.low_bits, n.negatives))
+        specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
+        w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -240,13 +242,21 @@ def _stored_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
     )
 
 
+def _number_map(section: memoryview) -> NumberMap:
+    n_specials, rest = divmod(len(section) - _NUMBER_MAP.size, 8)
+    if rest or not 0 <= n_specials <= MAX_SPECIALS:
+        raise CorruptChunkError("impossible number map")
+    offset, gain, divide, low_bits, negatives = _NUMBER_MAP.unpack_from(section)
+    if low_bits > 15 or divide > 1 or not np.isfinite(gain) or gain == 0 or negatives + n_specials >= PLANE_TOP:
+        raise CorruptChunkError("impossible number map")
+    specials = struct.unpack_from(f"<{n_specials}Q", section, _NUMBER_MAP.size)
+    return NumberMap(
+        offset=offset, gain=gain, divide=bool(divide), low_bits=low_bits, negatives=negatives, specials=specials
+    )
+
+
 def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
-    numbers = r.section()
-    if len(numbers) != 20:
-        raise CorruptChunkError("impossible number map")
-    offset, gain, divide, low_bits, negatives = struct.unpack("<qdBBH", numbers)
-    if low_bits > 15 or divide > 1 or not np.isfinite(gain) or gain == 0:
-        raise CorruptChunkError("impossible number map")
+    numbers = _number_map(r.section())
     tile = (r.varint(), r.varint())
     scan = Layout.of_shape(shape).scan
     if not (1 <= tile[0] <= scan[0] and 1 <= tile[1] <= scan[1] and tile[0] * tile[1] <= MAX_TILE):
@@ -286,9 +296,7 @@ def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
     )  # fmt: skip
     return Header(
         kind=COUNTS, dtype=dtype, shape=shape, flags=flags, length=length,
-        numbers=NumberMap(
-            offset=offset, gain=gain, divide=bool(divide), low_bits=low_bits, negatives=negatives
-        ),
+        numbers=numbers,
         tile=tile, blocks=blocks, shared=bool(shared), model=model, doses=doses,
         selections=selections.reshape(-1, 8), groups=groups,
     )  # fmt: skip

@@ -60,6 +60,7 @@ def test_golden_bytes_cover_the_format() -> None:
     assert {h.flags for h in headers.values()} == {0, 1, 2}
     assert any(h.shared for h in headers.values())
     assert any(h.tile != (1, 1) for h in headers.values())
+    assert {len(h.numbers.specials) for h in headers.values()} == {0, 1, 2}
     groups = [g for h in headers.values() for g in h.groups]
     assert all(any(getattr(g, part) for g in groups) for part in ("words", "low", "patches", "exceptions"))
     methods: dict[str, set[int]] = {}

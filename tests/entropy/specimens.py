@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from strategies import simulated_scan
 
-from stemcodecs.entropy import encode
+from stemcodecs.entropy import encode, rows
 from stemcodecs.entropy.fit import FitOptions
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +25,11 @@ def _arrays() -> dict[str, tuple[str, Array]]:
     wide = (random.poisson(3000, (66, 3, 4)) * 5000 + random.integers(0, 5000, (66, 3, 4))).astype(np.int64)
     scaled = (bright[:3] * 0.1).astype(np.float32)
     scaled[0, 0, 0, 0] = np.nan
+    marked = bright.astype(np.uint32)
+    marked[..., 2, :], marked[..., 3, 3] = 2**32 - 1, 2**32 - 2
+    # In a group that the fit does not see.
+    patched = simulated_scan((300, 3, 4), 9.0, seed=3).astype(np.uint16)
+    patched[100, 1, 1] = 60000
     return {
         "sparse": ("pixel", sparse),
         "pixel": ("pixel", bright.astype(np.uint16)),
@@ -32,6 +37,8 @@ def _arrays() -> dict[str, tuple[str, Array]]:
         "scan": ("scan", bright.astype(np.uint16)),
         "auto": ("auto", bright[:2].astype(">i4")),
         "exceptions": ("neighbour", outlier),
+        "marks": ("neighbour", marked),
+        "patches": ("pixel", patched),
         "low_bits": ("pixel", wide),
         "scaled": ("scan", scaled),
         "constant": ("auto", np.full((70, 4, 4), 9, np.uint16)),
@@ -45,7 +52,7 @@ def _arrays() -> dict[str, tuple[str, Array]]:
 @cache
 def specimens() -> dict[str, tuple[Array, bytes]]:
     """Array and chunk by name."""
-    with mock.patch.object(encode, "SMALL", 0):
+    with mock.patch.object(encode, "SMALL", 0), mock.patch.object(rows, "_SAMPLED_VALUES", 1):
         return {
             name: (array, encode.encode_array(array, FitOptions(mode=mode)))
             for name, (mode, array) in _arrays().items()

@@ -35,6 +35,7 @@ def test_specimens_cover_the_format() -> None:
     groups = [g for h in headers.values() for g in h.groups]
     assert all(any(getattr(g, part) for g in groups) for part in ("words", "low", "patches", "exceptions"))
     assert headers["scan"].selections.size
+    assert len(headers["marks"].numbers.specials) == 2
     assert headers["scan"].tile != (1, 1)
     assert headers["neighbour"].doses.size
     assert sum(h.flags for h in headers.values())
