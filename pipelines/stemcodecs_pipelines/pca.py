@@ -11,11 +11,13 @@ wins (Neufeld et al. 2022, doi:10.1093/biostatistics/kxac047).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank.basis import PcaBasis, as_features, assemble, check_rank, exact_basis
@@ -27,6 +29,7 @@ from stemcodecs.lowrank.rangefinder import (
     symmetric_product,
 )
 from stemcodecs_pipelines.engine import Engine, ThreadEngine
+from stemcodecs_pipelines.memory import share_freed_blocks
 from stemcodecs_pipelines.pca_blocks import BlockTask, DevianceTask, PatternBlocks, in_order
 from stemcodecs_pipelines.pca_checkpoint import Checkpoint
 from stemcodecs_pipelines.plan import BASE_BYTES, available_cores, format_bytes
@@ -38,6 +41,11 @@ SMALL = 1 << 21
 CANDIDATES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 JUDGED = 2048
 """Scan positions on which candidate ranks are judged."""
+
+AHEAD = 4
+"""Blocks per worker that may be begun before an earlier one is done."""
+WAITING_BYTES = 512 << 20
+"""Results that may wait for an earlier one on a cluster, where one worker can be lost for minutes."""
 
 Progress = Callable[[int, int], None]
 
@@ -68,9 +76,10 @@ class PcaPlan:
     @property
     def memory_bound(self) -> int:
         """Most memory that the run takes on one machine, in bytes."""
-        # A worker holds the raw block, its features, the projection and one product, and may have
-        # one result waiting; the client holds a sum and its QR in float64.
-        return BASE_BYTES + self.workers * (3 * self.block_bytes + 3 * self.product_bytes) + 10 * self.product_bytes
+        # A worker holds the raw block as it was stored and as it is, its features, and two products; results wait for
+        # their turn; the client holds a sum, and at the end four times its size, in float64.
+        worker = 3 * self.block_bytes + (2 + AHEAD) * self.product_bytes
+        return BASE_BYTES + self.workers * worker + 10 * self.product_bytes
 
     def describe(self) -> str:
         """One line for the user."""
@@ -259,6 +268,26 @@ def _check_request(blocks: PatternBlocks, rank: int, passes: int, oversampling: 
         )
 
 
+def _ahead(engine: Engine, total: Partial) -> int:
+    """How many blocks may be begun before the first of them is done."""
+    if isinstance(engine, ThreadEngine):
+        return AHEAD * engine.workers
+    return max(64, WAITING_BYTES // (total.product.nbytes // 2))
+
+
+def _shared_cores(engine: Engine, tasks: int) -> AbstractContextManager[object]:
+    """Give each thread that multiplies its share of the cores.
+
+    BLAS by itself runs every product on all cores: products of two threads then wait for each other, spinning, which
+    takes twice the processor time.
+    """
+    if not isinstance(engine, ThreadEngine):
+        return nullcontext()  # Dask's worker processes have one thread for BLAS
+    at_once = max(1, min(engine.workers, tasks))
+    limits: AbstractContextManager[object] = threadpool_limits(max(1, available_cores() // at_once), user_api="blas")
+    return limits
+
+
 def _fit(
     blocks: PatternBlocks,
     rank: int,
@@ -274,6 +303,7 @@ def _fit(
     seed: int,
 ) -> PcaBasis:
     _check_request(blocks, rank, passes, oversampling)
+    share_freed_blocks()
     columns = min(rank + oversampling, blocks.pixels, blocks.positions)
     sketch = first_sketch(blocks.pixels, columns, seed)
     shift = None
@@ -294,13 +324,14 @@ def _fit(
             thinning=thinning,
         )
         done = start_block
-        for partial in in_order(engine, task, list(range(start_block, len(blocks)))):
-            total.add(partial)
-            done += 1
-            if checkpoint is not None:
-                checkpoint.offer(number, done, sketch, total)
-            if progress is not None:
-                progress(number * len(blocks) + done, passes * len(blocks))
+        with _shared_cores(engine, len(blocks)):
+            for partial in in_order(engine, task, range(start_block, len(blocks)), _ahead(engine, total)):
+                total.add(partial)
+                done += 1
+                if checkpoint is not None:
+                    checkpoint.offer(number, done, sketch, total)
+                if progress is not None:
+                    progress(number * len(blocks) + done, passes * len(blocks))
         start_block = 0
         if number < passes - 1:
             sketch = next_sketch(symmetric_product(total, sketch, centred))

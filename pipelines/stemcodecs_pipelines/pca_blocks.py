@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -184,16 +184,30 @@ class DevianceTask:
         return index, deviance
 
 
-def in_order(engine: Engine, task: Callable[[int], tuple[int, Result]], indices: list[int]) -> Iterator[Result]:
-    """Results in the order of the indices, so that sums round the same way however tasks finish."""
+def in_order(
+    engine: Engine, task: Callable[[int], tuple[int, Result]], indices: Sequence[int], ahead: int | None = None
+) -> Iterator[Result]:
+    """Results in the order of the indices, so that sums round the same way however tasks finish.
+
+    Of a block that takes long, at most ``ahead`` later ones are begun, so that their results do not pile up.
+    """
     waiting: dict[int, Result] = {}
     position = {index: n for n, index in enumerate(indices)}
-    following = 0
-    for index, result in engine.map(_call, task, indices):
-        waiting[position[index]] = result
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
+    begun = following = 0
+
+    def todo() -> Iterator[int]:
+        nonlocal begun
+        while begun < len(indices) and (ahead is None or begun - following < ahead):
+            begun += 1
+            yield indices[begun - 1]
+
+    while following < len(indices):
+        # The engine finishes what it has when there is nothing more to do, the late block included.
+        for index, result in engine.map(_call, task, todo()):
+            waiting[position[index]] = result
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1
 
 
 def _call(task: Callable[[int], Any], index: int) -> Any:

@@ -11,7 +11,6 @@ further pass: two passes are one power iteration and the result.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +28,6 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
-
-_one_product = threading.Lock()
-"""BLAS runs a product on all cores; a second one at the same time would only contend, so other
-threads read and stabilise their blocks meanwhile."""
 
 
 @dataclass(kw_only=True)
@@ -74,14 +69,15 @@ def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised:
     features = as_features(counts, stabilised)
     if shift is not None:
         features -= shift
-    with _one_product:
-        product = features.T @ (features @ sketch)
+    product = features.T @ (features @ sketch)
     if not moments:
         return Partial(product=product)
+    # Of the few patterns of a block, small counts are summed twice as fast in 32 bits, and without rounding.
+    narrow = counts.dtype.kind == "u" and counts.dtype.itemsize <= 2 and len(counts) <= 1 << 16
     return Partial(
         product=product,
-        features=features.sum(0, dtype=np.float64),
-        counts=counts.sum(0, dtype=np.float64),
+        features=(np.ones(len(features), np.float32) @ features).astype(np.float64),
+        counts=counts.sum(0, dtype=np.uint32 if narrow else np.float64).astype(np.float64),
         # Per pattern in float32, over patterns in float64.
         energy=float(np.einsum("ij,ij->i", features, features).sum(dtype=np.float64)),
         positions=len(counts),
@@ -119,12 +115,15 @@ def nystrom(product: Array, sketch: Array) -> tuple[Array, Array]:
     if size == 0.0:
         return np.zeros((0, product.shape[0])), np.zeros(0)
     shift = np.sqrt(product.shape[0]) * np.finfo(np.float32).eps * size
-    shifted = shift * sketch.astype(np.float64)
-    core = sketch.T @ product + sketch.T @ shifted
+    # In place: these arrays are the most that the client holds.
+    shifted = sketch.astype(np.float64)
+    core = shifted.T @ product + shift * (shifted.T @ shifted)
+    shifted *= shift
     shifted += product
     values, vectors = np.linalg.eigh((core + core.T) / 2)
     usable = values > np.finfo(np.float64).eps * values[-1]
     factor = shifted @ (vectors[:, usable] / np.sqrt(values[usable]))
+    del shifted
     # Eigenvectors of the small Gram matrix instead of an SVD of the tall one: a third of the
     # memory.
     energies, turn = np.linalg.eigh(factor.T @ factor)

@@ -17,7 +17,7 @@ from stemcodecs.readers import open_scan
 from stemcodecs_pipelines import pca, pca_checkpoint
 from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.pca import choose_rank, pca_basis, plan_pca
-from stemcodecs_pipelines.pca_blocks import PatternBlocks
+from stemcodecs_pipelines.pca_blocks import PatternBlocks, in_order
 
 Array = np.ndarray[Any, Any]
 
@@ -110,6 +110,26 @@ def test_a_killed_run_resumes_with_the_same_bytes(
     whole = pca_basis(scan, rank=5, block_bytes=60_000, workers=1)
     assert np.array_equal(resumed.components, whole.components)
     assert np.array_equal(resumed.mean_counts, whole.mean_counts)
+
+
+def test_results_do_not_pile_up_behind_a_late_block() -> None:
+    class Late:
+        """Finishes the first block after all others that it was given."""
+
+        given: list[int]
+
+        def map(self, function: Any, common: Any, indices: Any) -> Any:
+            self.given = list(indices)
+            yield from (function(common, i) for i in self.given[1:] + self.given[:1])
+
+    engine: Any = Late()
+    lengths = []
+    results = in_order(engine, lambda index: (index, index * index), range(20), 6)
+    for n, result in enumerate(results):
+        assert result == n * n
+        lengths.append(len(engine.given))
+    assert len(lengths) == 20
+    assert max(lengths) == 6
 
 
 def test_a_checkpoint_of_another_run_is_refused(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
