@@ -55,6 +55,7 @@ Slurm = Annotated[
     bool,
     typer.Option("--slurm", help="Run in SLURM jobs (dask-jobqueue, with your jobqueue.yaml)."),
 ]
+Wait = Annotated[float, typer.Option(min=0, help="Minutes to wait while there is no worker, e.g. in SLURM's queue.")]
 
 
 def _reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -77,8 +78,12 @@ def _reported(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _fail(message: str) -> None:
+def _say(message: str) -> None:
     typer.echo(f"stemcodecs: {' '.join(message.split())}", err=True)
+
+
+def _fail(message: str) -> None:
+    _say(message)
     raise typer.Exit(2) from None
 
 
@@ -198,6 +203,7 @@ def compress(
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
+    wait: Wait = 60,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace an existing store once the new one is complete."),
@@ -212,7 +218,10 @@ def compress(
 
     with (
         _open(source, dataset, shape, dtype, offset) as scan,
-        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers) as (engine, count),
+        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=_say) as (
+            engine,
+            count,
+        ),
         _bar("compress") as bar,
     ):
         result = encode(
@@ -263,6 +272,7 @@ def verify(
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
+    wait: Wait = 60,
 ) -> None:
     """Read back a store and compare every value with its source."""
     from stemcodecs_pipelines.cluster import cluster_engine
@@ -273,7 +283,10 @@ def verify(
     store = paths[-1]
     with (
         contextlib.ExitStack() as stack,
-        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers) as (engine, count),
+        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=_say) as (
+            engine,
+            count,
+        ),
     ):
         scan = None
         if len(paths) == 2:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.engine import DaskEngine, Engine, WorkersLostError
+from stemcodecs_pipelines.engine import DaskEngine, Engine, Patience, WorkersLostError
 
-__all__ = ["cluster_engine", "slurm_cluster"]
+if TYPE_CHECKING:
+    from stemcodecs_pipelines.slurm import JobKeeper
+
+__all__ = ["cluster_engine", "slurm_jobs"]
 
 
 @contextlib.contextmanager
 def cluster_engine(
-    *, scheduler: str | None = None, slurm: bool = False, workers: int | None = None
+    *,
+    scheduler: str | None = None,
+    slurm: bool = False,
+    workers: int | None = None,
+    wait: float = 3600.0,
+    report: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Engine | None, int | None]]:
     """Engine for the place that the user named, closed afterwards.
 
@@ -27,6 +36,10 @@ def cluster_engine(
         Start SLURM jobs with the user's dask-jobqueue configuration.
     workers : int, optional
         SLURM jobs, or local processes.
+    wait : float
+        Seconds that the engine waits while there is no worker, e.g. because the jobs are in the queue.
+    report : callable, optional
+        Called with one line that says what is being waited for.
 
     Yields
     ------
@@ -38,7 +51,8 @@ def cluster_engine(
     Raises
     ------
     ConfigurationError
-        Both were asked for, or dask-jobqueue or its configuration is missing.
+        Both were asked for, dask-jobqueue, its configuration or SLURM is missing, or SLURM refuses
+        the jobs.
     WorkersLostError
         The scheduler cannot be reached.
     """
@@ -52,8 +66,23 @@ def cluster_engine(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet_client())
         target: Any = scheduler
+        threads = workers or 1
+        patience = Patience(
+            wait,
+            report=report,
+            reason=lambda: f"the scheduler at {scheduler} has no workers",
+            advice=f"start some with: dask worker {scheduler}; then continue with --resume",
+        )
         if slurm:
-            target = stack.enter_context(slurm_cluster(workers or 2))
+            keeper = stack.enter_context(slurm_jobs(workers or 2))
+            target, threads = keeper.cluster, keeper.threads
+            patience = Patience(
+                wait,
+                report=report,
+                reason=keeper.reason,
+                advice="wait longer with --wait, or choose another queue in ~/.config/dask/jobqueue.yaml, "
+                "then continue with --resume",
+            )
         elif scheduler == "local":
             target = stack.enter_context(_local_cluster(workers))
         try:
@@ -63,10 +92,8 @@ def cluster_engine(
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); "
                 "check the address, or start one with: dask scheduler"
             ) from error
-        if slurm:
-            client.wait_for_workers(1)
-        threads = sum(client.nthreads().values())
-        yield DaskEngine(client), max(threads, workers or 1)
+        # Nobody waits for a worker here: what there is to check or to fit before the first block comes first.
+        yield DaskEngine(client, patience=patience), max(sum(client.nthreads().values()), threads)
 
 
 @contextlib.contextmanager
@@ -104,7 +131,7 @@ def _local_cluster(workers: int | None) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def slurm_cluster(jobs: int, **options: Any) -> Iterator[Any]:
+def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
     """SLURM jobs that replace each other when one is cancelled or its node fails.
 
     Parameters
@@ -118,16 +145,22 @@ def slurm_cluster(jobs: int, **options: Any) -> Iterator[Any]:
     Raises
     ------
     ConfigurationError
-        dask-jobqueue is not installed, or cores and memory of a job are not configured.
+        dask-jobqueue or SLURM is not installed, or cores and memory of a job are not configured.
     """
     try:
-        from dask_jobqueue import SLURMCluster  # type: ignore[attr-defined]
+        import dask_jobqueue  # noqa: F401  brings the defaults of its configuration
     except ImportError as error:
         raise ConfigurationError(
             "--slurm needs dask-jobqueue; install it with: pip install 'stemcodecs[slurm]'"
         ) from error
     import dask
 
+    for command in ("sbatch", "squeue", "scancel"):
+        if shutil.which(command) is None:
+            raise ConfigurationError(
+                f"--slurm needs SLURM, and this machine has no command {command}; "
+                "run it where jobs are submitted, or leave --slurm out"
+            )
     missing = [
         name
         for name in ("cores", "memory")
@@ -137,8 +170,7 @@ def slurm_cluster(jobs: int, **options: Any) -> Iterator[Any]:
         raise ConfigurationError(
             f"the SLURM jobs have no {' and no '.join(missing)}; set jobqueue.slurm in ~/.config/dask/jobqueue.yaml"
         )
-    cluster = SLURMCluster(**options)
-    with cluster:
-        # adapt, not scale: only adapt starts a new job when one disappears.
-        cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
-        yield cluster
+    from stemcodecs_pipelines.slurm import kept_jobs
+
+    with kept_jobs(jobs, **options) as keeper:
+        yield keeper
