@@ -91,12 +91,11 @@ def _marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ..
     return tuple(v for v in values if _is_mark(flat, n_pixels, v))
 
 
-def integer_map(flat: Array, n_pixels: int) -> NumberMap | None:
+def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | None:
     """Map of integers, by the range of the bulk of them, or None if that is too wide.
 
-    flat : patterns of ``n_pixels`` integers, one after the other.
+    flat : patterns of ``n_pixels`` integers, one after the other; low, high : their range.
     """
-    low, high = int(flat.min()), int(flat.max())
     if low >= 0 and high < PLANE_TOP:
         return NumberMap()
     if -PLANE_TOP < low < 0 and high < PLANE_TOP + low:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap, float_map, integer_map
+from stemcodecs.entropy.plane_kernels import code_floats, code_integers, look_up
 
 __all__ = ["NumberMap", "Plane", "restore", "to_plane"]
 
@@ -70,53 +71,57 @@ def to_plane(array: Array) -> Plane | None:
 
 
 def _integer_plane(flat: Array, n_pixels: int) -> Plane | None:
-    numbers = integer_map(flat, n_pixels)
+    low, high = int(flat.min()), int(flat.max())
+    numbers = integer_map(flat, n_pixels, low, high)
     if numbers is None:
         return None
-    signed = flat.dtype.kind == "i"
-
-    def bits_of(values: Array) -> Array:
-        return values.astype(np.int64).view(np.uint64) if signed else values.astype(np.uint64)
-
-    def counts_of(values: Array) -> tuple[Array, Array]:
-        return _split(bits_of(values), numbers)
-
-    return _plane(flat, numbers, bits_of, counts_of, lambda counts, low: _join(counts, low, numbers))
+    if numbers.low_bits:
+        return _wide_plane(flat, numbers)
+    bits = flat.view(f"u{flat.dtype.itemsize}")
+    offset = bits.dtype.type(numbers.offset % 2 ** (8 * flat.dtype.itemsize))
+    if high - low < PLANE_TOP:
+        at, values = _nothing()
+        counts = (bits if offset == 0 else bits - offset).astype(np.uint16)
+        return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
+    return _checked_plane(flat, numbers, lambda *rest: code_integers(bits, offset, *rest))
 
 
 def _float_plane(flat: Array, n_pixels: int) -> Plane | None:
     numbers = float_map(flat, n_pixels)
     if numbers is None:
         return None
-    bits = f"u{flat.dtype.itemsize}"
-
-    def counts_of(values: Array) -> tuple[Array, Array]:
-        return _float_counts(values, numbers), np.zeros(0, np.uint16)
-
-    def bits_of(values: Array) -> Array:
-        return values.view(bits).astype(np.uint64)
-
-    return _plane(
-        flat, numbers, bits_of, counts_of, lambda counts, low: bits_of(_float_values(counts, numbers, flat.dtype))
-    )
+    # Half precision is computed with in single: Numba knows no other.
+    values = flat.astype(np.float32) if flat.dtype.itemsize == 2 else flat
+    bits = flat.view(f"u{flat.dtype.itemsize}")
+    return _checked_plane(flat, numbers, lambda *rest: code_floats(values, bits, numbers.gain, numbers.divide, *rest))
 
 
-def _plane(
-    flat: Array, numbers: NumberMap, bits_of: Callable[[Array], Array],
-    counts_of: Callable[[Array], tuple[Array, Array]], back: Callable[[Array, Array], Array],
-) -> Plane | None:  # fmt: skip
-    """Map an array block by block, and keep what does not come back as exceptions."""
+def _checked_plane(flat: Array, numbers: NumberMap, code: Callable[..., int]) -> Plane | None:
+    """Map every value by ``code(table, specials, codes, counts, wrong)``; those without a code are exceptions."""
+    table = _table(numbers, flat.dtype)
+    codes = np.array([numbers.code(k) for k in range(len(numbers.specials))], np.int64)
     counts = np.empty(flat.size, np.uint16)
-    raw = np.empty(flat.size, np.uint16) if numbers.low_bits else None
+    wrong = np.empty(int(MAX_EXCEPTIONS * flat.size) + 8, np.int64)
+    n = code(table, table[codes], codes, counts, wrong)
+    if n > wrong.size:
+        return None
+    at = wrong[:n].copy()
+    values = _wide_bits(flat[at])
+    return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
+
+
+def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
+    """Integers with raw low bits, block by block."""
+    counts, raw = np.empty(flat.size, np.uint16), np.empty(flat.size, np.uint16)
     at, values = [], []
     found = 0
     for start in range(0, flat.size, _BLOCK):
         block = slice(start, min(flat.size, start + _BLOCK))
-        bits = bits_of(flat[block])
-        plane, low = counts_of(flat[block])
+        bits = _wide_bits(flat[block])
+        plane, raw[block] = _split(bits, numbers)
         for k, special in enumerate(numbers.specials):
             plane[bits == np.uint64(special)] = numbers.code(k)
-        wrong = np.flatnonzero(_with_specials(back(plane, low), plane, numbers) != bits)
+        wrong = np.flatnonzero(_join(plane, raw[block], numbers) != bits)
         if wrong.size:
             at.append(wrong + start)
             values.append(bits[wrong])
@@ -128,17 +133,15 @@ def _plane(
             before[wrong] = 0
             plane = plane[np.maximum.accumulate(before)]
         counts[block] = plane
-        if raw is not None:
-            raw[block] = low
     exceptions = (np.concatenate(at), np.concatenate(values)) if at else _nothing()
     return Plane(numbers=numbers, counts=counts, low=raw, exceptions_at=exceptions[0], exceptions=exceptions[1])
 
 
-def _with_specials(bits: Array, counts: Array, numbers: NumberMap) -> Array:
-    """Put the marks into restored values, given as bits."""
-    for k, special in enumerate(numbers.specials):
-        bits[counts == numbers.code(k)] = special
-    return bits
+def _wide_bits(values: Array) -> Array:
+    """Bits of values in 64: integers in two's complement, floats zero-extended."""
+    if values.dtype.kind == "i":
+        return values.astype(np.int64).view(np.uint64)
+    return values.view(f"u{values.dtype.itemsize}").astype(np.uint64)
 
 
 def _split(bits: Array, numbers: NumberMap) -> tuple[Array, Array]:
@@ -155,24 +158,26 @@ def _join(counts: Array, low: Array | None, numbers: NumberMap) -> Array:
         u[counts >= PLANE_TOP - numbers.negatives] -= np.uint64(PLANE_TOP)
     if numbers.low_bits and low is not None:
         u = (u << np.uint64(numbers.low_bits)) | low
-    return u + np.uint64(numbers.offset % 2**64)
+    u += np.uint64(numbers.offset % 2**64)
+    for k, special in enumerate(numbers.specials):
+        u[counts == numbers.code(k)] = special
+    return u
 
 
-def _float_counts(values: Array, numbers: NumberMap) -> Array:
-    wide = values.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        n = np.rint(wide * numbers.gain if numbers.divide else wide / numbers.gain)
-    n = np.where(np.isfinite(n) & (np.abs(n) < PLANE_TOP), n, 0).astype(np.int64)
-    return (n & 0xFFFF).astype(np.uint16)
-
-
-def _float_values(counts: Array, numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
-    n = counts.astype(np.float64)
-    if numbers.negatives:
-        n[counts >= PLANE_TOP - numbers.negatives] -= PLANE_TOP
+def _table(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
+    """Bits of the value of every code, where there are no raw low bits: unsigned, of the width of the dtype."""
+    codes = np.arange(PLANE_TOP)
+    bits = np.dtype(f"u{dtype.itemsize}")
+    if dtype.kind != "f":
+        # Cut to the width of the dtype: two's complement.
+        return _join(codes, None, numbers).astype(bits)
+    n = codes - PLANE_TOP * (codes >= PLANE_TOP - numbers.negatives).astype(np.float64)
     # One correctly rounded operation in double precision, then one rounding: the same on every machine.
     with np.errstate(over="ignore"):
-        return (n / numbers.gain if numbers.divide else n * numbers.gain).astype(dtype)
+        table = (n / numbers.gain if numbers.divide else n * numbers.gain).astype(dtype).view(bits)
+    for k, special in enumerate(numbers.specials):
+        table[numbers.code(k)] = special % 2 ** (8 * dtype.itemsize)
+    return table
 
 
 def restore(
@@ -183,15 +188,12 @@ def restore(
         return counts.astype(np.uint8).view(bool) if dtype.kind == "b" else counts.astype(dtype, copy=False)
     out = np.empty(counts.size, dtype)
     bits = out.view(f"u{dtype.itemsize}")
-    for start in range(0, counts.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        if dtype.kind == "f":
-            out[block] = _float_values(counts[block], numbers, dtype)
-        else:
-            # Cut to the width of the dtype: two's complement.
-            bits[block] = _join(counts[block], None if low is None else low[block], numbers).astype(bits.dtype)
-        for k, special in enumerate(numbers.specials):
-            bits[block][counts[block] == numbers.code(k)] = special % 2 ** (8 * dtype.itemsize)
+    if low is None:
+        look_up(counts, _table(numbers, dtype), bits)
+    else:
+        for start in range(0, counts.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            bits[block] = _join(counts[block], low[block], numbers).astype(bits.dtype)
     if at.size:
         bits[at] = exceptions.astype(bits.dtype)
     return out

@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stemcodecs.entropy.plane_kernels import look_up
+
+__all__ = ["OUTSIDE", "compare", "encode_floats", "encode_integers", "histogram", "look_up", "pack", "span", "unpack"]
+
 OUTSIDE = np.uint32(0xFFFFFFFF)
 """Mark of a value that has no level; real codes stay below it."""
 
 _Array = np.ndarray[Any, Any]
-
-
-@njit(nogil=True, cache=True)
-def look_up(indices: _Array, table: _Array, out: _Array) -> None:
-    """``out[i] = table[indices[i]]``; the caller has checked that every index is in the table."""
-    for i in range(indices.size):
-        out[i] = table[indices[i]]
 
 
 @njit(nogil=True, cache=True)
