@@ -279,7 +279,7 @@ def _shared_cores(engine: Engine, tasks: int) -> AbstractContextManager[object]:
     """Give each thread that multiplies its share of the cores.
 
     BLAS by itself runs every product on all cores: products of two threads then wait for each other, spinning, which
-    takes twice the processor time.
+    takes twice the processor time, and on a busy machine each waits for the core that is taken.
     """
     if not isinstance(engine, ThreadEngine):
         return nullcontext()  # Dask's worker processes have one thread for BLAS
@@ -314,17 +314,17 @@ def _fit(
     state = checkpoint.load(blocks.pixels, columns) if checkpoint is not None else None
     if state is not None:
         start_pass, start_block, sketch, total = state
-    for number in range(start_pass, passes):
-        task = BlockTask(
-            blocks=blocks,
-            sketch=sketch,
-            shift=shift,
-            stabilised=stabilised,
-            moments=number == 0,
-            thinning=thinning,
-        )
-        done = start_block
-        with _shared_cores(engine, len(blocks)):
+    with _shared_cores(engine, len(blocks)):
+        for number in range(start_pass, passes):
+            task = BlockTask(
+                blocks=blocks,
+                sketch=sketch,
+                shift=shift,
+                stabilised=stabilised,
+                moments=number == 0,
+                thinning=thinning,
+            )
+            done = start_block
             for partial in in_order(engine, task, range(start_block, len(blocks)), _ahead(engine, total)):
                 total.add(partial)
                 done += 1
@@ -332,11 +332,11 @@ def _fit(
                     checkpoint.offer(number, done, sketch, total)
                 if progress is not None:
                     progress(number * len(blocks) + done, passes * len(blocks))
-        start_block = 0
-        if number < passes - 1:
-            sketch = next_sketch(symmetric_product(total, sketch, centred))
-            total.product[:] = 0
-    components, energies = nystrom(symmetric_product(total, sketch, centred), sketch)
+            start_block = 0
+            if number < passes - 1:
+                sketch = next_sketch(symmetric_product(total, sketch, centred))
+                total.product[:] = 0
+        components, energies = nystrom(symmetric_product(total, sketch, centred), sketch)
     mean = np.asarray(total.features) / total.positions
     energy = total.energy - (total.positions * float(mean @ mean) if centred else 0.0)
     if checkpoint is not None:
