@@ -42,18 +42,22 @@ def test_model_of_a_source_does_not_depend_on_workers(source):
         assert fit_scan_model(scan, workers=1).data == fit_scan_model(scan, workers=2).data
 
 
-def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(counts, source, tmp_path):
+def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(tmp_path):
+    # Enough of them, that the shared model, which counts as stored bytes, weighs little.
+    counts = simulate_scan("grains", (32, 40), (32, 32), mean_counts=2.0, seed=3, dtype="u2").counts
+    source = tmp_path / "scan.npy"
+    np.save(source, counts)
     sizes = {}
     for name, method, chunk in (
-        ("one", "pixel_histogram:mode=neighbour", (16, 24, 32, 32)),
+        ("one", "pixel_histogram:mode=neighbour", (32, 40, 32, 32)),
         ("shared", "pixel_histogram:mode=neighbour,model=scan", (8, 8, 32, 32)),
         ("own", "pixel_histogram:mode=neighbour", (8, 8, 32, 32)),
     ):
         with open_scan(source) as scan:
             sizes[name] = encode(scan, tmp_path / f"{name}.zarr", method=method, chunk=chunk).stored_bytes
-    # Chunks of 64 kB: their headers alone are more than 1 % here; the benchmark has chunks of real size.
-    assert sizes["shared"] < 1.06 * sizes["one"]
-    assert sizes["shared"] < 0.97 * sizes["own"]
+    # Chunks of 128 kB, and the model, which is a hundredth of it all; the benchmark has chunks of real size.
+    assert sizes["shared"] < 1.02 * sizes["one"]
+    assert sizes["shared"] < 0.98 * sizes["own"]
     codec = zarr.open_array(tmp_path / "shared.zarr" / "data").metadata.codecs[0]
     assert isinstance(codec, PixelHistogram)
     assert codec.shared() is not None
