@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from stemcodecs_pipelines.encode import encode
 from stemcodecs_pipelines.verify import verify
 
 ROUNDS = int(os.environ.get("STEMCODECS_KILLS", "50"))
+BLOCKS = 256
+VICTIMS = ("worker", "scheduler", "client", "scheduler started again")
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 COMMAND = [sys.executable, "-c", "from stemcodecs_pipelines.cli import main; main()"]
 
@@ -37,12 +40,12 @@ class Cluster:
         program = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
         return subprocess.Popen([*program, *map(str, words), "--no-dashboard"], cwd=self.folder, **QUIET)
 
-    def revive(self):
+    def revive(self, port=0):
         """Start whatever is dead; workers of a dead scheduler go too."""
         if self.scheduler is None or self.scheduler.poll() is not None:
             self.stop()
             self.file.unlink(missing_ok=True)
-            words = ("--scheduler-file", self.file, "--port", 0, "--host", "127.0.0.1")
+            words = ("--scheduler-file", self.file, "--port", port, "--host", "127.0.0.1")
             self.scheduler = self._start("scheduler", *words)
             deadline = time.monotonic() + 60
             while not self.file.exists() and time.monotonic() < deadline:
@@ -66,44 +69,55 @@ class Cluster:
         self.workers, self.scheduler = [], None
 
 
+def files_in(folder):
+    with contextlib.suppress(FileNotFoundError):
+        return len(os.listdir(folder))
+    return 0
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
     dice = random.Random(20)
     source, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    records = store / ".stemcodecs/records/0"
     np.save(source, np.random.default_rng(1).poisson(1, (64, 64, 32, 32)).astype("u2"))
     with open_scan(source) as scan:
-        start = time.monotonic()
         encode(scan, tmp_path / "whole.zarr", chunk=(4, 4))
-        whole, seconds = digests(tmp_path / "whole.zarr"), time.monotonic() - start
+        whole = digests(tmp_path / "whole.zarr")
         cluster = Cluster(tmp_path)
-        outcomes: dict[tuple[str, str], int] = {}
+        outcomes: dict[str, Counter[str]] = {victim: Counter() for victim in VICTIMS}
         try:
             for turn in range(ROUNDS):
+                victim = VICTIMS[turn % len(VICTIMS)]
                 shutil.rmtree(store, ignore_errors=True)
                 cluster.revive()
                 words = ["compress", source, store, "--chunk", "4,4", "--scheduler", cluster.address]
-                client = subprocess.Popen([*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True)
-                while not (store / ".stemcodecs/records/0").exists() and client.poll() is None:
-                    time.sleep(0.005)
-                time.sleep(dice.uniform(0, 2 * seconds))
-                victim = ("worker", "scheduler", "client")[turn % 3]
-                process = {
-                    "worker": cluster.workers[0],
-                    "scheduler": cluster.scheduler,
-                    "client": client,
-                }[victim]
+                # How long a client waits for a scheduler that went away.
+                patience = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "60s" if "again" in victim else "3s"}
+                client = subprocess.Popen(
+                    [*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=os.environ | patience
+                )
+                # A random moment of the writing, told by the records: clocks would mostly hit before or after it.
+                moment = dice.randrange(BLOCKS)
+                while files_in(records) <= moment and client.poll() is None:
+                    time.sleep(0.002)
+                process = {"worker": cluster.workers[0], "client": client}.get(victim, cluster.scheduler)
+                in_the_middle = state(store).kind == "incomplete"
                 os.kill(process.pid, signal.SIGKILL)
+                if "again" in victim:
+                    process.wait()
+                    cluster.revive(port=cluster.address.rpartition(":")[2])
                 _, error = client.communicate(timeout=120)
                 assert "Traceback" not in error, error
                 found = state(store).kind
                 assert found == ("complete" if client.returncode == 0 else found)
                 assert found in ("complete", "incomplete")
-                assert not (victim == "worker" and client.returncode), error
+                assert not (victim in ("worker", "scheduler started again") and client.returncode), error
                 if found == "incomplete" and victim == "scheduler":
                     assert client.returncode == 2, error
                     assert error.splitlines()[-1].startswith("stemcodecs: the connection"), error
-                outcomes[victim, found] = outcomes.get((victim, found), 0) + 1
+                outcomes[victim][f"{'in the middle' if in_the_middle else 'too late'}, {found}"] += 1
                 encode(scan, store, resume=True)
                 assert digests(store) == whole, f"round {turn}: {victim}"
                 # What a worker of a dead client still had in hand must not arrive late.
@@ -112,4 +126,7 @@ def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
         finally:
             cluster.stop()
         assert verify(scan, store).intact
-    print(f"{ROUNDS} kills:", outcomes)
+    for victim, counts in outcomes.items():
+        print(f"{sum(counts.values())} kills of a {victim}:", dict(counts))
+        middle = sum(count for outcome, count in counts.items() if "middle" in outcome)
+        assert 2 * middle >= sum(counts.values()), f"{victim}: the kills come too late to show anything"
