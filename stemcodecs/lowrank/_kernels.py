@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, TABLE_END
 
@@ -19,6 +21,7 @@ __all__ = [
     "CONTEXTS",
     "DIRECT",
     "ESCAPE",
+    "LARGEST",
     "PROBABILITY_BITS",
     "STREAMS",
     "TOTAL",
@@ -48,6 +51,8 @@ predicted rate.
 """
 WEIGHT_CLASSES = 16
 MIDDLE = 128
+LARGEST = 1 << 32
+"""Counts from here on are not coded: weights times deviations of at most 2⁴⁶ stay inside 64 bits."""
 
 _FRACTION = FRACTION_BITS
 _TABLE_END = TABLE_END << FRACTION_BITS
@@ -73,61 +78,20 @@ def to_rates(prediction: Array, table: Array, stabilised: bool) -> None:
         flat[i] = y
 
 
-@njit(nogil=True, cache=True)
-def _bit_length(x: int) -> int:
-    n = 0
-    if x >= 1 << 32:
-        n += 32
-        x >>= 32
-    if x >= 1 << 16:
-        n += 16
-        x >>= 16
-    if x >= 1 << 8:
-        n += 8
-        x >>= 8
-    if x >= 1 << 4:
-        n += 4
-        x >>= 4
-    if x >= 1 << 2:
-        n += 2
-        x >>= 2
-    if x >= 2:
-        return n + 2
-    return n + x
+@intrinsic  # type: ignore[misc]
+def _leading_zeros(typing_context: Any, number: Any) -> Any:
+    """Of a 64-bit number that is not 0: one instruction, where a loop would take most of the time."""
 
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
-@njit(nogil=True, cache=True)
-def _class(rate: int) -> int:
-    """Sixteen classes an octave: a floating-point exponent and four digits, by integer shifts."""
-    length = _bit_length(rate)
-    digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
-    k = ((length - 1) << 4) + (digits & 15)
-    return min(k, CONTEXTS - 1)
-
-
-@njit(nogil=True, cache=True)
-def _refined(values: Array, rates: Array, p: int, lane: int, x: int, width: int, weights: Array) -> int:
-    """The predicted rate corrected by what the four causal neighbours deviated from theirs."""
-    rate = rates[p, lane]
-    w = min(max(_bit_length(rate) - 6, 0), WEIGHT_CLASSES - 1)
-    add = 0
-    if x > 0:
-        add += weights[w, 0] * ((values[p - 1, lane] << _FRACTION) - rates[p - 1, lane])
-    if p >= width:
-        q = p - width
-        add += weights[w, 1] * ((values[q, lane] << _FRACTION) - rates[q, lane])
-        if x > 0:
-            add += weights[w, 2] * ((values[q - 1, lane] << _FRACTION) - rates[q - 1, lane])
-        if x < width - 1:
-            add += weights[w, 3] * ((values[q + 1, lane] << _FRACTION) - rates[q + 1, lane])
-    corrected: int = max(rate + (add >> 12), rate >> 3, 1)
-    return corrected
+    return types.int64(types.int64), generate
 
 
 @njit(nogil=True, cache=True)
 def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, moment: Array) -> None:
     """Normal equations of the deviation on its neighbours' deviations, per weight class (encoder
-    only).
+    only). ``rates`` become deviations.
     """
     pixels, lanes = values.shape
     r = np.zeros(4)
@@ -135,19 +99,20 @@ def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, 
         x = p % width
         for lane in range(lanes):
             rate = rates[p, lane]
-            w = min(max(_bit_length(rate) - 6, 0), WEIGHT_CLASSES - 1)
+            w = min(max(58 - _leading_zeros(rate | 1), 0), WEIGHT_CLASSES - 1)
             r[:] = 0.0
             if x > 0:
-                r[0] = (values[p - 1, lane] << _FRACTION) - rates[p - 1, lane]
+                r[0] = rates[p - 1, lane]
             if p >= width:
                 q = p - width
-                r[1] = (values[q, lane] << _FRACTION) - rates[q, lane]
+                r[1] = rates[q, lane]
                 if x > 0:
-                    r[2] = (values[q - 1, lane] << _FRACTION) - rates[q - 1, lane]
+                    r[2] = rates[q - 1, lane]
                 if x < width - 1:
-                    r[3] = (values[q + 1, lane] << _FRACTION) - rates[q + 1, lane]
+                    r[3] = rates[q + 1, lane]
             importance = 1.0 / (rate + 256.0)
             deviation = (values[p, lane] << _FRACTION) - rate
+            rates[p, lane] = deviation
             for i in range(4):
                 moment[w, i] += importance * r[i] * deviation
                 for j in range(4):
@@ -166,15 +131,32 @@ def model_group(
     offset: Array,
 ) -> None:
     """Context and coded difference of every value: what the decoder will know, and what it must
-    be told.
+    be told. ``rates`` become deviations, values − rates.
     """
     pixels, lanes = values.shape
     bounded = level_of.size > 0
+    edge = _edges(weights)
     for p in range(pixels):
         x = p % width
+        # A neighbour outside the detector counts with weight 0; any address inside does for it.
+        known = (x > 0) + 2 * (p >= width) + 4 * (x < width - 1)
+        west = max(p - 1, 0)
+        north, north_west, north_east = max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
         for lane in range(lanes):
-            rate = _refined(values, rates, p, lane, x, width, weights)
-            k = _class(rate)
+            rate = rates[p, lane]
+            w = min(max(58 - _leading_zeros(rate | 1), 0), WEIGHT_CLASSES - 1)
+            add = (
+                edge[known, w, 0] * rates[west, lane]
+                + edge[known, w, 1] * rates[north, lane]
+                + edge[known, w, 2] * rates[north_west, lane]
+                + edge[known, w, 3] * rates[north_east, lane]
+            )
+            rates[p, lane] = (values[p, lane] << _FRACTION) - rate
+            rate = max(rate + (add >> 12), rate >> 3, 1)
+            # Sixteen classes an octave: a floating-point exponent and four digits, by integer shifts.
+            length = 64 - _leading_zeros(rate)
+            digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
+            k = min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
             context[p, lane] = k
             base = 0
             if k >= DIRECT:
@@ -185,12 +167,29 @@ def model_group(
 
 
 @njit(nogil=True, cache=True)
+def _edges(weights: Array) -> Array:
+    """Weights for each combination of the neighbours that exist: 1 west, 2 north, 4 east."""
+    edge = np.zeros((8, WEIGHT_CLASSES, 4), np.int64)
+    for known in range(8):
+        for w in range(WEIGHT_CLASSES):
+            if known & 1:
+                edge[known, w, 0] = weights[w, 0]
+            if known & 2:
+                edge[known, w, 1] = weights[w, 1]
+                if known & 1:
+                    edge[known, w, 2] = weights[w, 2]
+                if known & 4:
+                    edge[known, w, 3] = weights[w, 3]
+    return edge
+
+
+@njit(nogil=True, cache=True)
 def count_sizes(context: Array, offset: Array, sizes: Array) -> None:
     """How many binary digits the magnitudes of each context have."""
     for p in range(context.shape[0]):
         for lane in range(context.shape[1]):
-            length = _bit_length(abs(np.int64(offset[p, lane])))  # type: ignore[arg-type]
-            sizes[np.int64(context[p, lane]), length] += 1
+            number = abs(offset[p, lane])
+            sizes[context[p, lane], 64 - _leading_zeros(number) if number > 0 else 0] += 1
 
 
 @njit(nogil=True, cache=True)
@@ -278,7 +277,7 @@ def decode_group(
     values: Array,
 ) -> int:
     """Decode a group into ``values``; returns 0, or what is wrong: 1 words, 2 escapes, 3 level,
-    4 end state.
+    4 end state. ``rates`` become deviations.
     """
     pixels, lanes = values.shape
     bounded = value_of.size > 0
@@ -290,11 +289,25 @@ def decode_group(
         state[stream] = np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(16))
         at += 2
     escape_at = 0
+    edge = _edges(weights)
     for p in range(pixels):
         x_pixel = p % width
+        known = (x_pixel > 0) + 2 * (p >= width) + 4 * (x_pixel < width - 1)
+        west = max(p - 1, 0)
+        north, north_west, north_east = max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
         for lane in range(lanes):
-            rate = _refined(values, rates, p, lane, x_pixel, width, weights)
-            k = _class(rate)
+            predicted = rates[p, lane]
+            w = min(max(58 - _leading_zeros(predicted | 1), 0), WEIGHT_CLASSES - 1)
+            add = (
+                edge[known, w, 0] * rates[west, lane]
+                + edge[known, w, 1] * rates[north, lane]
+                + edge[known, w, 2] * rates[north_west, lane]
+                + edge[known, w, 3] * rates[north_east, lane]
+            )
+            rate = max(predicted + (add >> 12), predicted >> 3, 1)
+            length = 64 - _leading_zeros(rate)
+            digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
+            k = min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
             stream = lane % STREAMS
             x = state[stream]
             entry = slots[table_of[k], x & np.uint64(TOTAL - 1)]
@@ -336,10 +349,10 @@ def decode_group(
                 if level < 0 or level >= value_of.size:
                     return 3
                 level = value_of[level]
-            # Counts stay below 2⁴⁰ so that weights times deviations stay inside 64 bits.
-            if level < 0 or level >= 1 << 40:
+            if level < 0 or level >= LARGEST:
                 return 3
             values[p, lane] = level
+            rates[p, lane] = (level << _FRACTION) - predicted
     for stream in range(STREAMS):
         if state[stream] != LOWEST:
             return 4

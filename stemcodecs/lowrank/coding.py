@@ -101,7 +101,7 @@ def decode(
 
 
 def _as_counts(flat: Array) -> Array | None:
-    """Whole numbers between 0 and 2⁴⁰ as an integer array, or None if the chunk holds anything
+    """Whole numbers between 0 and 2³² as an integer array, or None if the chunk holds anything
     else.
     """
     if flat.dtype.kind == "b":

@@ -38,6 +38,8 @@ VERSION = 1
 PREFIX = "data:application/zlib;base64,"
 WARN_BYTES = 4 << 20
 REFUSE_BYTES = 16 << 20
+BATCH = 1 << 22
+"""Values turned into float32 at once."""
 LARGEST_BYTES = 4 << 30
 
 _loaded: dict[str, LowRankModel] = {}
@@ -144,11 +146,15 @@ class LowRankModel:
 
     def coefficients(self, counts: Array) -> Array:
         """Integer coefficients (positions, rank), int64, of counts (positions, pixels)."""
-        features = as_features(counts, self.stabilised)
-        features -= np.ldexp(self.mean.astype(np.float32), -MEAN_BITS)
-        if self.rank == 0:
-            return np.zeros((len(counts), 0), np.int64)
-        result: Array = np.rint(features @ self._encoder).astype(np.int64)
+        result = np.zeros((len(counts), self.rank), np.int64)
+        mean = np.ldexp(self.mean.astype(np.float32), -MEAN_BITS)
+        # A few patterns at once: as float32, a chunk of bytes would take four times its size.
+        rows = max(1, BATCH // max(1, counts.shape[1]))
+        for first in range(0, len(counts), rows):
+            features = as_features(counts[first : first + rows], self.stabilised)
+            features -= mean
+            if self.rank:
+                result[first : first + rows] = np.rint(features @ self._encoder)
         return result
 
     def in_range(self, coefficients: Array) -> bool:

@@ -27,7 +27,10 @@ __all__ = ["LANES", "LARGEST", "LARGEST_BOUNDED", "decode_residual", "encode_res
 Array = np.ndarray[Any, Any]
 
 LANES = 64
-LARGEST = 1 << 40
+LARGEST = kernels.LARGEST
+LARGEST_DIFFERENCE = 1 << 40
+KEPT_BYTES = 64 << 20
+"""Of contexts and differences between the passes of the encoder; what does not fit is computed again."""
 LARGEST_BOUNDED = 1 << 20
 """Counts above this are kept exactly: their tables would outgrow the processor's cache."""
 TABLE_BITS = 9.0
@@ -37,7 +40,7 @@ _EMPTY = np.zeros(0, np.int64)
 _HEAD = struct.Struct("<IIII")
 
 RatesOf = Callable[[int, int], Array]
-"""Fixed-point rates (pixels, lanes), int64, of the positions [first, last)."""
+"""Fixed-point rates (pixels, lanes), int64, of the positions [first, last): a fresh array, which is overwritten."""
 
 
 def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fraction | None = None) -> bytes:
@@ -46,7 +49,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
     Parameters
     ----------
     counts : ndarray of integers, (positions, pixels)
-        Between 0 and 2⁴⁰.
+        Between 0 and 2³².
     rates_of : callable
         Predicted rates; the decoder must be given the same.
     width : int
@@ -64,23 +67,26 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
         return (value_of[coded] if bound else raw), coded, rates_of(first, last)
 
     weights = _fit_weights(groups, prepare, width)
-    context = np.empty((counts.shape[1], len(counts)), np.uint16)
-    offset = np.empty((counts.shape[1], len(counts)), np.int32 if largest < 2**30 else np.int64)
-    for first, last in groups:
+    kept: dict[int, tuple[Array, Array]] = {}
+    kept_bytes = 0
+
+    def model(first: int, last: int) -> tuple[Array, Array]:
+        """Context and difference of every value of a group: kept where there is room, else computed again."""
+        nonlocal kept_bytes
+        if first in kept:
+            return kept[first]
         values, coded, rates = prepare(first, last)
-        kernels.model_group(
-            values,
-            coded,
-            rates,
-            width,
-            weights,
-            level_of,
-            context[:, first:last],
-            offset[:, first:last],
-        )
-    shift = _shifts(context, offset)
+        context, offset = np.empty(values.shape, np.uint16), np.empty(values.shape, np.int64)
+        kernels.model_group(values, coded, rates, width, weights, level_of, context, offset)
+        size = values.size * 6
+        if kept_bytes + size <= KEPT_BYTES and np.abs(offset).max(initial=0) < 2**31:
+            kept[first], kept_bytes = (context, offset.astype(np.int32)), kept_bytes + size
+        return context, offset
+
+    shift = _shifts([model(*group) for group in _sample(groups)])
     histogram = np.zeros((kernels.CONTEXTS, 256), np.int64)
-    kernels.count_symbols(context, offset, shift, histogram)
+    for group in groups:
+        kernels.count_symbols(*model(*group), shift, histogram)
     table_of, merged = _merge(histogram, shift)
     frequency = _normalise(merged)
     start = _starts(frequency)
@@ -90,16 +96,8 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
         size = (last - first) * counts.shape[1]
         words = np.empty(3 * size + 2 * kernels.STREAMS, np.uint16)
         escapes = np.empty(size, np.int64)
-        at, used = kernels.encode_group(
-            np.ascontiguousarray(context[:, first:last]),
-            np.ascontiguousarray(offset[:, first:last]),
-            shift,
-            table_of,
-            frequency,
-            start,
-            words,
-            escapes,
-        )
+        at, used = kernels.encode_group(*model(first, last), shift, table_of, frequency, start, words, escapes)
+        kept.pop(first, None)
         streams.append(words[at:].astype("<u2").tobytes())
         escaped.append(escapes[size - used :].copy())
         sizes.append((len(streams[-1]) // 2, used))
@@ -162,7 +160,7 @@ def decode_residual(
     at += 8 * len(groups)
     if len(data) != at + 2 * int(directory[:, 0].sum()) or len(escapes) != int(directory[:, 1].sum()):
         raise CorruptChunkError("the residual's directory does not match its size")
-    if np.abs(escapes).max(initial=0) >= LARGEST:
+    if np.abs(escapes).max(initial=0) >= LARGEST_DIFFERENCE:
         raise CorruptChunkError("the residual holds values out of range")
     slots = _slots(frequency)
     level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
@@ -198,11 +196,16 @@ def _levels(largest: int, bound: Fraction) -> tuple[Array, Array]:
     return chosen.level_of(np.arange(largest + 1)).astype(np.int64), chosen.midpoints.astype(np.int64)
 
 
+def _sample(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Up to four groups, spread over the chunk."""
+    return groups[:: max(1, len(groups) // 4)][:4]
+
+
 def _fit_weights(groups: list[tuple[int, int]], prepare: Callable[[int, int], Any], width: int) -> Array:
-    """Least squares over up to four groups; the weights are integers in units of 1/4096."""
+    """Least squares over a sample of the groups; the weights are integers in units of 1/4096."""
     gram = np.zeros((kernels.WEIGHT_CLASSES, 4, 4))
     moment = np.zeros((kernels.WEIGHT_CLASSES, 4))
-    for first, last in groups[:: max(1, len(groups) // 4)][:4]:
+    for first, last in _sample(groups):
         values, _, rates = prepare(first, last)
         kernels.accumulate_neighbours(values, rates, width, gram, moment)
     ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(4) / 4 + 1e-9 * np.eye(4)
@@ -211,17 +214,21 @@ def _fit_weights(groups: list[tuple[int, int]], prepare: Callable[[int, int], An
     return result
 
 
-def _shifts(context: Array, offset: Array) -> Array:
+def _shifts(sample: list[tuple[Array, Array]]) -> Array:
     """Low digits of each context that are sent raw, so that all but 1/1000 of the rest fits the
     alphabet.
     """
     sizes = np.zeros((kernels.CONTEXTS, 48), np.int64)
-    kernels.count_sizes(context, offset, sizes)
+    for context, offset in sample:
+        kernels.count_sizes(context, offset, sizes)
     total = sizes.sum(1)
     inside = np.cumsum(sizes, 1) >= (total - total // 1000)[:, None]
     digits = inside.argmax(1)
     room = np.where(np.arange(kernels.CONTEXTS) >= kernels.DIRECT, 6, 7)
-    result: Array = np.clip(digits - room, 0, 16).astype(np.int64)
+    shift = np.clip(digits - room, 0, 16)
+    # A context that the sample lacks is like the ones below it.
+    seen = np.maximum.accumulate(np.where(total > 0, np.arange(kernels.CONTEXTS), 0))
+    result: Array = shift[seen].astype(np.int64)
     return result
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemcodecs.errors import CorruptChunkError
-from stemcodecs.lowrank.residual import decode_residual, encode_residual
+from stemcodecs.lowrank import residual
+from stemcodecs.lowrank.residual import LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
 from stemcodecs.metrics import poisson_entropy
 
 Array = np.ndarray[Any, Any]
@@ -19,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 def round_trip(counts: Array, rates: Array, width: int, bound: Fraction | None) -> tuple[Array, int]:
     def rates_of(first: int, last: int) -> Array:
-        return np.ascontiguousarray(rates[first:last].T)
+        return np.array(rates[first:last].T, order="C")
 
     data = encode_residual(counts, rates_of, width, bound)
     out = np.empty_like(counts)
@@ -43,8 +44,7 @@ def test_any_counts_and_any_prediction(
     pixels = detector[0] * detector[1]
     rate = generator.gamma(0.5, 2.0, (positions, pixels)) * mean
     counts = generator.poisson(rate)
-    if bound is not None:
-        counts = np.minimum(counts, 1 << 20)
+    counts = np.minimum(counts, LARGEST - 1 if bound is None else LARGEST_BOUNDED)
     guess = rate**skill * generator.gamma(1, 1, rate.shape) ** (1 - skill)
     out, _ = round_trip(counts, (guess * 4096).astype(np.int64), detector[1], bound)
     if bound is None:
@@ -54,6 +54,28 @@ def test_any_counts_and_any_prediction(
         error = (out - counts).astype(object) ** 2 * bound.denominator**2
         assert (error <= counts.astype(object) * bound.numerator**2).all()
         assert (out[counts == 0] == 0).all()
+
+
+def test_what_is_kept_between_passes_changes_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(0).poisson(7.0, (300, 35))
+
+    def rates_of(first: int, last: int) -> Array:
+        return np.full((35, last - first), 7 << 12, np.int64)
+
+    whole = encode_residual(counts, rates_of, 7)
+    for room in (0, 30_000):
+        monkeypatch.setattr(residual, "KEPT_BYTES", room)
+        assert encode_residual(counts, rates_of, 7) == whole
+
+
+def test_counts_far_above_and_below_their_prediction() -> None:
+    """Differences that no table holds, in groups that the tables were not fitted to."""
+    counts = np.full((700, 24), 3, np.int64)
+    counts[450:455] = LARGEST - 1
+    rates = np.full((700, 24), 3 << 12, np.int64)
+    rates[460:470] = 1 << 46
+    out, _ = round_trip(counts, rates, 6, None)
+    assert np.array_equal(out, counts)
 
 
 @pytest.mark.parametrize("mean", [0.1, 1.0, 8.0, 40.0, 900.0])
@@ -84,7 +106,7 @@ def test_every_truncation_and_many_mutations_raise_or_stay_in_range() -> None:
     rates = np.full((12, 70), 5 * 4096, np.int64)
 
     def rates_of(first: int, last: int) -> Array:
-        return np.ascontiguousarray(rates[:, first:last])
+        return np.array(rates[:, first:last], order="C")
 
     data = encode_residual(counts, rates_of, 4)
     out = np.empty_like(counts)
