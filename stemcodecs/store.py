@@ -7,7 +7,6 @@ finished, so that nothing can mistake a part of a scan for the scan. Until then 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -33,6 +32,8 @@ __all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
 JOURNAL = ".stemcodecs"
 """Folder inside an unfinished store; removed when the store is complete."""
 
+_REMOVALS = 10
+"""How often the removal of a folder is tried that others may write into."""
 _ZARR_MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -87,11 +88,12 @@ class Location:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: Any) -> None:
+    def write(self, key: str, data: Any, *, parts: str = JOURNAL) -> None:
         """Write an object at once: nobody ever sees half of it.
 
-        Locally the bytes go to a file in the journal folder first, which is then renamed, so that a
-        killed process leaves no debris among the chunks.
+        Locally the bytes go to a file in the folder `parts` first, which is then renamed, so that a
+        killed process leaves no debris among the chunks, and one that lives too long cannot write
+        when that folder has gone.
         """
         try:
             if not self.local:
@@ -99,11 +101,12 @@ class Location:
                 filesystem.pipe_file(path, bytes(data))
                 return
             target = self.child(key)
-            part = self.child(f"{JOURNAL}/{uuid.uuid4().hex}.part")
+            part = self.child(f"{parts}/{uuid.uuid4().hex}.part")
             try:
                 with part.open("wb") as file:
                     file.write(data)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                # Inside the journal one level only: a late writer must not make a removed journal again.
+                target.parent.mkdir(parents=not key.startswith(f"{JOURNAL}/"), exist_ok=True)
                 part.replace(target)
             except BaseException:
                 part.unlink(missing_ok=True)
@@ -138,8 +141,16 @@ class Location:
     def remove(self, folder: str = "") -> None:
         """Remove a folder of objects, or the whole location, with everything in it, if it is there."""
         if self.local:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.child(folder) if folder else self.url)
+            place = self.child(folder) if folder else Path(self.url)
+            # A worker that was given up may be writing there still; what is in its way vanishes or stays.
+            for _ in range(_REMOVALS):
+                shutil.rmtree(place, ignore_errors=True)
+                if not os.path.lexists(place):
+                    return
+            try:
+                shutil.rmtree(place)
+            except OSError as error:
+                raise write_error(self.url, error) from error
             return
         filesystem, path = self._remote(folder)
         if filesystem.exists(path):

@@ -105,7 +105,7 @@ class Destination:
         for name in os.listdir(self.working.url):
             path = Path(self.working.url, name)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                self.working.remove(name)
             else:
                 path.unlink()
 

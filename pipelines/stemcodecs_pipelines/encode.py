@@ -106,7 +106,7 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
         return _result(job, region, record, kept=True)
     block = handle.open_scan().read(region)
     stored = job.coder.encode(block, region)[key]
-    location.write(key, stored)
+    location.write(key, stored, parts=handle.parts)
     digest, size = sha256(stored), len(stored)
     del stored
     deviation = None
@@ -127,7 +127,7 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
         pattern=sums.pattern,
         images=sums.images,
     )
-    record.write(location)
+    record.write(location, parts=handle.parts)
     return _result(job, region, record, kept=False, deviation=deviation)
 
 
@@ -249,6 +249,7 @@ def encode(
         if start is not None:
             start(plan)
         handle = JobHandle.of(place, scan, resume=resume)
+        place.make_folder(handle.parts)
         tasks = (engine or ThreadEngine(plan.workers)).map(encode_block, handle, range(plan.blocks))
         kept = 0
         deviation: Comparison | None = None

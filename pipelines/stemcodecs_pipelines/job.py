@@ -157,6 +157,11 @@ class JobHandle:
             resume=resume,
         )
 
+    @property
+    def parts(self) -> str:
+        """Folder of half-written objects: this job's own, so that no worker of another one can finish a write."""
+        return f"{JOURNAL}/parts/{self.digest[:16]}"
+
     def job(self) -> Job:
         """The job, read once per process."""
         return _load_job(self.location, self.digest)

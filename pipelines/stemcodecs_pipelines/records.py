@@ -48,8 +48,8 @@ class Record:
         """Key of a record; a thousand to a folder."""
         return f"{RECORDS}/{index // 1000}/{index}.npz"
 
-    def write(self, location: Location) -> None:
-        """Leave the record at a location, at once."""
+    def write(self, location: Location, *, parts: str = JOURNAL) -> None:
+        """Leave the record at a location, at once; see `Location.write` for `parts`."""
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -60,7 +60,7 @@ class Record:
             pattern=self.pattern,
             images=self.images,
         )
-        location.write(self.key(self.index), buffer.getvalue())
+        location.write(self.key(self.index), buffer.getvalue(), parts=parts)
 
     @classmethod
     def read(cls, location: Location, index: int) -> Self | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -206,3 +210,53 @@ def test_orphaned_worker_cannot_write_into_a_finished_store(scan, tmp_path, whol
     with pytest.raises(DestinationError, match="has gone"):
         Location.of(place).write("data/c/0/0/0/0", b"late")
     assert digests(place) == whole
+
+
+class Orphan:
+    """Takes the tasks of a run as a worker would, and is still there when its client is dead."""
+
+    def map(self, function, common, indices):
+        self.write = lambda: function(common, 1)
+        common.job()
+        raise Killed
+        yield
+
+
+def test_orphaned_worker_cannot_write_into_the_next_run(scan, tmp_path, digests):
+    """Not even between two blocks of it, where the same chunk with other bytes would look as good."""
+    place, fresh, orphan = tmp_path / "scan.zarr", tmp_path / "fresh.zarr", Orphan()
+    with pytest.raises(Killed):
+        encode(scan, place, chunk=CHUNK, method="pixel_histogram:mode=pixel", engine=orphan)
+
+    def orphan_writes(result):
+        with pytest.raises(DestinationError, match="has gone"):
+            orphan.write()
+
+    method = "pixel_histogram:mode=neighbour"
+    encode(scan, place, chunk=CHUNK, method=method, overwrite=True, workers=1, progress=orphan_writes)
+    encode(scan, fresh, chunk=CHUNK, method=method)
+    assert digests(place) == digests(fresh)
+
+
+def test_orphaned_worker_does_not_hinder_the_end_of_the_run(scan, tmp_path):
+    """It writes while the journal is being removed."""
+    location = Location.of(tmp_path / "scan.zarr")
+    for _ in range(30):
+        location.make_folder(".stemcodecs/records/0")
+        for number in range(20):
+            location.write(f".stemcodecs/records/0/{number}", b"record")
+        refused = threading.Event()
+
+        def write_on(refused=refused):
+            with contextlib.suppress(DestinationError):
+                for number in itertools.count(20):
+                    location.write(f".stemcodecs/records/0/{number}", b"record")
+                    time.sleep(0.0005)
+            refused.set()
+
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        location.remove(".stemcodecs")
+        writer.join(timeout=60)
+        assert refused.is_set()
+        assert not (tmp_path / "scan.zarr/.stemcodecs").exists()
