@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from stemcodecs_pipelines.encode import encode
 from stemcodecs_pipelines.engine import WorkersLostError
 from stemcodecs_pipelines.verify import verify
 
+NAME = f"stemcodecs-tests-{os.getpid()}"
+"""Of our jobs, so that nobody else's are counted or cancelled."""
 JOB = {
+    "name": NAME,
     "queue": "debug",
     "cores": 1,
     "processes": 1,
@@ -29,7 +33,7 @@ JOB = {
 
 
 def jobs(*words: str) -> list[str]:
-    done = subprocess.run(["squeue", "-h", "-o", "%i", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(["squeue", "-h", "-n", NAME, "-o", "%i", *words], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
