@@ -1,9 +1,9 @@
 """Numba kernels of the residual coder. Everything that decoding repeats is integer arithmetic.
 
-Layout: arrays are (pixels, lanes), lane = scan position of the group, so that the neighbours W, N,
-NW, NE of all lanes of a pixel are known before it. Rates carry ``FRACTION_BITS`` binary digits. The
-rANS coder (Duda 2013, arXiv:1311.2540) has 32-bit states, 16-bit words, 12-bit probabilities and
-``STREAMS`` interleaved states.
+Arrays are (pixels, lanes): values, levels and differences int32, rates int64; lane = scan position of
+the group, so that the neighbours W, N, NW, NE of all lanes of a pixel are known before it. Rates
+carry ``FRACTION_BITS`` binary digits. The rANS coder (Duda 2013, arXiv:1311.2540) has 32-bit states,
+16-bit words, 12-bit probabilities and ``STREAMS`` interleaved states.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ predicted rate.
 """
 WEIGHT_CLASSES = 16
 MIDDLE = 128
-LARGEST = 1 << 32
-"""Counts from here on are not coded: weights times deviations of at most 2⁴⁶ stay inside 64 bits."""
+LARGEST = 1 << 31
+"""Counts from here on are not coded, and predictions are cut there: all differences fit 32 bits, and weights times
+deviations of at most 2⁴⁶ fit 64.
+"""
 
 _FRACTION = FRACTION_BITS
 _TABLE_END = TABLE_END << FRACTION_BITS
@@ -160,7 +162,7 @@ def model_group(
             context[p, lane] = k
             base = 0
             if k >= DIRECT:
-                base = rate >> _FRACTION
+                base = min(rate >> _FRACTION, LARGEST - 1)
                 if bounded:
                     base = level_of[min(base, level_of.size - 1)]
             offset[p, lane] = levels[p, lane] - base
@@ -188,8 +190,8 @@ def count_sizes(context: Array, offset: Array, sizes: Array) -> None:
     """How many binary digits the magnitudes of each context have."""
     for p in range(context.shape[0]):
         for lane in range(context.shape[1]):
-            number = abs(offset[p, lane])
-            sizes[context[p, lane], 64 - _leading_zeros(number) if number > 0 else 0] += 1
+            number = abs(np.int64(offset[p, lane]))
+            sizes[context[p, lane], 64 - _leading_zeros(number) if number > 0 else 0] += 1  # type: ignore[index]
 
 
 @njit(nogil=True, cache=True)
@@ -341,7 +343,7 @@ def decode_group(
             state[stream] = x
             base = 0
             if k >= DIRECT:
-                base = rate >> _FRACTION
+                base = min(rate >> _FRACTION, LARGEST - 1)
                 if bounded:
                     base = level_of[min(base, level_of.size - 1)]
             level = base + difference

@@ -10,7 +10,7 @@ import numpy as np
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank._kernels import to_rates
 from stemcodecs.lowrank.chunk import Head, join_coefficients, split_coefficients
-from stemcodecs.lowrank.model import LowRankModel
+from stemcodecs.lowrank.model import TILE, LowRankModel
 from stemcodecs.lowrank.residual import LANES, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
 
@@ -101,7 +101,7 @@ def decode(
 
 
 def _as_counts(flat: Array) -> Array | None:
-    """Whole numbers between 0 and 2³² as an integer array, or None if the chunk holds anything
+    """Whole numbers between 0 and 2³¹ as an integer array, or None if the chunk holds anything
     else.
     """
     if flat.dtype.kind == "b":
@@ -121,10 +121,13 @@ def _write_prediction(rates_of: Rates, out: Array, groups: Array) -> None:
     """
     for group in groups:
         first, last = group * LANES, min((group + 1) * LANES, len(out))
-        rates = rates_of(first, last).T
+        rates = rates_of(first, last)
         if out.dtype.kind == "f":
-            out[first:last] = rates / float(1 << FRACTION_BITS)
+            # Some pixels at once, in float64: half floats would not hold the numerator.
+            for pixel in range(0, len(rates), TILE):
+                out[first:last, pixel : pixel + TILE] = rates[pixel : pixel + TILE].T / float(1 << FRACTION_BITS)
         else:
             largest = 1 if out.dtype.kind == "b" else min(int(np.iinfo(out.dtype).max), 2**62)
-            rounded = (rates + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
-            out[first:last] = np.minimum(rounded, largest)
+            rates += 1 << (FRACTION_BITS - 1)
+            rates >>= FRACTION_BITS
+            out[first:last] = np.minimum(rates, largest, out=rates).T

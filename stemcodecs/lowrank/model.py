@@ -26,7 +26,7 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import PcaBasis, as_features
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, anscombe_variance
 
-__all__ = ["WARN_BYTES", "LowRankModel", "inflate"]
+__all__ = ["TILE", "WARN_BYTES", "LowRankModel", "inflate"]
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +40,8 @@ WARN_BYTES = 4 << 20
 REFUSE_BYTES = 16 << 20
 BATCH = 1 << 22
 """Values turned into float32 at once."""
+TILE = 1 << 13
+"""Pixels predicted at once."""
 LARGEST_BYTES = 4 << 30
 
 _loaded: dict[str, LowRankModel] = {}
@@ -174,11 +176,17 @@ class LowRankModel:
         """
         if not self.in_range(coefficients):
             raise CorruptChunkError("PCA coefficients out of range")
-        product = self._integers.T @ coefficients.T.astype(np.float64)
-        product += np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - MEAN_BITS)[:, None]
+        result = np.empty((self.mean.size, len(coefficients)), np.int64)
+        factor = coefficients.T.astype(np.float64)
+        mean = np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - MEAN_BITS)
+        for pixel in range(0, self.mean.size, TILE):
+            product = self._integers[:, pixel : pixel + TILE].T @ factor
+            product += mean[pixel : pixel + TILE, None]
+            result[pixel : pixel + TILE] = product
         # Whole numbers: the shift of the integer, not a division of the float, defines the
         # rounding.
-        return product.astype(np.int64) >> (WEIGHT_BITS - FRACTION_BITS)
+        result >>= WEIGHT_BITS - FRACTION_BITS
+        return result
 
     def to_bytes(self) -> bytes:
         """Serialise: magic, version, a JSON header, then exponents, mean and weights as byte

@@ -28,7 +28,6 @@ Array = np.ndarray[Any, Any]
 
 LANES = 64
 LARGEST = kernels.LARGEST
-LARGEST_DIFFERENCE = 1 << 40
 KEPT_BYTES = 64 << 20
 """Of contexts and differences between the passes of the encoder; what does not fit is computed again."""
 LARGEST_BOUNDED = 1 << 20
@@ -36,7 +35,7 @@ LARGEST_BOUNDED = 1 << 20
 TABLE_BITS = 9.0
 """Estimated cost of one non-zero table entry after zlib, for merging."""
 WEIGHT_LIMIT = 1 << 14
-_EMPTY = np.zeros(0, np.int64)
+_EMPTY = np.zeros(0, np.int32)
 _HEAD = struct.Struct("<IIII")
 
 RatesOf = Callable[[int, int], Array]
@@ -49,7 +48,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
     Parameters
     ----------
     counts : ndarray of integers, (positions, pixels)
-        Between 0 and 2³².
+        Between 0 and 2³¹.
     rates_of : callable
         Predicted rates; the decoder must be given the same.
     width : int
@@ -62,7 +61,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
     groups = [(first, min(first + LANES, len(counts))) for first in range(0, len(counts), LANES)]
 
     def prepare(first: int, last: int) -> tuple[Array, Array, Array]:
-        raw = np.ascontiguousarray(counts[first:last].T.astype(np.int64))
+        raw = counts[first:last].T.astype(np.int32, order="C")
         coded = level_of[raw] if bound else raw
         return (value_of[coded] if bound else raw), coded, rates_of(first, last)
 
@@ -76,11 +75,11 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
         if first in kept:
             return kept[first]
         values, coded, rates = prepare(first, last)
-        context, offset = np.empty(values.shape, np.uint16), np.empty(values.shape, np.int64)
+        context, offset = np.empty(values.shape, np.uint16), np.empty(values.shape, np.int32)
         kernels.model_group(values, coded, rates, width, weights, level_of, context, offset)
-        size = values.size * 6
-        if kept_bytes + size <= KEPT_BYTES and np.abs(offset).max(initial=0) < 2**31:
-            kept[first], kept_bytes = (context, offset.astype(np.int32)), kept_bytes + size
+        if kept_bytes + context.nbytes + offset.nbytes <= KEPT_BYTES:
+            kept[first] = context, offset
+            kept_bytes += context.nbytes + offset.nbytes
         return context, offset
 
     shift = _shifts([model(*group) for group in _sample(groups)])
@@ -95,7 +94,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
     for first, last in groups:
         size = (last - first) * counts.shape[1]
         words = np.empty(3 * size + 2 * kernels.STREAMS, np.uint16)
-        escapes = np.empty(size, np.int64)
+        escapes = np.empty(size, np.int32)
         at, used = kernels.encode_group(*model(first, last), shift, table_of, frequency, start, words, escapes)
         kept.pop(first, None)
         streams.append(words[at:].astype("<u2").tobytes())
@@ -160,7 +159,7 @@ def decode_residual(
     at += 8 * len(groups)
     if len(data) != at + 2 * int(directory[:, 0].sum()) or len(escapes) != int(directory[:, 1].sum()):
         raise CorruptChunkError("the residual's directory does not match its size")
-    if np.abs(escapes).max(initial=0) >= LARGEST_DIFFERENCE:
+    if np.abs(escapes).max(initial=0) > LARGEST:
         raise CorruptChunkError("the residual holds values out of range")
     slots = _slots(frequency)
     level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
@@ -170,7 +169,7 @@ def decode_residual(
         first, last = groups[group]
         size, escaped = directory[group]
         word_at, escape_at = starts[group]
-        values = np.empty((pixels, last - first), np.int64)
+        values = np.empty((pixels, last - first), np.int32)
         wrong = kernels.decode_group(
             np.frombuffer(data, "<u2", size, at + 2 * int(word_at)),
             escapes[escape_at : escape_at + escaped],
@@ -191,9 +190,9 @@ def decode_residual(
 
 @lru_cache(maxsize=8)
 def _levels(largest: int, bound: Fraction) -> tuple[Array, Array]:
-    """Level of each count 0 … largest, and the count that each level decodes to; both int64."""
+    """Level of each count 0 … largest, and the count that each level decodes to; both int32."""
     chosen = optimal_levels(bound * bound, largest)
-    return chosen.level_of(np.arange(largest + 1)).astype(np.int64), chosen.midpoints.astype(np.int64)
+    return chosen.level_of(np.arange(largest + 1)).astype(np.int32), chosen.midpoints.astype(np.int32)
 
 
 def _sample(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
