@@ -121,6 +121,21 @@ def test_a_job_cancelled_in_the_queue_is_replaced(configured, scan, tmp_path):
 
 
 @pytest.mark.slurm
+def test_a_job_of_several_processes_is_one_job_and_is_replaced(configured):
+    """Its workers have other names than the job, by which Dask alone does not find it."""
+    with configured(cores=2, processes=2), slurm_jobs(1) as keeper:
+
+        def workers():
+            return {worker.name for worker in keeper.cluster.scheduler.workers.values()}
+
+        wait_for(lambda: len(workers()) == 2)
+        first, names = jobs(), workers()
+        subprocess.run(["scancel", *first], check=True)
+        wait_for(lambda: len(workers() - names) == 2)
+        assert len(first) == len(jobs()) == 1
+
+
+@pytest.mark.slurm
 def test_a_job_script_is_the_users(configured):
     with slurm_jobs(1) as keeper:
         script = keeper.cluster.job_script()
