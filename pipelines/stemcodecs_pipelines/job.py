@@ -23,7 +23,7 @@ from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location
 from stemcodecs_pipelines.beside import load_models
 from stemcodecs_pipelines.blocks import BlockCoder, array_metadata
-from stemcodecs_pipelines.methods import Method, parse_method
+from stemcodecs_pipelines.methods import Encoding, Learning, Method, parse_method
 from stemcodecs_pipelines.plan import Plan
 from stemcodecs_pipelines.sums import VirtualDetectors
 
@@ -196,7 +196,9 @@ def fingerprint(scan: Scan) -> dict[str, Any]:
     return known
 
 
-def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> tuple[Job, Mapping[str, bytes]]:
+def prepare(
+    scan: Scan, plan: Plan, *, method: str, verify: bool, learning: Learning | None = None
+) -> tuple[Job, Mapping[str, bytes]]:
     """Fix everything that decides the bytes of the store.
 
     Parameters
@@ -209,6 +211,8 @@ def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> tuple[Job, 
         Method with options.
     verify : bool
         Whether to read back and compare.
+    learning : Learning, optional
+        Where a method that looks at the whole scan first does so.
 
     Returns
     -------
@@ -223,12 +227,14 @@ def prepare(scan: Scan, plan: Plan, *, method: str, verify: bool) -> tuple[Job, 
     """
     chosen, options = parse_method(method)
     four = len(scan.shape) == 4
-    encoding = chosen.build(scan, options)
+    encoding = chosen.build(scan, options, learning or Learning())
     if encoding.beside and plan.shard:
-        raise ConfigurationError(
-            f"the model takes {sum(map(len, encoding.beside.values())) / 2**20:.1f} MiB, too much for the metadata, "
-            "and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
-        )
+        if encoding.self_contained is None:
+            raise ConfigurationError(
+                f"the model takes {sum(map(len, encoding.beside.values())) / 2**20:.1f} MiB, too much for the "
+                "metadata, and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
+            )
+        encoding = Encoding(serializer=encoding.self_contained, filters=encoding.filters)
     job = Job(
         plan=plan,
         metadata=array_metadata(plan, scan.dims, encoding),

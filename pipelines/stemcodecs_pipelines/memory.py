@@ -35,6 +35,7 @@ def share_freed_blocks() -> bool:
         return False
     try:
         library = ctypes.CDLL(None)
-        return all([bool(library.mallopt(name, value)) for name, value in _SETTINGS.items()])
+        answers = [library.mallopt(name, value) for name, value in _SETTINGS.items()]  # all of them, also after a 0
+        return all(answers)
     except AttributeError:  # musl
         return False
