@@ -7,23 +7,19 @@ loaded.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stemcodecs._version import __version__
-from stemcodecs.errors import ConfigurationError, StemcodecsError
+from stemcodecs.errors import ConfigurationError
+from stemcodecs_pipelines.terminal import bar_of, reported, say
 
 if TYPE_CHECKING:
     from stemcodecs.readers.scan import Scan
-    from stemcodecs_pipelines.plan import Plan
 
 __all__ = ["app", "main"]
-
-P = ParamSpec("P")
 
 app = typer.Typer(
     name="stemcodecs",
@@ -58,35 +54,6 @@ Slurm = Annotated[
 Wait = Annotated[float, typer.Option(min=0, help="Minutes to wait while there is no worker, e.g. in SLURM's queue.")]
 
 
-def _reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what the user can act on into one line and exit code 2 (130 after Ctrl-C)."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except StemcodecsError as error:
-            _fail(str(error))
-        except KeyboardInterrupt:
-            typer.echo("stemcodecs: interrupted; a compression continues with --resume", err=True)
-            raise typer.Exit(130) from None
-        except MemoryError:
-            _fail("not enough memory; give --memory, fewer --workers or a smaller --chunk")
-        except OSError as error:
-            _fail(" ".join(str(error).split()) or type(error).__name__)
-
-    return run
-
-
-def _say(message: str) -> None:
-    typer.echo(f"stemcodecs: {' '.join(message.split())}", err=True)
-
-
-def _fail(message: str) -> None:
-    _say(message)
-    raise typer.Exit(2) from None
-
-
 def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
     """Read ``16,16`` or ``16x16``."""
     if text is None:
@@ -113,53 +80,6 @@ def _with_options(method: str | None, **options: str | None) -> str | None:
     return f"{method}{',' if ':' in method else ':'}{','.join(given)}"
 
 
-class _Bar:
-    """A progress bar in raw bytes on stderr, and the plan above it."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.progress = Progress(
-            TextColumn(title),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task: Any = None
-
-    def start(self, plan: Plan) -> None:
-        """Show the plan; called before the first block."""
-        self.console.print(plan.describe(), markup=False)
-        self.task = self.progress.add_task("", total=plan.raw_bytes)
-        self.progress.start()
-
-    def advance(self, count: int) -> None:
-        """Raw bytes done."""
-        self.progress.advance(self.task, count)
-
-
-@contextlib.contextmanager
-def _bar(title: str) -> Iterator[_Bar]:
-    bar = _Bar(title)
-    try:
-        yield bar
-    finally:
-        bar.progress.stop()
-
-
 @app.callback(invoke_without_command=True)
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -170,7 +90,7 @@ def _options(
 
 
 @app.command()
-@_reported
+@reported
 def compress(
     source: Source,
     store: Annotated[str, typer.Argument(metavar="DST", help="Store to write; a folder or a URL.")],
@@ -218,11 +138,11 @@ def compress(
 
     with (
         _open(source, dataset, shape, dtype, offset) as scan,
-        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=_say) as (
+        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=say) as (
             engine,
             count,
         ),
-        _bar("compress") as bar,
+        bar_of("compress") as bar,
     ):
         result = encode(
             scan,
@@ -238,6 +158,7 @@ def compress(
             verify=verify,
             start=bar.start,
             progress=lambda block: bar.advance(block.raw_bytes),
+            learning=bar.learn,
         )
     if result.kept_blocks:
         typer.echo(f"{result.kept_blocks} of {result.plan.blocks} blocks were finished already and kept")
@@ -256,7 +177,7 @@ def compress(
 
 
 @app.command()
-@_reported
+@reported
 def verify(
     paths: Annotated[
         list[str],
@@ -283,7 +204,7 @@ def verify(
     store = paths[-1]
     with (
         contextlib.ExitStack() as stack,
-        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=_say) as (
+        cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=say) as (
             engine,
             count,
         ),
@@ -291,7 +212,7 @@ def verify(
         scan = None
         if len(paths) == 2:
             scan = stack.enter_context(_open(paths[0], dataset, shape, dtype, offset))
-        with _bar("verify") as bar:
+        with bar_of("verify") as bar:
             report = check(
                 scan,
                 store,
@@ -309,7 +230,7 @@ def verify(
 
 
 @app.command()
-@_reported
+@reported
 def repair(
     source: Source,
     store: Store,
@@ -322,7 +243,7 @@ def repair(
     """Encode the damaged or missing chunks of a store again from its source."""
     from stemcodecs_pipelines.verify import repair as mend
 
-    with _open(source, dataset, shape, dtype, offset) as scan, _bar("repair") as bar:
+    with _open(source, dataset, shape, dtype, offset) as scan, bar_of("repair") as bar:
         report = mend(
             scan,
             store,
@@ -337,7 +258,7 @@ def repair(
 
 
 @app.command()
-@_reported
+@reported
 def info(
     store: Store,
     detail: Annotated[bool, typer.Option("--detail", help="What the coder learned about one chunk.")] = False,
@@ -371,7 +292,7 @@ def _table(rows: list[tuple[str, str]]) -> None:
 
 
 @app.command()
-@_reported
+@reported
 def decompress(
     store: Store,
     out: Annotated[str, typer.Argument(metavar="OUT", help="File to write: .npy, .h5 or .zarr.")],
@@ -382,13 +303,13 @@ def decompress(
     from stemcodecs_pipelines.export import decompress as export
     from stemcodecs_pipelines.plan import format_bytes
 
-    with _bar("decompress") as bar:
+    with bar_of("decompress") as bar:
         plan = export(store, out, workers=workers, overwrite=overwrite, start=bar.start, progress=bar.advance)
     typer.echo(f"{out}: {format_bytes(plan.raw_bytes)} written")
 
 
 @app.command()
-@_reported
+@reported
 def demo(
     keep: Annotated[
         str | None,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stemcodecs.errors import ConfigurationError, DestinationError, StemcodecsError
+from stemcodecs.errors import ConfigurationError, DestinationError
+from stemcodecs_pipelines.terminal import bar_of, reported
 
 if TYPE_CHECKING:
     from stemcodecs.lowrank import PcaBasis
@@ -17,7 +18,7 @@ __all__ = ["draw", "register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="pca")(_pca)
+    app.command(name="pca")(reported(_pca))
 
 
 def _pca(
@@ -30,11 +31,7 @@ def _pca(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture.")] = False,
 ) -> None:
     """Draw the eigen-patterns and the scree plot of a scan."""
-    try:
-        _run(source, rank, Path(out), dataset, workers, raw, overwrite)
-    except StemcodecsError as error:
-        typer.echo(f"stemcodecs: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from None
+    _run(source, rank, Path(out), dataset, workers, raw, overwrite)
 
 
 def _run(
@@ -52,26 +49,17 @@ def _run(
         raise DestinationError(f"{out} exists already; give --overwrite or another --out")
     if not out.absolute().parent.is_dir():
         raise DestinationError(f"the folder {out.parent} does not exist; create it first")
-    from rich.console import Console
-    from rich.progress import Progress
-
     from stemcodecs.readers import open_scan
-    from stemcodecs_pipelines.pca import pca_basis, plan_pca
+    from stemcodecs_pipelines.pca import LARGEST_RANK, pca_basis, plan_pca
 
-    console = Console(stderr=True, highlight=False)
-    with (
-        open_scan(source, dataset=dataset) as scan,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        largest = 128 if rank == "auto" else int(rank)
-        console.print(plan_pca(scan, rank=largest, workers=workers).describe(), markup=False)
-        task = progress.add_task("pca")
+    with open_scan(source, dataset=dataset) as scan, bar_of("pca") as bar:
+        plan = plan_pca(scan, rank=LARGEST_RANK if rank == "auto" else int(rank), workers=workers)
         basis = pca_basis(
             scan,
             rank="auto" if rank == "auto" else int(rank),
             stabilised=not raw,
             workers=workers,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.learn(plan.describe(), done, total),
         )
     draw(basis, out)
     share = float(basis.explained_variance_ratio.sum())

@@ -18,7 +18,7 @@ from stemcodecs_pipelines.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.finish import finish
 from stemcodecs_pipelines.job import JOB_KEY, Job, JobHandle, check_resumable, prepare, sha256
 from stemcodecs_pipelines.memory import share_freed_blocks
-from stemcodecs_pipelines.methods import Comparison, merged
+from stemcodecs_pipelines.methods import Comparison, Learning, merged
 from stemcodecs_pipelines.plan import Plan, make_plan
 from stemcodecs_pipelines.records import RECORDS, Record
 from stemcodecs_pipelines.sums import BlockSums, VirtualDetectors, block_sums
@@ -182,6 +182,7 @@ def encode(
     verify: bool = True,
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[BlockResult], None] | None = None,
+    learning: Callable[[str, int, int], None] | None = None,
 ) -> EncodeResult:
     """Compress a scan into a Zarr store.
 
@@ -215,6 +216,8 @@ def encode(
         Called with the final plan before the first block is read.
     progress : callable, optional
         Called with the `BlockResult` of every finished block.
+    learning : callable, optional
+        Called by methods that look at the whole scan first, with what they do, steps done and steps in all.
 
     Returns
     -------
@@ -240,7 +243,10 @@ def encode(
             plan = make_plan(scan, chunk=job.plan.chunk, shard=job.plan.shard, workers=workers, memory=memory)
         else:
             plan = make_plan(scan, chunk=chunk, shard=shards, workers=workers, memory=memory)
-            job, beside = prepare(scan, plan, method=method or DEFAULT_METHOD, verify=verify)
+            where = Learning(engine=engine, workers=workers, memory=memory)
+            if learning is not None:
+                where = replace(where, report=learning)
+            job, beside = prepare(scan, plan, method=method or DEFAULT_METHOD, verify=verify, learning=where)
             destination.clear()
             place.make_folder(RECORDS)
             for key, data in beside.items():

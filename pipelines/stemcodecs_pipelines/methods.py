@@ -15,8 +15,20 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs.readers.scan import Region, Scan
+from stemcodecs_pipelines.engine import Engine
+from stemcodecs_pipelines.plan import Plan
 
-__all__ = ["METHODS", "Comparison", "Encoding", "Method", "check_exact", "check_form", "merged", "parse_method"]
+__all__ = [
+    "METHODS",
+    "Comparison",
+    "Encoding",
+    "Learning",
+    "Method",
+    "check_exact",
+    "check_form",
+    "merged",
+    "parse_method",
+]
 
 Check = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], object]
 
@@ -33,11 +45,35 @@ class Encoding:
         Array-to-array codecs before it.
     beside : dict
         Objects of the store, by key: a model that is too large for the array's metadata.
+    self_contained : object, optional
+        The serializer with its model inside, for shards, where Zarr finds nothing beside the array; None if it is
+        too large for that too.
     """
 
     serializer: Any
     filters: tuple[Any, ...] = ()
     beside: Mapping[str, bytes] = field(default_factory=dict)
+    self_contained: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Where a method that looks at the whole scan first does so, and whom it tells.
+
+    Parameters
+    ----------
+    engine : Engine, optional
+        Where its tasks run; default threads of this process.
+    workers, memory : int, optional
+        How many at once, and the bytes that they may take.
+    report : callable, optional
+        Called with a line that says what is done, steps done and steps in all; first with no step done.
+    """
+
+    engine: Engine | None = None
+    workers: int | None = None
+    memory: int | None = None
+    report: Callable[[str, int, int], None] = lambda text, done, total: None
 
 
 class Comparison(Protocol):
@@ -71,7 +107,7 @@ class Method:
     guarantee : str
         What a reader of the store may rely on; written into its attributes.
     build : callable
-        ``build(scan, options)`` gives the `Encoding`; `options` come from ``name:key=value,…``.
+        ``build(scan, options, learning)`` gives the `Encoding`; `options` come from ``name:key=value,…``.
     check : callable
         ``check(source, decoded, region)`` raises `VerificationError` where the guarantee is broken.
     exact : bool
@@ -86,7 +122,7 @@ class Method:
     name: str
     summary: str
     guarantee: str
-    build: Callable[[Scan, Mapping[str, str]], Encoding]
+    build: Callable[[Scan, Mapping[str, str], Learning], Encoding]
     check: Check
     exact: bool = False
     measure: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], Comparison] | None = None
@@ -146,7 +182,7 @@ def check_exact(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], reg
             )
 
 
-def _pixel_histogram(scan: Scan, options: Mapping[str, str]) -> Encoding:
+def _pixel_histogram(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
     from stemcodecs.codecs import PixelHistogram
 
     unknown = sorted(set(options) - {"mode", "model"})
@@ -159,14 +195,35 @@ def _pixel_histogram(scan: Scan, options: Mapping[str, str]) -> Encoding:
     if model == "scan":
         from stemcodecs_pipelines.scan_model import fit_scan_model
 
-        codec = PixelHistogram(mode=mode, **fit_scan_model(scan, mode=mode).configuration())
+        text, done, total = "", 0, 0
+
+        def start(plan: Plan) -> None:
+            nonlocal text, total
+            text, total = f"fitting: {plan.describe()}", plan.raw_bytes
+            learning.report(text, 0, total)
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            learning.report(text, done, total)
+
+        fitted = fit_scan_model(
+            scan,
+            mode=mode,
+            workers=learning.workers,
+            memory=learning.memory,
+            engine=learning.engine,
+            start=start,
+            progress=progress,
+        )
+        codec = PixelHistogram(mode=mode, **fitted.configuration())
     return Encoding(serializer=codec)
 
 
-def _pca(scan: Scan, options: Mapping[str, str]) -> Encoding:
+def _pca(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
     from stemcodecs_pipelines.pca_method import build
 
-    return build(scan, options)
+    return build(scan, options, learning)
 
 
 def _specialise_pca(method: Method, options: Mapping[str, str]) -> Method:
@@ -175,7 +232,7 @@ def _specialise_pca(method: Method, options: Mapping[str, str]) -> Method:
     return specialise(method, options)
 
 
-def _poisson(scan: Scan, options: Mapping[str, str]) -> Encoding:
+def _poisson(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
     from stemcodecs_pipelines.poisson_method import build
 
     return build(scan, options)

@@ -34,11 +34,12 @@ from stemcodecs_pipelines.pca_blocks import BlockTask, DevianceTask, PatternBloc
 from stemcodecs_pipelines.pca_checkpoint import Checkpoint
 from stemcodecs_pipelines.plan import BASE_BYTES, available_cores, format_bytes
 
-__all__ = ["PcaPlan", "RankChoice", "choose_rank", "pca_basis", "plan_pca"]
+__all__ = ["CANDIDATES", "LARGEST_RANK", "PcaPlan", "RankChoice", "choose_rank", "pca_basis", "plan_pca"]
 
 SMALL = 1 << 21
 """Values of a scan below which the SVD is taken in memory, exactly."""
 CANDIDATES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+LARGEST_RANK = CANDIDATES[-1]
 JUDGED = 2048
 """Scan positions on which candidate ranks are judged."""
 
@@ -224,7 +225,7 @@ def pca_basis(
 def choose_rank(
     scan: Any,
     *,
-    largest: int = 128,
+    largest: int = LARGEST_RANK,
     centred: bool = True,
     stabilised: bool = True,
     passes: int = 2,

@@ -5,49 +5,85 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs.readers.scan import Region, Scan
-from stemcodecs_pipelines.methods import Encoding, Method, check_exact, check_form
+from stemcodecs_pipelines.methods import Encoding, Learning, Method, check_exact, check_form
+
+if TYPE_CHECKING:
+    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs_pipelines.pca import PcaPlan
 
 __all__ = ["build", "check_bounded", "specialise"]
 
 Residual = Literal["none", "bounded", "lossless"]
 
+INSIDE_BYTES = 1 << 20
+"""Largest model that goes into the metadata of an array whose chunks can find it beside."""
 OPTIONS = ("rank", "residual", "r", "step")
 
 
-def build(scan: Scan, options: Mapping[str, str]) -> Encoding:
+def build(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
     """Fit the basis, which reads the scan twice, and put it into the codec, or beside the array if it is large.
 
     Raises
     ------
     ConfigurationError
-        An option is unknown or unusable.
+        An option is unknown or unusable, or the fit needs more memory than it may take.
     """
     from stemcodecs.codecs.pca import Pca
-    from stemcodecs.lowrank import LowRankModel
     from stemcodecs.lowrank.model import WARN_BYTES
     from stemcodecs.lowrank.sibling import model_objects
-    from stemcodecs_pipelines.pca import pca_basis
 
     _check(options)
     residual = _residual(options)
-    basis = pca_basis(scan, rank=_rank(options))
+    bound = _number(options, "r", 0.5)
+    model = _fit(scan, options, residual, learning)
+    inside = model.uri_bytes
+    self_contained = Pca.from_model(model, residual=residual, bound=bound) if inside <= WARN_BYTES else None
+    if self_contained is not None and inside <= INSIDE_BYTES:
+        return Encoding(serializer=self_contained)
+    # Metadata is text, is read whenever the store is opened, and is there twice: in the array and consolidated.
+    beside = Pca(sha256=model.keep().digest, residual=residual, bound=bound)
+    return Encoding(serializer=beside, beside=model_objects(model), self_contained=self_contained)
+
+
+def _fit(scan: Scan, options: Mapping[str, str], residual: Residual, learning: Learning) -> LowRankModel:
+    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs_pipelines.pca import LARGEST_RANK, choose_rank, pca_basis
+
+    rank = _rank(options)
+    where: dict[str, Any] = {"engine": learning.engine}
+    if rank == "auto":
+        plan = _affordable(scan, LARGEST_RANK, learning)
+        text = f"choosing the rank by count splitting. {plan.describe()}"
+        choice = choose_rank(scan, workers=plan.workers, progress=partial(learning.report, text), **where)
+        rank = choice.rank
+    plan = _affordable(scan, max(rank, 1), learning)
+    text = f"{plan.describe()}, rank {rank}"
+    basis = pca_basis(scan, rank=max(rank, 1), workers=plan.workers, progress=partial(learning.report, text), **where)
+    basis = basis.truncate(min(rank, basis.rank))
     # With a residual the model only predicts: finer coefficients or eigen-patterns cost more than
     # they save.
     step = _number(options, "step", 0.5 if residual == "none" else 1.0)
-    precision = 0.05 if residual == "none" else 0.2
-    model = LowRankModel.from_basis(basis, step=step, precision=precision)
-    bound = _number(options, "r", 0.5)
-    if model.uri_bytes <= WARN_BYTES:
-        return Encoding(serializer=Pca.from_model(model, residual=residual, bound=bound))
-    # Metadata of this size would slow every opening of the store; consolidated metadata would hold it twice.
-    return Encoding(
-        serializer=Pca(sha256=model.keep().digest, residual=residual, bound=bound), beside=model_objects(model)
+    return LowRankModel.from_basis(basis, step=step, precision=0.05 if residual == "none" else 0.2)
+
+
+def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:
+    """The plan of a fit with as many workers as memory allows."""
+    from stemcodecs_pipelines.pca import plan_pca
+    from stemcodecs_pipelines.plan import available_cores, format_bytes
+
+    for workers in range(learning.workers or available_cores(), 0, -1):
+        plan = plan_pca(scan, rank=rank, workers=workers)
+        if learning.memory is None or plan.memory_bound <= learning.memory:
+            return plan
+    raise ConfigurationError(
+        f"a PCA of rank {rank} of this scan takes up to {format_bytes(plan.memory_bound)}; "
+        "give more --memory or a lower --rank"
     )
 
 
