@@ -28,7 +28,8 @@ from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.model_bytes import Reader
 from stemcodecs.entropy.planes import restore
 from stemcodecs.entropy.rans import LANES
-from stemcodecs.entropy.rows import active_lanes, doses_of_lanes, thread_rows
+from stemcodecs.entropy.rows import active_lanes, doses_of_lanes
+from stemcodecs.entropy.scratch import SLACK, lent_rows
 from stemcodecs.entropy.shared import SharedModel
 from stemcodecs.entropy.threads import run_all
 from stemcodecs.entropy.transpose import scatter_rows
@@ -39,8 +40,6 @@ __all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of"]
 Array = np.ndarray[Any, Any]
 Fetch = Callable[[int, int], "bytes | memoryview"]
 """Bytes ``[start, stop)`` of a chunk."""
-
-_SLACK = 256
 
 
 def _model_bytes(header: Header, shared: SharedModel | None) -> bytes:
@@ -159,7 +158,8 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     jobs = header.jobs(wanted)
 
     def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
-        return _decode_chain(header, layout, decoder, fetch, chain, first_entry, n_steps, row_of, counts, low)
+        with lent_rows(decoder.margin + n_steps * layout.n_pixels) as rows:
+            return _decode_chain(header, layout, decoder, fetch, rows, chain, first_entry, n_steps, row_of, counts, low)
 
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
@@ -169,11 +169,10 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
 
 
 def _decode_chain(
-    header: Header, layout: Layout, decoder: Decoder, fetch: Fetch, chain: int, first_entry: int, n_steps: int,
-    row_of: Array, counts: Array, low: Array | None,
+    header: Header, layout: Layout, decoder: Decoder, fetch: Fetch, rows: Array, chain: int, first_entry: int,
+    n_steps: int, row_of: Array, counts: Array, low: Array | None,
 ) -> list[tuple[Array, Array]]:  # fmt: skip
     n, margin = layout.n_pixels, decoder.margin
-    rows = thread_rows(margin + n_steps * n)
     rows[:margin] = 0
     simd = simd_path()
     found: list[tuple[Array, Array]] = []
@@ -199,7 +198,7 @@ def _decode_chain(
             simd, rows, origin, np.uint64(active), p.methods, p.decode_starts, p.bases, p.shifts, p.classes,
             p.index_bases, p.index_shifts, p.centre_shifts, p.luts, decoder.model.row_offsets(layout, step),
             p.coefficients, dose, selection, mixture,
-            decoder.tables, p.bits, header.blocks, step_masks(active), words, _SLACK, end, patch_at, patch_value,
+            decoder.tables, p.bits, header.blocks, step_masks(active), words, SLACK, end, patch_at, patch_value,
         )  # fmt: skip
         if status != 0:
             raise CorruptChunkError(f"group {entry_index} does not decode to its end")
@@ -211,9 +210,9 @@ def _decode_chain(
 
 def _words(payload: memoryview) -> tuple[Array, int]:
     """The words of a group with slack on both sides, and where they end."""
-    words = np.zeros(len(payload) // 2 + 2 * _SLACK, np.uint16)
-    end = _SLACK + len(payload) // 2
-    words[_SLACK:end] = np.frombuffer(payload, "<u2")
+    words = np.zeros(len(payload) // 2 + 2 * SLACK, np.uint16)
+    end = SLACK + len(payload) // 2
+    words[SLACK:end] = np.frombuffer(payload, "<u2")
     return words, end
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numcodecs
@@ -30,7 +29,8 @@ from stemcodecs.entropy.model import HistogramModel
 from stemcodecs.entropy.model_bytes import Writer, write_model
 from stemcodecs.entropy.planes import Plane, to_plane
 from stemcodecs.entropy.rans import LANES
-from stemcodecs.entropy.rows import GroupedCounts, thread_rows
+from stemcodecs.entropy.rows import GroupedCounts
+from stemcodecs.entropy.scratch import SLACK, lent_output, lent_rows
 from stemcodecs.entropy.shared import SharedModel
 from stemcodecs.entropy.tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.threads import run_all
@@ -42,8 +42,6 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
-_SLACK = 256
-_scratch = threading.local()
 
 
 def encode_array(array: Array, options: FitOptions | None = None, shared: SharedModel | None = None) -> bytes:
@@ -160,23 +158,24 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
         positions = counts.layout.chains[chain, step]
         active = counts.active(chain, step)
         selection = fit.selections.get((chain, step))
-        words, patch_at, patch_value = _buffers(n * LANES)
-        end = words.size - _SLACK
-        pos, patches = encode_group(
-            simd, rows, counts.origin(step), np.uint64(active), program.methods, program.tables_of,
-            program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
-            program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
-            counts.dose(chain, step),
-            nobody if selection is None else selection, mixture_of(selection),
-            tables, likeliest, program.bits, blocks, step_masks(active), words, end, patch_at, patch_value,
-        )  # fmt: skip
-        w = Writer()
-        if patches:
-            at = patch_at[:patches][::-1]
-            values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
-            w.numbers(values, np.repeat([0, 1], patches))
+        with lent_output(n * LANES) as (words, patch_at, patch_value):
+            end = words.size - SLACK
+            pos, patches = encode_group(
+                simd, rows, counts.origin(step), np.uint64(active), program.methods, program.tables_of,
+                program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+                program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
+                counts.dose(chain, step),
+                nobody if selection is None else selection, mixture_of(selection),
+                tables, likeliest, program.bits, blocks, step_masks(active), words, end, patch_at, patch_value,
+            )  # fmt: skip
+            w = Writer()
+            if patches:
+                at = patch_at[:patches][::-1]
+                values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
+                w.numbers(values, np.repeat([0, 1], patches))
+            coded = words[pos:end].astype("<u2", copy=False).tobytes()
         return (
-            words[pos:end].astype("<u2", copy=False).tobytes(),
+            coded,
             _low_bits(plane, positions, n),
             w.getvalue(),
             exceptions.get((chain, step), b""),
@@ -189,26 +188,16 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     if counts.layout.chain_length > 1:
         out = []
         for chain, steps in steps_of.items():
-            rows = counts.load_chain(chain)
-            out += run_all(encode_one, [(rows, chain, step) for step in steps])
+            with lent_rows(counts.origin(counts.layout.chain_length)) as rows:
+                counts.load_chain(chain, rows)
+                out += run_all(encode_one, [(rows, chain, step) for step in steps])
         return out
 
     def encode_single(chain: int) -> tuple[bytes, ...]:
-        return encode_one(counts.load_chain(chain, thread_rows(counts.origin(1))), chain, 0)
+        with lent_rows(counts.origin(1)) as rows:
+            return encode_one(counts.load_chain(chain, rows), chain, 0)
 
     return run_all(encode_single, [(chain,) for chain in steps_of])
-
-
-def _buffers(n_values: int) -> tuple[Array, Array, Array]:
-    """Words and patches of this thread, kept between groups: as large as the worst case, of which little is touched."""
-    buffers = getattr(_scratch, "buffers", None)
-    if buffers is None or buffers[1].size < n_values:
-        buffers = _scratch.buffers = (
-            np.empty(n_values * 2 + 2 * _SLACK, np.uint16),
-            np.empty(n_values, np.int64),
-            np.empty(n_values, np.uint16),
-        )
-    return buffers
 
 
 def _low_bits(plane: Plane, positions: Array, n_pixels: int) -> bytes:

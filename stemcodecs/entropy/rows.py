@@ -11,6 +11,7 @@ import numpy as np
 
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.rans import LANES
+from stemcodecs.entropy.scratch import empty_rows
 from stemcodecs.entropy.threads import get_threads, run_all
 from stemcodecs.entropy.transpose import gather_rows, plane_statistics
 
@@ -20,7 +21,6 @@ Array = np.ndarray[Any, Any]
 DOSE_ONE = 1 << 12
 _SAMPLED_VALUES = 6_000_000
 """Values that a model is fitted to: more would cost time, and hardly change it."""
-_scratch = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,21 +142,6 @@ class GroupedCounts:
             return groups
         picked = np.unique(np.linspace(0, len(groups) - 1, n).round().astype(int))
         return [groups[i] for i in picked]
-
-
-def thread_rows(n: int) -> Array:
-    """Rows of this thread, kept between groups: fresh memory would cost as much as coding does."""
-    rows: Array | None = getattr(_scratch, "rows", None)
-    if rows is None or rows.shape[0] < n:
-        rows = _scratch.rows = empty_rows(n)
-    return rows
-
-
-def empty_rows(n: int) -> Array:
-    """Uninitialised rows that begin at a cache line: uint16[n, 64]."""
-    raw = np.empty(n * LANES + 32, np.uint16)
-    skip = (-raw.ctypes.data % 64) // 2
-    return raw[skip : skip + n * LANES].reshape(n, LANES)
 
 
 def active_lanes(positions: Array) -> int:
