@@ -177,7 +177,8 @@ def pca_basis(
     seed : int
         Of the random sketch. The result depends on it and on the blocks, not on the workers.
     block_bytes : int
-        Size of a block as float32.
+        Size of a block as float32. A block returns a product of pixels × sketch columns: over a network take larger
+        ones.
     workers : int, optional
         Threads, where no engine is given. Default: one per core.
     engine : Engine, optional

@@ -14,7 +14,7 @@ from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.methods import Encoding, Learning, Method, check_exact, check_form
 
 if TYPE_CHECKING:
-    from stemcodecs.lowrank import LowRankModel
+    from stemcodecs.lowrank import LowRankModel, PcaBasis
     from stemcodecs_pipelines.pca import PcaPlan
 
 __all__ = ["build", "check_bounded", "specialise"]
@@ -23,6 +23,10 @@ Residual = Literal["none", "bounded", "lossless"]
 
 INSIDE_BYTES = 1 << 20
 """Largest model that goes into the metadata of an array whose chunks can find it beside."""
+CLUSTER_BLOCK_BYTES = 64 << 20
+"""Block of the fit on a cluster: each sends pixels × sketch columns to the client, whatever its size."""
+SAMPLE = 128
+"""Scan positions on which ranks are compared by size."""
 OPTIONS = ("rank", "residual", "r", "step")
 
 
@@ -52,11 +56,12 @@ def build(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encodin
 
 
 def _fit(scan: Scan, options: Mapping[str, str], residual: Residual, learning: Learning) -> LowRankModel:
-    from stemcodecs.lowrank import LowRankModel
     from stemcodecs_pipelines.pca import LARGEST_RANK, choose_rank, pca_basis
 
     rank = _rank(options)
-    where: dict[str, Any] = {"engine": learning.engine}
+    where: dict[str, Any] = {}
+    if learning.engine is not None:
+        where = {"engine": learning.engine, "block_bytes": CLUSTER_BLOCK_BYTES}
     if rank == "auto":
         plan = _affordable(scan, LARGEST_RANK, learning)
         text = f"choosing the rank by count splitting. {plan.describe()}"
@@ -66,19 +71,54 @@ def _fit(scan: Scan, options: Mapping[str, str], residual: Residual, learning: L
     text = f"{plan.describe()}, rank {rank}"
     basis = pca_basis(scan, rank=max(rank, 1), workers=plan.workers, progress=partial(learning.report, text), **where)
     basis = basis.truncate(min(rank, basis.rank))
+    if residual != "none" and _rank(options) == "auto":
+        model = _smallest(scan, basis, options, residual)
+        learning.report(f"of ranks up to {basis.rank}, {model.rank} is stored smallest", 1, 1)
+        return model
+    return _model(basis, options, residual)
+
+
+def _model(basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> LowRankModel:
+    from stemcodecs.lowrank import LowRankModel
+
     # With a residual the model only predicts: finer coefficients or eigen-patterns cost more than
     # they save.
     step = _number(options, "step", 0.5 if residual == "none" else 1.0)
     return LowRankModel.from_basis(basis, step=step, precision=0.05 if residual == "none" else 0.2)
 
 
+def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> LowRankModel:
+    """The model with which a sample of the scan is stored smallest, its own size included.
+
+    Count splitting finds the rank that predicts best. With a residual nothing is lost at a lower one, and each
+    eigen-pattern and coefficient must save more in the residual than it takes.
+    """
+    from stemcodecs.codecs.pca import Pca
+    from stemcodecs_pipelines.pca import CANDIDATES
+    from stemcodecs_pipelines.pca_blocks import PatternBlocks
+
+    blocks = PatternBlocks(source=scan)
+    chosen = sorted({round(i) for i in np.linspace(0, len(blocks) - 1, SAMPLE // 64)})
+    sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen]).reshape(-1, *basis.detector)
+    bound = _number(options, "r", 0.5)
+    sizes: list[tuple[float, LowRankModel]] = []
+    for rank in sorted({*(r for r in CANDIDATES if r < basis.rank), basis.rank}):
+        model = _model(basis.truncate(rank), options, residual)
+        coded = len(Pca(sha256=model.keep().digest, residual=residual, bound=bound).encode_chunk(sample))
+        sizes.append((coded * blocks.positions / len(sample) + model.uri_bytes, model))
+        if len(sizes) > 2 and min(sizes[-1][0], sizes[-2][0]) > sizes[-3][0]:
+            break  # it will only grow from here
+    return min(sizes, key=lambda size: size[0])[1]
+
+
 def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:
     """The plan of a fit with as many workers as memory allows."""
+    blocks = {} if learning.engine is None else {"block_bytes": CLUSTER_BLOCK_BYTES}
     from stemcodecs_pipelines.pca import plan_pca
     from stemcodecs_pipelines.plan import available_cores, format_bytes
 
     for workers in range(learning.workers or available_cores(), 0, -1):
-        plan = plan_pca(scan, rank=rank, workers=workers)
+        plan = plan_pca(scan, rank=rank, workers=workers, **blocks)
         if learning.memory is None or plan.memory_bound <= learning.memory:
             return plan
     raise ConfigurationError(
