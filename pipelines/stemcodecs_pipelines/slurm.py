@@ -135,7 +135,8 @@ class JobKeeper:
         if held and len(refusals) == len(held):
             if not self._accepted:
                 raise ConfigurationError(
-                    f"SLURM refuses the jobs: {refusals[0]}; change jobqueue.slurm in ~/.config/dask/jobqueue.yaml"
+                    f"SLURM refuses the jobs: {refusals[0]}; check that it runs (sinfo), "
+                    "and what jobqueue.slurm in ~/.config/dask/jobqueue.yaml asks for"
                 )
             return f"SLURM refuses new jobs ({refusals[0]})"
         if len(self._fruitless) >= FRUITLESS:
