@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -93,22 +94,26 @@ def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual:
     Count splitting finds the rank that predicts best. With a residual nothing is lost at a lower one, and each
     eigen-pattern and coefficient must save more in the residual than it takes.
     """
-    from stemcodecs.codecs.pca import Pca
+    from stemcodecs.lowrank.coding import encode_counts
     from stemcodecs_pipelines.pca import CANDIDATES
     from stemcodecs_pipelines.pca_blocks import PatternBlocks
 
     blocks = PatternBlocks(source=scan)
     chosen = sorted({round(i) for i in np.linspace(0, len(blocks) - 1, SAMPLE // 64)})
-    sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen]).reshape(-1, *basis.detector)
-    bound = _number(options, "r", 0.5)
-    sizes: list[tuple[float, LowRankModel]] = []
+    sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen])
+    bound = Fraction(options.get("r", "0.5")) if residual == "bounded" else None
+    best, sizes = _model(basis.truncate(0), options, residual), []
     for rank in sorted({*(r for r in CANDIDATES if r < basis.rank), basis.rank}):
         model = _model(basis.truncate(rank), options, residual)
-        coded = len(Pca(sha256=model.keep().digest, residual=residual, bound=bound).encode_chunk(sample))
-        sizes.append((coded * blocks.positions / len(sample) + model.uri_bytes, model))
-        if len(sizes) > 2 and min(sizes[-1][0], sizes[-2][0]) > sizes[-3][0]:
+        coded = encode_counts(sample, model, bound)
+        if coded is None:
+            break  # no counts: chunks are stored whole
+        sizes.append(len(coded) * blocks.positions / len(sample) + model.uri_bytes)
+        if sizes[-1] == min(sizes):
+            best = model
+        elif len(sizes) > 2 and min(sizes[-2:]) > sizes[-3]:
             break  # it will only grow from here
-    return min(sizes, key=lambda size: size[0])[1]
+    return best
 
 
 def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:

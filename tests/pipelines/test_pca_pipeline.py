@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import xarray
 import zarr
 from typer.testing import CliRunner
 
 from stemcodecs.errors import ConfigurationError, DestinationError
-from stemcodecs.lowrank import exact_basis
+from stemcodecs.lowrank import exact_basis, model
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines import pca, pca_checkpoint
+from stemcodecs_pipelines import job, pca, pca_checkpoint, pca_method, verify
 from stemcodecs_pipelines.cli import app
+from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.methods import Learning
 from stemcodecs_pipelines.pca import choose_rank, pca_basis, plan_pca
 from stemcodecs_pipelines.pca_blocks import PatternBlocks, in_order
 
@@ -221,7 +227,192 @@ def test_compress_command(scan: Array, tmp_path: Path) -> None:
         error = np.abs(decoded - scan)
         limit = {"none": np.inf, "bounded": 0.5, "lossless": 0.0}[residual]
         assert (error[scan > 0] <= limit * np.sqrt(scan[scan > 0])).all()
-    result = run.invoke(app, ["compress", source, str(tmp_path / "x"), "--rank", "5"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--rank", "5"], "needs --method pca"),
+        (["--method", "pca:rank=0"], "at least 1"),
+        (["--method", "pca", "--rank", "361"], "allows 1 to 360"),
+        (["--method", "pca", "--residual", "some"], "none, bounded or lossless"),
+        (["--method", "pca", "--r", "nan"], "above 0"),
+        (["--method", "pca:colour=red"], "no option 'colour'"),
+        (["--method", "pca", "--rank", "5", "--memory", "301MB"], "memory"),
+    ],
+)
+def test_compress_refuses_in_one_line(scan: Array, arguments: list[str], words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", scan)
+    result = CliRunner().invoke(app, ["compress", str(tmp_path / "scan.npy"), str(tmp_path / "x"), *arguments])
     assert result.exit_code == 2
-    result = run.invoke(app, ["compress", source, str(tmp_path / "x"), "--method", "pca:rank=0"])
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_values_that_pca_cannot_take(scan: Array, tmp_path: Path) -> None:
+    run = CliRunner()
+    broken = scan.astype(np.float32)
+    broken[3, 4, 5, 6] = np.nan
+    for name, values, words in (("nan", broken, "NaN"), ("gaps", scan.astype(np.int32) - 1, "negative")):
+        np.save(tmp_path / f"{name}.npy", values)
+        result = run.invoke(
+            app, ["compress", str(tmp_path / f"{name}.npy"), str(tmp_path / "x"), "--method", "pca:rank=3"]
+        )
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("residual", ["none", "bounded", "lossless"])
+def test_an_all_zero_scan_is_exact(residual: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "zeros.npy", np.zeros((6, 5, 8, 8), np.uint16))
+    for number, rank in enumerate(("auto", "3")):
+        store = tmp_path / f"{number}.zarr"
+        result = CliRunner().invoke(
+            app,
+            ["compress", str(tmp_path / "zeros.npy"), str(store), "--method", f"pca:rank={rank},residual={residual}"],
+        )
+        assert result.exit_code == 0, result.output
+        assert not zarr.open_group(store, mode="r")["data"][:].any()  # type: ignore[union-attr,index]
+
+
+def test_without_a_guarantee_the_difference_is_measured(scan: Array, tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", scan)
+    np.save(tmp_path / "other.npy", np.roll(scan, 1, 0))
+    source, store, run = str(tmp_path / "scan.npy"), str(tmp_path / "a.zarr"), CliRunner()
+    result = run.invoke(app, ["compress", source, store, "--method", "pca", "--rank", "5", "--chunk", "4,25"])
+    assert "no pointwise guarantee" in result.stdout
+    assert "verified" not in result.stdout
+    decoded = zarr.open_group(store, mode="r")["data"][:]  # type: ignore[union-attr,index]
+    apart = 2 * (np.sqrt(decoded + 0.375) - np.sqrt(scan + 0.375))  # type: ignore[operator]
+    measured = f"RMS difference is {np.sqrt((apart**2).mean()):.3f} σ of the counting noise, the largest "
+    measured += f"{np.abs(apart).max():.1f} σ, total counts {100 * (decoded.sum() / scan.sum() - 1):+.3f} %"  # type: ignore[union-attr]
+    assert measured in result.stdout
+    result = run.invoke(app, ["verify", source, store])
+    assert result.exit_code == 0
+    assert measured in result.stdout
+    assert run.invoke(app, ["verify", store]).exit_code == 0
+    result = run.invoke(app, ["verify", str(tmp_path / "other.npy"), store])
     assert result.exit_code == 2
+    assert "does not hold the values" in result.stderr
+    chunk = next((tmp_path / "a.zarr" / "data" / "c").rglob("0"))
+    chunk = chunk if chunk.is_file() else next(p for p in chunk.rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
+    for arguments in (["verify", source, store], ["verify", store], ["repair", str(tmp_path / "other.npy"), store]):
+        assert run.invoke(app, arguments).exit_code == 2
+    result = run.invoke(app, ["repair", source, store])
+    assert "1 of 4 blocks repaired" in result.stdout
+    assert measured in result.stdout
+    assert run.invoke(app, ["verify", source, store]).exit_code == 0
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that has just started does not know."""
+    monkeypatch.setattr(model, "_loaded", {})
+    for cached in (job._load_job, verify._contents):
+        cached.cache_clear()
+
+
+def test_a_large_model_lies_beside_the_array(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pca_method, "INSIDE_BYTES", 100)
+    np.save(tmp_path / "scan.npy", scan)
+    source, store, run = str(tmp_path / "scan.npy"), str(tmp_path / "a.zarr"), CliRunner()
+    command = ["compress", source, store, "--method", "pca", "--rank", "5", "--residual", "lossless", "--chunk", "4,25"]
+    result = run.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (model_file,) = (tmp_path / "a.zarr" / "models").glob("pca_*/c/0")
+    configuration = json.loads((tmp_path / "a.zarr" / "data" / "zarr.json").read_text())["codecs"][0]["configuration"]
+    assert "model" not in configuration
+    chunks = sum(p.stat().st_size for p in (tmp_path / "a.zarr" / "data" / "c").rglob("*") if p.is_file())
+    assert f"{chunks + model_file.stat().st_size:,} bytes)" in result.stdout
+    # A process that knows nothing, and imports nothing of ours.
+    program = (
+        "import sys, numpy, zarr; store, source = sys.argv[1:]; "
+        "data = zarr.open(store, mode='r')['data']; assert (data[3, 5] == numpy.load(source)[3, 5]).all(); "
+        "assert 'stemcodecs_pipelines' not in sys.modules; "
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, store, source], check=True)
+    forget(monkeypatch)
+    assert np.array_equal(xarray.open_zarr(store)["data"].values, scan)
+    forget(monkeypatch)
+    for arguments in (["info", store], ["verify", source, store], ["verify", store]):
+        result = run.invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    assert run.invoke(app, ["decompress", store, str(tmp_path / "out.npy")]).exit_code == 0
+    assert np.array_equal(np.load(tmp_path / "out.npy"), scan)
+    # Interrupted, a run finds the model where it left it.
+    forget(monkeypatch)
+    assert run.invoke(app, ["repair", source, store]).exit_code == 0
+    forget(monkeypatch)
+    model_file.unlink()
+    result = run.invoke(app, ["verify", source, store])
+    assert result.exit_code == 2
+    assert "is missing" in result.stderr
+
+
+def test_shards_carry_their_model_or_are_refused(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pca_method, "INSIDE_BYTES", 100)
+    np.save(tmp_path / "scan.npy", scan)
+    run, source = CliRunner(), str(tmp_path / "scan.npy")
+    command = ["--method", "pca:rank=5,residual=lossless", "--chunk", "4,25", "--shards", "8,25"]
+    assert run.invoke(app, ["compress", source, str(tmp_path / "a.zarr"), *command]).exit_code == 0
+    forget(monkeypatch)
+    assert np.array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["data"][:], scan)  # type: ignore[index]
+    monkeypatch.setattr(model, "WARN_BYTES", 100)
+    result = run.invoke(app, ["compress", source, str(tmp_path / "b.zarr"), *command])
+    assert result.exit_code == 2
+    assert "leave --shards out" in result.stderr
+
+
+def test_an_interrupted_run_with_its_model_beside_continues(
+    scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pca_method, "INSIDE_BYTES", 100)
+    np.save(tmp_path / "scan.npy", scan)
+
+    def interrupt(block: Any) -> None:
+        raise KeyboardInterrupt
+
+    with open_scan(tmp_path / "scan.npy") as source:
+        options: dict[str, Any] = {"method": "pca:rank=4,residual=lossless", "chunk": (2, 25)}
+        encode(source, tmp_path / "whole.zarr", **options)
+        with pytest.raises(KeyboardInterrupt):
+            encode(source, tmp_path / "a.zarr", **options, progress=interrupt)
+        forget(monkeypatch)
+        resumed = encode(source, tmp_path / "a.zarr", resume=True)
+    assert resumed.kept_blocks > 0
+    for file in (tmp_path / "whole.zarr").rglob("*"):
+        if file.is_file():
+            assert (tmp_path / "a.zarr" / file.relative_to(tmp_path / "whole.zarr")).read_bytes() == file.read_bytes()
+
+
+def test_with_a_residual_the_rank_that_takes_least_is_stored(scan: Array, tmp_path: Path) -> None:
+    # So few positions that no eigen-pattern is worth its place.
+    np.save(tmp_path / "few.npy", scan[:2])
+    np.save(tmp_path / "many.npy", np.concatenate([scan] * 10))
+    ranks = []
+    for name in ("few", "many"):
+        with open_scan(tmp_path / f"{name}.npy") as source:
+            texts: list[str] = []
+            learning = Learning(report=lambda text, done, total, texts=texts: texts.append(text))  # type: ignore[misc]
+            encoding = pca_method.build(source, {"residual": "lossless"}, learning)
+            ranks.append(model.LowRankModel.load(encoding.serializer.model, encoding.serializer.sha256).rank)
+            assert texts[-1].endswith(f"{ranks[-1]} is stored smallest")
+    assert ranks[0] < ranks[1]
+
+
+def test_a_block_is_read_once_a_pass(scan: Array) -> None:
+    class Counted:
+        shape, dtype, reads = scan.shape, scan.dtype, 0
+
+        def read(self, region: Any) -> Array:
+            self.reads += 1
+            return scan[region]
+
+    for centred in (False, True):
+        source = Counted()
+        blocks = len(PatternBlocks(source=source, block_bytes=60_000))
+        pca_basis(source, rank=5, block_bytes=60_000, workers=2, centred=centred)
+        # The first block also gives the mean that is subtracted for accuracy.
+        assert source.reads == 2 * blocks + centred
