@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +148,7 @@ def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
     ConfigurationError
         dask-jobqueue or SLURM is not installed, or cores and memory of a job are not configured.
     """
-    try:
-        import dask_jobqueue  # noqa: F401  brings the defaults of its configuration
-    except ImportError as error:
-        raise ConfigurationError(
-            "--slurm needs dask-jobqueue; install it with: pip install 'stemcodecs[slurm]'"
-        ) from error
+    _require_jobqueue()
     import dask
 
     for command in ("sbatch", "squeue", "scancel"):
@@ -174,3 +170,16 @@ def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
 
     with kept_jobs(jobs, **options) as keeper:
         yield keeper
+
+
+def _require_jobqueue() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        import dask_jobqueue  # noqa: F401  brings the defaults of its configuration
+    except ImportError as error:
+        raise ConfigurationError(
+            "--slurm needs dask-jobqueue; install it with: pip install 'stemcodecs[slurm]'"
+        ) from error
+    if signal.getsignal(signal.SIGINT) is not handler:
+        # Its import makes Ctrl-C a silent end of the process, with the exit code of a success.
+        signal.signal(signal.SIGINT, handler)

@@ -112,6 +112,7 @@ class JobKeeper:
         while not self.cluster.workers and time.monotonic() < deadline:
             time.sleep(0.05)
         self.reason()
+        self._look()
         self._thread.start()
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -170,6 +171,26 @@ def test_jobs_that_wait_are_said_and_given_up_in_the_end(configured, source, tmp
     )
     app(["compress", str(source), store, "--slurm", "--workers", "1", "--resume"], standalone_mode=False)
     app(["verify", str(source), store], standalone_mode=False)
+
+
+@pytest.mark.slurm
+def test_ctrl_c_while_jobs_wait_cancels_them(slurm, source, tmp_path):
+    environment = {f"DASK_JOBQUEUE__SLURM__{key.upper()}": str(value) for key, value in JOB.items()}
+    environment["DASK_JOBQUEUE__SLURM__JOB_EXTRA_DIRECTIVES"] = "['--begin=now+1hour']"
+    command = [sys.executable, "-c", "from stemcodecs_pipelines.cli import main; main()"]
+    run = subprocess.Popen(
+        [*command, "compress", source, tmp_path / "scan.zarr", "--slurm"],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        while "waiting" not in run.stderr.readline():
+            assert run.poll() is None
+        assert len(jobs()) == 2
+        run.send_signal(signal.SIGINT)
+        assert run.stderr.read().endswith("stemcodecs: interrupted; a compression continues with --resume\n")
+    assert run.returncode == 130
 
 
 @pytest.mark.slurm
