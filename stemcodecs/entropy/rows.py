@@ -11,7 +11,7 @@ import numpy as np
 
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.rans import LANES
-from stemcodecs.entropy.scratch import empty_rows
+from stemcodecs.entropy.scratch import give_rows, take_rows
 from stemcodecs.entropy.threads import get_threads, run_all
 from stemcodecs.entropy.transpose import gather_rows, plane_statistics
 
@@ -62,6 +62,7 @@ class GroupedCounts:
         self._plane = plane
         self._kept: dict[int, Array] = {}
         self._lock = threading.Lock()
+        self._loading: dict[int, threading.Lock] = {}
         n = layout.n_pixels
         total, low, high = np.zeros(n, np.int64), np.full(n, 65535, np.uint16), np.zeros(n, np.uint16)
         cuts = np.linspace(0, n, get_threads() + 1).astype(np.int64)
@@ -88,10 +89,8 @@ class GroupedCounts:
         """First row of a step of a chain."""
         return self.margin + step * self.layout.n_pixels
 
-    def load_chain(self, chain: int, rows: Array | None = None) -> Array:
-        """Rows of a whole chain, the margin in front: uint16[margin + chain_length * n_pixels, 64]."""
-        if rows is None:
-            rows = empty_rows(self.origin(self.layout.chain_length))
+    def load_chain(self, chain: int, rows: Array) -> Array:
+        """Rows of a whole chain, the margin in front, into uint16[>= margin + chain_length * n_pixels, 64]."""
         rows[: self.margin] = 0
         for step in range(self.layout.chain_length):
             gather_rows(self._plane, self.layout.chains[chain, step], rows, self.origin(step))
@@ -99,17 +98,22 @@ class GroupedCounts:
 
     def group(self, chain: int, step: int) -> tuple[Array, int]:
         """Rows of a group's chain and the group's first row in them; the chains asked for last are kept."""
-        rows = self._kept.get(chain)
-        if rows is None:
-            rows = self.load_chain(chain)
-            with self._lock:
-                while len(self._kept) >= self.n_sampled:
-                    self._kept.pop(next(iter(self._kept)))
-                self._kept[chain] = rows
+        with self._lock:
+            loading = self._loading.setdefault(chain, threading.Lock())
+        with loading:  # Threads that ask for the same chain must not all load it: it may be twice the chunk.
+            rows = self._kept.get(chain)
+            if rows is None:
+                rows = self.load_chain(chain, take_rows(self.origin(self.layout.chain_length)))
+                with self._lock:
+                    while len(self._kept) >= self.n_sampled:
+                        self._kept.pop(next(iter(self._kept)))
+                    self._kept[chain] = rows
         return rows, self.origin(step)
 
     def forget(self) -> None:
-        """Let go of the rows that :meth:`group` kept."""
+        """Let go of the rows that :meth:`group` kept; none may be in use."""
+        for rows in self._kept.values():
+            give_rows(rows)
         self._kept.clear()
 
     @property

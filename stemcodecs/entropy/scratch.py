@@ -14,7 +14,7 @@ import numpy as np
 
 from stemcodecs.entropy.rans import LANES
 
-__all__ = ["SLACK", "empty_rows", "lent_output", "lent_rows"]
+__all__ = ["SLACK", "give_rows", "lent_output", "lent_rows", "take_rows"]
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -30,13 +30,22 @@ _outputs: list[Output] = []
 @contextmanager
 def lent_rows(n: int) -> Iterator[Array]:
     """Rows of 64 lanes with whatever they held: uint16[>= n, 64]."""
-    rows = _last(_rows)
-    if rows is None or rows.shape[0] < n:
-        rows = empty_rows(n)
+    rows = take_rows(n)
     try:
         yield rows
     finally:
-        _rows.append(rows)
+        give_rows(rows)
+
+
+def take_rows(n: int) -> Array:
+    """As :func:`lent_rows`, for whoever does not know when they are given back."""
+    rows = _last(_rows)
+    return rows if rows is not None and rows.shape[0] >= n else empty_rows(n)
+
+
+def give_rows(rows: Array) -> None:
+    """Hand rows back that nobody reads any more."""
+    _rows.append(rows)
 
 
 @contextmanager

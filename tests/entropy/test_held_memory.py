@@ -10,6 +10,8 @@ import pytest
 
 from stemcodecs.codecs import PixelHistogram
 from stemcodecs.entropy import decoder as module
+from stemcodecs.entropy import scratch
+from stemcodecs.entropy.rows import GroupedCounts
 from stemcodecs.entropy.threads import run_all, set_threads
 
 
@@ -35,6 +37,40 @@ def test_only_the_last_decoders_are_kept(chunks, decoders, monkeypatch):
     before = list(module._kept.values())[-1]
     codec.decode_chunk(pairs[-1][1])
     assert list(module._kept.values())[-1] is before
+
+
+@pytest.fixture
+def threads():
+    before = set_threads(16)
+    yield
+    set_threads(before)
+
+
+def test_scratch_grows_with_groups_in_work_not_with_threads(threads, monkeypatch):
+    monkeypatch.setattr(scratch, "_rows", [])
+    monkeypatch.setattr(scratch, "_outputs", [])
+    codec = PixelHistogram()
+    counts = np.random.default_rng(1).poisson(0.5, (8, 16, 24, 24)).astype(np.uint16)
+    for _ in range(20):
+        np.testing.assert_array_equal(codec.decode_chunk(codec.encode_chunk(counts)), counts)
+    assert 1 <= len(scratch._outputs) <= 2
+    assert 1 <= len(scratch._rows) <= 4
+
+
+def test_a_chain_is_loaded_once_to_fit_and_once_to_encode(threads, monkeypatch):
+    loaded = []
+    plain = GroupedCounts.load_chain
+
+    def load_chain(self, chain, rows):
+        loaded.append(chain)
+        return plain(self, chain, rows)
+
+    monkeypatch.setattr(GroupedCounts, "load_chain", load_chain)
+    counts = np.random.default_rng(1).poisson(0.5, (32, 32, 16, 16)).astype(np.uint16)
+    for _ in range(5):
+        loaded.clear()
+        PixelHistogram(mode="scan").encode_chunk(counts)
+        assert loaded == [0, 0]
 
 
 def test_scratch_belongs_to_the_pool_not_to_its_callers():
