@@ -18,7 +18,7 @@ from stemcodecs_pipelines.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.finish import finish
 from stemcodecs_pipelines.job import JOB_KEY, Job, JobHandle, check_resumable, prepare, sha256
 from stemcodecs_pipelines.memory import share_freed_blocks
-from stemcodecs_pipelines.methods import Comparison, Learning, merged
+from stemcodecs_pipelines.methods import Comparison, Learning, merged, parse_method
 from stemcodecs_pipelines.plan import Plan, make_plan
 from stemcodecs_pipelines.records import RECORDS, Record
 from stemcodecs_pipelines.sums import BlockSums, VirtualDetectors, block_sums
@@ -240,9 +240,14 @@ def encode(
             return _already_complete(destination, found, scan, store)
         if resume and found.kind == "incomplete":
             job = _continued(place, scan, method, chunk, shards)
-            plan = make_plan(scan, chunk=job.plan.chunk, shard=job.plan.shard, workers=workers, memory=memory)
+            plan = make_plan(
+                scan, chunk=job.plan.chunk, shard=job.plan.shard, workers=workers, memory=memory, engine=engine
+            )
         else:
-            plan = make_plan(scan, chunk=chunk, shard=shards, workers=workers, memory=memory)
+            whole = parse_method(method or DEFAULT_METHOD)[0].whole_detector
+            plan = make_plan(
+                scan, chunk=chunk, shard=shards, workers=workers, memory=memory, engine=engine, whole_detector=whole
+            )
             where = Learning(engine=engine, workers=workers, memory=memory)
             if learning is not None:
                 where = replace(where, report=learning)

@@ -8,7 +8,7 @@ block is checked against it after it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,6 +117,8 @@ class Method:
         As `check`, and returns how far the decoded values lie from the source, for the report of ``verify``.
     specialise : callable, optional
         ``specialise(method, options)`` gives the method with the guarantee of these options.
+    whole_detector : bool
+        Its chunks must not cut patterns.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Method:
     exact: bool = False
     measure: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Region], Comparison] | None = None
     specialise: Callable[[Method, Mapping[str, str]], Method] | None = None
+    whole_detector: bool = False
 
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> Comparison | None:
         """Check the guarantee on a block, and say how far the values lie apart if the method measures it.
@@ -220,6 +223,11 @@ def _pixel_histogram(scan: Scan, options: Mapping[str, str], learning: Learning)
     return Encoding(serializer=codec)
 
 
+def _specialise_pixel_histogram(method: Method, options: Mapping[str, str]) -> Method:
+    """A model of the whole scan is one of the whole detector."""
+    return replace(method, whole_detector=options.get("model") == "scan")
+
+
 def _pca(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
     from stemcodecs_pipelines.pca_method import build
 
@@ -255,6 +263,7 @@ METHODS: dict[str, Method] = {
             build=_pixel_histogram,
             check=check_exact,
             exact=True,
+            specialise=_specialise_pixel_histogram,
         ),
         Method(
             name="poisson",
@@ -272,6 +281,7 @@ METHODS: dict[str, Method] = {
             build=_pca,
             check=check_form,
             specialise=_specialise_pca,
+            whole_detector=True,
         ),
     )
 }

@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Region, Scan
+from stemcodecs_pipelines.engine import Engine
 
 __all__ = ["Plan", "choose_chunk", "format_bytes", "make_plan", "parse_bytes"]
 
@@ -21,11 +21,14 @@ BASE_BYTES = 300_000_000
 """What a process needs before it reads any data: Python, NumPy, Numba, Zarr and HDF5."""
 CHUNKS_PER_WORKER = 4
 """Blocks that one worker may hold at once: the source's, a padded one, the decoded one, scratch."""
-WORKER_BYTES = 64_000_000
+WORKER_BYTES = 32_000_000
 """What a worker keeps however small its blocks are: scratch of the codec, memory freed but not returned."""
 LARGEST_CHUNK = 64 << 20
 GROUP = 64
-"""Scan positions that the codec codes as one group; a chunk of whole groups wastes nothing."""
+"""Scan positions that the codec codes as one group: a chunk of whole groups wastes nothing, one of less than a group
+takes the time and the memory of a whole one."""
+LANE_BYTES = 2
+"""What a group takes for a value, at least."""
 
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -46,6 +49,8 @@ class Plan:
         What is stored as one object, a multiple of the chunk; None stores each chunk by itself.
     workers : int
         Blocks encoded at the same time.
+    threads_per_process : int
+        How many of them share the memory of a process; 0 for all.
     source_bytes : int
         Largest piece that the source's own format makes a reader hold.
     """
@@ -55,6 +60,7 @@ class Plan:
     chunk: tuple[int, ...]
     shard: tuple[int, ...] | None = None
     workers: int = 1
+    threads_per_process: int = 0
     source_bytes: int = 0
 
     @property
@@ -84,9 +90,11 @@ class Plan:
 
     @property
     def memory_bound(self) -> int:
-        """Most memory that the run takes on one machine, in bytes."""
-        blocks = max(CHUNKS_PER_WORKER * self.block_bytes, WORKER_BYTES)
-        return BASE_BYTES + self.workers * (blocks + self.source_bytes)
+        """Most memory that a process takes, in bytes."""
+        group = GROUP * math.prod(self.chunk[-2:]) * max(LANE_BYTES, np.dtype(self.dtype).itemsize)
+        blocks = max(CHUNKS_PER_WORKER * max(self.block_bytes, group), WORKER_BYTES)
+        threads = min(self.workers, self.threads_per_process or self.workers)
+        return BASE_BYTES + threads * (blocks + self.source_bytes)
 
     def coordinates(self, index: int) -> tuple[int, ...]:
         """Grid coordinates of a block; the last dimension varies fastest."""
@@ -106,12 +114,11 @@ class Plan:
     def describe(self) -> str:
         """One line for the user."""
         shards = f" in shards of {_times(self.shard)}" if self.shard else ""
+        each = " in each process" if self.threads_per_process else ""
         return (
-            f"{self.blocks} block{'s' if self.blocks != 1 else ''}, chunks of "
-            f"{_times(self.chunk)}{shards} "
-            f"({format_bytes(self.block_bytes)} each), {self.workers} "
-            f"worker{'s' if self.workers != 1 else ''}, memory at most "
-            f"{format_bytes(self.memory_bound)}"
+            f"{self.blocks} block{'s' * (self.blocks != 1)}, chunks of {_times(self.chunk)}{shards} "
+            f"({format_bytes(self.block_bytes)} each), {self.workers} worker{'s' * (self.workers != 1)}, "
+            f"memory at most {format_bytes(self.memory_bound)}{each}"
         )
 
 
@@ -146,11 +153,15 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * scale)
 
 
-def choose_chunk(shape: Sequence[int], itemsize: int, *, largest: int = LARGEST_CHUNK) -> tuple[int, ...]:
+def choose_chunk(
+    shape: Sequence[int], itemsize: int, *, largest: int = LARGEST_CHUNK, whole_detector: bool = False
+) -> tuple[int, ...]:
     """Default chunk: the whole detector times a near-square block of the scan.
 
     The block holds a multiple of 64 positions where that is possible, weighs half of `largest` to
-    `largest`, and wastes as little as possible on padding at the edges of the scan.
+    `largest`, and wastes as little as possible on padding at the edges of the scan. Where 64 patterns
+    weigh more, the detector is cut into bands of rows: a chunk of fewer positions would be coded at a
+    fraction of the speed, in the memory of 64.
 
     Parameters
     ----------
@@ -159,22 +170,23 @@ def choose_chunk(shape: Sequence[int], itemsize: int, *, largest: int = LARGEST_
     itemsize : int
         Bytes per value.
     largest : int
-        Upper limit in bytes; a single pattern is never cut unless it is larger than this.
+        Upper limit in bytes.
+    whole_detector : bool
+        Never cut a pattern.
     """
     shape = tuple(shape)
-    detector = shape[-2:]
-    pattern = math.prod(detector) * itemsize
-    if len(shape) == 2 or pattern > largest:
-        rows = min(detector[0], max(1, largest // max(1, detector[1] * itemsize)))
-        return (*(1,) * (len(shape) - 2), rows, detector[1])
-    positions = largest // pattern
-    scan = shape[:-2]
+    scan, height, width = shape[:-2], *shape[-2:]
+    row = width * max(itemsize, LANE_BYTES)
+    if not whole_detector and GROUP * height * row > largest:
+        bands = -(-height // max(1, largest // (GROUP * row)))
+        height = -(-height // bands)
+    positions = max(1, largest // (height * width * itemsize))
     if math.prod(scan) <= positions:
-        return shape
+        return (*scan, height, width)
     if len(scan) == 1:
         count = positions - positions % GROUP if positions >= GROUP else positions
-        return (count, *detector)
-    return (*_scan_block(scan[0], scan[1], positions), *detector)
+        return (count, height, width)
+    return (*_scan_block(scan[0], scan[1], positions), height, width)
 
 
 def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:
@@ -183,28 +195,19 @@ def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:
     def sizes(length: int) -> list[int]:
         step = 8 if positions >= GROUP else 1
         limit = min(length, positions)
-        return sorted({*range(step, limit + 1, step), *(2**k for k in range(4)), length})
+        return sorted(n for n in {*range(step, limit + 1, step), *(2**k for k in range(4)), length} if n <= length)
 
-    def cost(block: tuple[int, int]) -> tuple[float, float]:
-        y, x = block
-        padded = -(-height // y) * y * -(-width // x) * x / (height * width)
-        fill = y * x / positions
-        # Measured on real scans: below half a chunk the learned model weighs; a block that is not
-        # made of whole groups codes its last group at a loss; squares serve any reading direction.
-        return (
-            (padded - 1)
-            + 2 * max(0.0, 0.5 - fill)
-            + (0.5 if positions >= GROUP and (y * x) % GROUP else 0.0)
-            + 0.02 * abs(math.log2(y / x)),
-            -fill,
-        )
-
-    candidates = [
-        (y, x)
-        for y, x in product(sizes(height), sizes(width))
-        if y <= height and x <= width and y * x <= positions < (y + 8) * (x + 8) * 4
-    ]
-    return min(candidates, key=cost)
+    y, x = (grid.ravel() for grid in np.meshgrid(sizes(height), sizes(width), indexing="ij"))
+    fits = (y * x <= positions) & (positions < (y + 8) * (x + 8) * 4)
+    y, x = y[fits], x[fits]
+    padded = -(-height // y) * y * (-(-width // x) * x) / (height * width)
+    fill = y * x / positions
+    # Measured on real scans: below half a chunk the learned model weighs; a block that is not
+    # made of whole groups codes its last group at a loss; squares serve any reading direction.
+    partial = (y * x % GROUP != 0) & (positions >= GROUP)
+    cost = padded - 1 + 2 * np.maximum(0, 0.5 - fill) + 0.5 * partial + 0.02 * np.abs(np.log2(y / x))
+    best = np.lexsort((-fill, cost))[0]
+    return int(y[best]), int(x[best])
 
 
 def make_plan(
@@ -214,6 +217,8 @@ def make_plan(
     shard: Sequence[int] | None = None,
     workers: int | None = None,
     memory: int | None = None,
+    engine: Engine | None = None,
+    whole_detector: bool = False,
 ) -> Plan:
     """Decide chunks and workers.
 
@@ -226,9 +231,14 @@ def make_plan(
     shard : sequence of int, optional
         Shard shape, a multiple of the chunk along every dimension, or only its scan part.
     workers : int, optional
-        Blocks encoded at once. Default: one per core, as many as the memory allows.
+        Blocks encoded at once. Default: one per core (or thread of the cluster), as many as the memory allows.
     memory : int, optional
-        Bytes that the run may take. Smaller chunks, then fewer workers, are chosen to fit.
+        Bytes that the run may take, or each process of a cluster. Smaller chunks, then fewer workers, are chosen to
+        fit.
+    engine : Engine, optional
+        Where the blocks are encoded; default threads of this process.
+    whole_detector : bool
+        Chunks must not cut patterns.
 
     Raises
     ------
@@ -236,22 +246,26 @@ def make_plan(
         The shapes do not fit the scan, or the memory is not enough for one worker.
     """
     source_bytes = math.prod(scan.chunks) * scan.dtype.itemsize if scan.chunks else 0
-    cores = available_cores()
     if workers is not None and workers < 1:
         raise ConfigurationError(f"--workers {workers}: at least one worker is needed")
+    threads = _cluster_threads(engine)
+    fixed = workers is not None or bool(threads)
 
     def plan(largest: int, count: int) -> Plan:
-        pieces = _full("chunk", chunk, scan.shape) or choose_chunk(scan.shape, scan.dtype.itemsize, largest=largest)
+        pieces = _full("chunk", chunk, scan.shape) or choose_chunk(
+            scan.shape, scan.dtype.itemsize, largest=largest, whole_detector=whole_detector
+        )
         return Plan(
             shape=scan.shape,
             dtype=scan.dtype.str,
             chunk=pieces,
             shard=_check_shard(_full("shards", shard, scan.shape, clip=False), pieces),
+            threads_per_process=max(threads, default=0),
             source_bytes=source_bytes,
         ).with_workers(count)
 
     largest = LARGEST_CHUNK
-    wanted = workers or cores
+    wanted = workers or sum(threads) or available_cores()
     made = plan(largest, wanted)
     if memory is not None:
         # Blocks smaller than this save nothing.
@@ -263,15 +277,13 @@ def make_plan(
         ):
             largest //= 2
             made = plan(largest, wanted)
-        while made.memory_bound > memory and workers is None and wanted > 1:
+        while made.memory_bound > memory and not fixed and wanted > 1:
             wanted -= 1
             made = plan(largest, wanted)
         if made.memory_bound > memory:
             raise ConfigurationError(
-                f"--memory {format_bytes(memory)} is not enough: chunks of "
-                f"{_times(made.block)} with "
-                f"{made.workers} worker(s) need {format_bytes(made.memory_bound)}; give more "
-                "memory, "
+                f"--memory {format_bytes(memory)} is not enough: chunks of {_times(made.block)} with "
+                f"{made.workers} worker(s) need {format_bytes(made.memory_bound)}; give more memory, "
                 "fewer workers or smaller chunks"
             )
     return made
@@ -283,6 +295,12 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def _cluster_threads(engine: Engine | None) -> list[int]:
+    """Threads of every worker process of a cluster; none for an engine in this process."""
+    client: Any = getattr(engine, "client", None)
+    return [] if client is None else list(client.nthreads().values())
 
 
 def _full(name: str, part: Sequence[int] | None, shape: tuple[int, ...], clip: bool = True) -> tuple[int, ...] | None:

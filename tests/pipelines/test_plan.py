@@ -21,13 +21,39 @@ from stemcodecs_pipelines.plan import (
 sizes = st.integers(1, 3000)
 
 
-@given(scan=st.tuples(sizes, sizes), detector=st.sampled_from([16, 128, 256, 1024]), item=st.sampled_from([1, 2, 4]))
-def test_default_chunk_is_whole_patterns_of_bounded_size(scan, detector, item):
+@given(
+    scan=st.tuples(sizes, sizes) | st.tuples(sizes),
+    detector=st.sampled_from([16, 128, 256, 1024, 4096]),
+    item=st.sampled_from([1, 2, 4]),
+    whole=st.booleans(),
+)
+def test_default_chunk_is_of_bounded_size_and_holds_whole_groups(scan, detector, item, whole):
     shape = (*scan, detector, detector)
-    chunk = choose_chunk(shape, item)
-    assert chunk[2:] == shape[2:]
+    chunk = choose_chunk(shape, item, whole_detector=whole)
     assert all(1 <= c <= n for c, n in zip(chunk, shape, strict=True))
     assert math.prod(chunk) * item <= LARGEST_CHUNK
+    assert chunk[-1] == detector
+    positions = math.prod(chunk[:-2])
+    if whole:
+        assert chunk[-2] == detector
+    elif math.prod(scan) > 4 * GROUP:
+        # A group of 64 positions fits, and the padding of narrow scans does not empty it.
+        assert positions >= GROUP / 2
+    if not whole:
+        assert GROUP * chunk[-2] * detector * max(item, 2) <= LARGEST_CHUNK
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [
+        ((256, 256, 1024, 1024), (8, 8, 512, 1024)),
+        ((64, 64, 4096, 4096), (8, 8, 128, 4096)),
+        ((1000, 2048, 2048), (64, 256, 2048)),
+        ((10, 2048, 2048), (10, 256, 2048)),
+    ],
+)
+def test_large_detectors_are_cut_into_bands_so_that_a_chunk_holds_a_group(shape, chunk):
+    assert choose_chunk(shape, 2) == chunk
 
 
 @pytest.mark.parametrize(
@@ -46,7 +72,7 @@ def test_small_scan_is_one_chunk():
 
 
 def test_pattern_larger_than_a_chunk_is_cut_into_rows():
-    assert choose_chunk((4, 4, 20_000, 20_000), 4) == (1, 1, 838, 20_000)
+    assert choose_chunk((4, 4, 20_000, 20_000), 4) == (4, 4, 13, 20_000)
     assert choose_chunk((100, 90), 2) == (100, 90)
 
 
@@ -76,6 +102,40 @@ def test_memory_chooses_chunks_and_workers(scan):
     assert fewer.workers == 1
     with pytest.raises(ConfigurationError, match="is not enough"):
         make_plan(Large, memory=301_000_000, chunk=(64, 64))
+
+
+def test_bound_is_four_chunks_per_worker_and_300_mb():
+    plan = Plan(shape=(64, 64, 256, 256), dtype="<u2", chunk=(8, 8, 256, 256), workers=2)
+    assert plan.memory_bound == 300_000_000 + 2 * 4 * plan.block_bytes
+
+
+def test_a_chunk_of_fewer_positions_takes_the_memory_of_a_group():
+    few = Plan(shape=(64, 64, 256, 256), dtype="<u2", chunk=(2, 2, 256, 256))
+    group = Plan(shape=(64, 64, 256, 256), dtype="<u2", chunk=(8, 8, 256, 256))
+    assert few.memory_bound == group.memory_bound
+
+
+def test_bound_of_a_cluster_is_that_of_each_process():
+    class Client:
+        def nthreads(self):
+            return {"tcp://one": 2, "tcp://two": 2, "tcp://three": 1}
+
+    class Cluster:
+        client = Client()
+
+    class Large:
+        shape = (512, 512, 256, 256)
+        dtype = np.dtype("u2")
+        chunks = None
+
+    plan = make_plan(Large, engine=Cluster())
+    assert plan.workers == 5
+    assert plan.memory_bound == make_plan(Large, workers=2).memory_bound
+    assert "in each process" in plan.describe()
+    # Its threads are what they are: only smaller chunks can save memory.
+    assert make_plan(Large, engine=Cluster(), memory=450_000_000).workers == 5
+    with pytest.raises(ConfigurationError, match="is not enough"):
+        make_plan(Large, engine=Cluster(), chunk=(16, 16), memory=450_000_000)
 
 
 def test_bound_counts_the_chunks_of_the_source():
