@@ -6,9 +6,8 @@ numbers instead of the N counts of a pattern. What it was learned from decides h
 - own scan: the scan itself, the best that PCA can do, known only afterwards;
 - first scan: another specimen, measured under the same conditions, with its noise;
 - mismatched: a simulated training object without noise, of too weak contrast;
-- contrast-matched: the same object, its contrast multiplied by the factor η at which it scatters
-the
-  same fraction κ as the specimen, read off the specimen's mean pattern.
+- contrast-matched: the same object, its contrast multiplied by the factor η at which it scatters the same fraction κ
+  as the specimen, read off the specimen's mean pattern.
 
 Run with ``python on_detector_ladder.py ladder.png``; takes about two minutes and needs matplotlib.
 """
@@ -106,6 +105,7 @@ def main(picture: str) -> None:
         return phase_error(image, truth, MARGIN), diffraction, np.angle(image)
 
     images: dict[tuple[str, int], Array] = {}
+    errors: dict[str, list[float]] = {}
     lossless, noise, images["lossless", 1] = judge(counts)
     print("image phase error, rad² (diffraction error, mean of (√N' − √λ)²)")
     print(f"{'trained on':18s}" + "".join(f"{ratio:>9d}:1      " for ratio in RATIOS))
@@ -116,8 +116,11 @@ def main(picture: str) -> None:
             # On the detector this is one matrix product per pattern; here all at once.
             error, diffraction, images[name, ratio] = judge(smaller.decode(smaller.encode(counts)))
             cells.append(f"{error:8.4f} ({diffraction:5.3f})")
+            errors.setdefault(name, []).append(error)
         print(f"{name:18s}" + " ".join(cells))
     print(f"{'without encoding':18s}{lossless:8.4f} ({noise:5.3f})")
+    gains = np.divide(errors["contrast-matched"], errors["mismatched"])
+    print("phase error of contrast-matched over mismatched training: " + ", ".join(f"{gain:.2f}" for gain in gains))
     draw(images, list(encoders), picture)
 
 

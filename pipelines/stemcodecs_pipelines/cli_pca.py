@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "register"]
 
+DEFAULT_RANK = 16
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -23,10 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def _pca(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Scan, as compress takes it.")],
-    rank: Annotated[str, typer.Option(help="Eigen-patterns: a number, or auto.")] = "16",
+    rank: Annotated[
+        str | None, typer.Option(help="Eigen-patterns: a number, or auto (by count splitting). Default: 16.")
+    ] = None,
     out: Annotated[str, typer.Option(help="Picture to write (PNG).")] = "pca.png",
     dataset: Annotated[str | None, typer.Option(help="Dataset inside the source.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Blocks in work at once.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Blocks in work at once.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Plain counts instead of stabilised ones (Anscombe).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture.")] = False,
 ) -> None:
@@ -36,27 +42,30 @@ def _pca(
 
 def _run(
     source: str,
-    rank: str,
+    rank: str | None,
     out: Path,
     dataset: str | None,
     workers: int | None,
     raw: bool,
     overwrite: bool,
 ) -> None:
-    if rank != "auto" and not (rank.isdecimal() and int(rank) > 0):
+    if rank not in (None, "auto") and not (rank.isdecimal() and int(rank) > 0):
         raise ConfigurationError(f"--rank {rank} must be a number of at least 1, or auto")
     if out.exists() and not overwrite:
         raise DestinationError(f"{out} exists already; give --overwrite or another --out")
+    if out.suffix.lower() not in PICTURES:
+        raise DestinationError(f"{out} must be a picture: {', '.join(PICTURES)}")
     if not out.absolute().parent.is_dir():
         raise DestinationError(f"the folder {out.parent} does not exist; create it first")
     from stemcodecs.readers import open_scan
     from stemcodecs_pipelines.pca import LARGEST_RANK, pca_basis, plan_pca
 
     with open_scan(source, dataset=dataset) as scan, bar_of("pca") as bar:
-        plan = plan_pca(scan, rank=LARGEST_RANK if rank == "auto" else int(rank), workers=workers)
+        wanted = min(DEFAULT_RANK, math.prod(scan.shape[:-2]), math.prod(scan.shape[-2:])) if rank is None else rank
+        plan = plan_pca(scan, rank=LARGEST_RANK if wanted == "auto" else int(wanted), workers=workers)
         basis = pca_basis(
             scan,
-            rank="auto" if rank == "auto" else int(rank),
+            rank="auto" if wanted == "auto" else int(wanted),
             stabilised=not raw,
             workers=workers,
             progress=lambda done, total: bar.learn(plan.describe(), done, total),

@@ -65,6 +65,8 @@ class PcaPlan:
         Blocks in work at once.
     block_bytes, product_bytes : int
         A block as float32, and a pixels × columns product as float32.
+    exact : bool
+        The scan is so small that it is read into memory, for a full SVD.
     """
 
     blocks: int
@@ -73,17 +75,22 @@ class PcaPlan:
     workers: int
     block_bytes: int
     product_bytes: int
+    exact: bool = False
 
     @property
     def memory_bound(self) -> int:
         """Most memory that the run takes on one machine, in bytes."""
         # A worker holds the raw block as it was stored and as it is, its features, and two products; results wait for
         # their turn; the client holds a sum, and at the end four times its size, in float64.
+        if self.exact:
+            return BASE_BYTES + 64 * SMALL  # a few copies in float64
         worker = 3 * self.block_bytes + (2 + AHEAD) * self.product_bytes
         return BASE_BYTES + self.workers * worker + 10 * self.product_bytes
 
     def describe(self) -> str:
         """One line for the user."""
+        if self.exact:
+            return f"PCA: exact, in memory, which takes at most {format_bytes(self.memory_bound)}"
         return (
             f"PCA: {self.blocks} blocks read {self.passes} times, {self.columns} sketch columns, "
             f"{self.workers} worker{'s' if self.workers != 1 else ''}, memory at most "
@@ -130,13 +137,15 @@ def plan_pca(
     columns = min(rank + oversampling, blocks.pixels, blocks.positions)
     tile = int(np.prod(blocks.tile))
     itemsize = np.dtype(scan.dtype).itemsize
+    exact = blocks.positions * blocks.pixels <= SMALL
     return PcaPlan(
         blocks=len(blocks),
-        passes=passes,
+        passes=1 if exact else passes,
         columns=columns,
         workers=workers or available_cores(),
         block_bytes=tile * blocks.pixels * max(4, itemsize),
         product_bytes=4 * blocks.pixels * columns,
+        exact=exact,
     )
 
 
@@ -209,7 +218,7 @@ def pca_basis(
             return _fit(blocks, 1, engine, None, progress, None, **options).truncate(0)
         rank = choice.rank
     _check_request(blocks, rank, passes, oversampling)
-    if blocks.positions * blocks.pixels <= SMALL:
+    if plan_pca(scan, rank=rank, block_bytes=block_bytes).exact:
         patterns = np.concatenate([blocks.read(i) for i in range(len(blocks))]).reshape(-1, *blocks.detector)
         basis = exact_basis(patterns, rank=rank, centred=centred, stabilised=stabilised)
         if progress is not None:

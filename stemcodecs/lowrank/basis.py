@@ -133,7 +133,7 @@ def as_features(counts: Array, stabilised: bool) -> Array:
         if counts.dtype.kind in "if" and counts.size and counts.min() < 0:
             raise ConfigurationError(
                 "the scan holds negative values, which the Anscombe transform cannot take; "
-                "replace detector gaps by 0, or fit with stabilised=False"
+                "replace detector gaps by 0, or fit plain counts (stabilised=False, stemcodecs pca --raw)"
             )
         return anscombe(counts)
     return counts.astype(np.float32)

@@ -48,6 +48,9 @@ class DetectorEncoder:
         """Learn from training patterns in memory: a first scan, or a simulated object without
         noise.
 
+        For a first scan that is larger than memory, fit the basis out of core:
+        ``DetectorEncoder(basis=stemcodecs_pipelines.pca.pca_basis(scan, rank=…, centred=False, stabilised=False))``.
+
         Parameters
         ----------
         training : ndarray, (…, det_y, det_x)

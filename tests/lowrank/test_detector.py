@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank import (
@@ -59,6 +61,29 @@ def test_higher_compression_is_a_prefix(scan: Array) -> None:
     fewer = encoder.at(ratio=40)
     assert fewer.basis.rank == 3
     assert np.allclose(fewer.encode(scan), encoder.encode(scan)[..., :3], rtol=1e-4, atol=1e-3)
+
+
+@given(ratio=st.floats(1.3, 120.0), wide=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_any_ratio(ratio: float, wide: bool) -> None:
+    """C = N/S' need not be whole, nor divide the number of pixels."""
+    training = np.random.default_rng(0).poisson(3.0, (100, 8, 15) if wide else (100, 15, 8))
+    encoder = DetectorEncoder.fit(training, ratio=ratio)
+    assert encoder.basis.rank == max(1, round(120 / ratio))
+    coefficients = encoder.encode(training[0])
+    assert coefficients.shape == (encoder.basis.rank,)
+    assert encoder.decode(coefficients).shape == training.shape[1:]
+
+
+def test_a_basis_fitted_elsewhere_is_an_encoder(scan: Array) -> None:
+    """For a first scan that is larger than memory."""
+    fitted = exact_basis(scan, rank=6, centred=False, stabilised=False)
+    assert np.array_equal(DetectorEncoder(basis=fitted).encode(scan), DetectorEncoder.fit(scan, ratio=20).encode(scan))
+
+
+def test_more_coefficients_than_training_patterns(scan: Array) -> None:
+    with pytest.raises(ConfigurationError, match="allows 1 to 11"):
+        DetectorEncoder.fit(scan[0], ratio=10)
 
 
 def test_refusals(scan: Array) -> None:

@@ -193,11 +193,13 @@ def test_edges(scan: Array, rank: Any) -> None:
             pca_basis(scan, rank=rank)
 
 
-def test_plan_states_what_is_read(scan: Array) -> None:
+def test_plan_states_what_is_read(scan: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_pca(scan, rank=5, workers=2, block_bytes=60_000)
     assert plan.blocks == len(PatternBlocks(source=scan, block_bytes=60_000))
     assert plan.columns == 21
     assert "read 2 times" in plan.describe()
+    monkeypatch.setattr(pca, "SMALL", 10**9)
+    assert "exact" in plan_pca(scan, rank=5).describe()
     blocks = PatternBlocks(source=scan, block_bytes=60_000)
     assert sum(len(blocks.read(i)) for i in range(len(blocks))) == 400
 
@@ -212,7 +214,17 @@ def test_pca_command(scan: Array, tmp_path: Path) -> None:
     assert "5 eigen-patterns of 400 positions" in result.output
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run.invoke(app, ["pca", source, "--out", str(picture)]).exit_code == 2
-    assert run.invoke(app, ["pca", source, "--rank", "none"]).exit_code == 2
+    for arguments in (
+        ["--rank", "none"],
+        ["--out", str(tmp_path / "pca.xyz")],
+        ["--out", str(tmp_path / "no" / "a.png")],
+    ):
+        result = run.invoke(app, ["pca", source, *arguments])
+        assert result.exit_code == 2
+        assert len(result.stderr.strip().splitlines()) == 1
+    # Fewer positions than eigen-patterns that are drawn by default.
+    np.save(tmp_path / "few.npy", scan[:1, :3])
+    assert run.invoke(app, ["pca", str(tmp_path / "few.npy"), "--out", str(tmp_path / "few.png")]).exit_code == 0
 
 
 def test_compress_command(scan: Array, tmp_path: Path) -> None:
