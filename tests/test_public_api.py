@@ -40,6 +40,7 @@ PUBLIC = {
         "fractional_scattering",
         "open_with_model",
         "probe_mask",
+        "rates",
         "write_model",
     ],
     "stemcodecs.metrics": ["bits_per_pixel", "poisson_entropy", "shannon_bound"],

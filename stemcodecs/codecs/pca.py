@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, Self
 
@@ -207,10 +207,14 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         from stemcodecs.entropy.partial import positions_of
 
         head, content = read(data.as_numpy_array().data.cast("B"), self.sha256, NAME)
+        native = chunk_spec.dtype.to_native_dtype()
+        if self.residual == "none" and native.kind == "f" and head.kind == LOW_RANK:
+            # A prediction is a rate, which the chunk holds whatever dtype it was coded from (`lowrank.rates`).
+            head = replace(head, dtype=native)
         # The head is held against the metadata before anything of its size is allocated.
         check_declared(head.dtype, head.shape, chunk_spec)
         wanted = positions_of(selection, head.shape) if selection is not None and len(head.shape) > 2 else None
-        decoded = self._decode(head, content, wanted).astype(chunk_spec.dtype.to_native_dtype(), copy=False)
+        decoded = self._decode(head, content, wanted).astype(native, copy=False)
         # A copy of what was asked for, so that the rest of the chunk does not stay in memory with it.
         return as_buffer(decoded if selection is None else np.array(decoded[selection]), chunk_spec)
 

@@ -8,6 +8,7 @@ from stemcodecs.lowrank.contrast import contrast_factor, fractional_scattering, 
 from stemcodecs.lowrank.detector import DetectorEncoder
 from stemcodecs.lowrank.model import LowRankModel
 from stemcodecs.lowrank.sibling import open_with_model, write_model
+from stemcodecs.lowrank.unrounded import rates
 
 __all__ = [
     "DetectorEncoder",
@@ -18,5 +19,6 @@ __all__ = [
     "fractional_scattering",
     "open_with_model",
     "probe_mask",
+    "rates",
     "write_model",
 ]

@@ -29,7 +29,7 @@ from stemcodecs.errors import (
     FormatVersionError,
     UnsupportedDtypeError,
 )
-from stemcodecs.lowrank import LowRankModel, exact_basis, model, open_with_model, write_model
+from stemcodecs.lowrank import LowRankModel, exact_basis, model, open_with_model, rates, write_model
 from stemcodecs.lowrank.sibling import model_key
 
 Array = np.ndarray[Any, Any]
@@ -123,11 +123,37 @@ def test_residual_none_refuses_what_it_cannot_represent() -> None:
 def test_rates_in_floats_integers_rounded() -> None:
     counts = simulated(20)
     codec = Pca.from_model(MODEL)
-    rates = codec.decode_chunk(codec.encode_chunk(counts.astype(np.float32)))
+    exact = codec.decode_chunk(codec.encode_chunk(counts.astype(np.float32)))
     rounded = codec.decode_chunk(codec.encode_chunk(counts.astype(np.uint16)))
-    assert rates.min() >= 0
-    assert np.array_equal(np.floor(rates + 0.5), rounded)
-    assert not np.array_equal(rates, rounded)
+    assert exact.min() >= 0
+    assert np.array_equal(np.floor(exact + 0.5), rounded)
+    assert not np.array_equal(exact, rounded)
+
+
+@pytest.mark.parametrize("shards", [None, (16, *DETECTOR)])
+def test_rates_of_an_array_of_counts(shards: tuple[int, ...] | None) -> None:
+    counts = simulated(30, 0.3).astype(np.uint16)
+    codec = Pca.from_model(MODEL)
+    store: dict[str, Any] = {}
+    array = zarr.create_array(
+        store, shape=counts.shape, chunks=(8, *DETECTOR), shards=shards, dtype="u2", serializer=codec, compressors=None
+    )
+    array[:] = counts
+    unrounded = rates(array)
+    assert (unrounded.dtype, unrounded.shape) == (np.float32, counts.shape)
+    assert np.array_equal(np.floor(unrounded[:] + 0.5), array[:])  # type: ignore[operator]
+    assert not np.array_equal(unrounded[3:9], array[3:9])
+    # What rounding to counts loses of a sparse scan.
+    total = [float(np.asarray(a[:], np.float64).sum()) / counts.sum() for a in (unrounded, array)]
+    assert abs(total[0] - 1) < 0.1 < abs(total[1] - 1)
+    with pytest.raises(ValueError, match="read-only"):
+        unrounded[0] = 1.0
+    exact = zarr.create_array(
+        {}, shape=(4, *DETECTOR), dtype="u2", serializer=Pca.from_model(MODEL, residual="lossless"), compressors=None
+    )
+    for other in (exact, zarr.create_array({}, shape=(4, 4), dtype="u2")):
+        with pytest.raises(ConfigurationError, match="without a residual"):
+            rates(other)
 
 
 def test_configuration_round_trip_and_guarantee() -> None:
