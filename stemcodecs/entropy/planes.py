@@ -7,7 +7,6 @@ Detector counts are small integers whatever dtype they are stored in: int32 by m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from stemcodecs.entropy.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap, float_map, integer_map
 from stemcodecs.entropy.plane_kernels import code_floats, code_integers, look_up
 
-__all__ = ["NumberMap", "Plane", "restore", "to_plane"]
+__all__ = ["NumberMap", "Plane", "apply_map", "restore", "to_plane"]
 
 Array = np.ndarray[Any, Any]
 
@@ -83,31 +82,67 @@ def _integer_plane(flat: Array, n_pixels: int) -> Plane | None:
         at, values = _nothing()
         counts = (bits if offset == 0 else bits - offset).astype(np.uint16)
         return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
-    return _checked_plane(flat, numbers, lambda *rest: code_integers(bits, offset, *rest))
+    return _checked_plane(flat, numbers)
 
 
 def _float_plane(flat: Array, n_pixels: int) -> Plane | None:
     numbers = float_map(flat, n_pixels)
     if numbers is None:
         return None
-    # Half precision is computed with in single: Numba knows no other.
-    values = flat.astype(np.float32) if flat.dtype.itemsize == 2 else flat
-    bits = flat.view(f"u{flat.dtype.itemsize}")
-    return _checked_plane(flat, numbers, lambda *rest: code_floats(values, bits, numbers.gain, numbers.divide, *rest))
+    return _checked_plane(flat, numbers)
 
 
-def _checked_plane(flat: Array, numbers: NumberMap, code: Callable[..., int]) -> Plane | None:
-    """Map every value by ``code(table, specials, codes, counts, wrong)``; those without a code are exceptions."""
-    table = _table(numbers, flat.dtype)
-    codes = np.array([numbers.code(k) for k in range(len(numbers.specials))], np.int64)
+def _checked_plane(flat: Array, numbers: NumberMap) -> Plane | None:
+    """Map every value; those without a code are exceptions."""
     counts = np.empty(flat.size, np.uint16)
     wrong = np.empty(int(MAX_EXCEPTIONS * flat.size) + 8, np.int64)
-    n = code(table, table[codes], codes, counts, wrong)
+    n = _code(flat, numbers, _table(numbers, flat.dtype), counts, wrong)
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
     values = _wide_bits(flat[at])
     return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
+
+
+def _code(flat: Array, numbers: NumberMap, table: Array, counts: Array, wrong: Array) -> int:
+    """Counts by a map without raw low bits, see :func:`stemcodecs.entropy.plane_kernels.code_integers`."""
+    codes = np.array([numbers.code(k) for k in range(len(numbers.specials))], np.int64)
+    bits = flat.view(f"u{flat.dtype.itemsize}")
+    if flat.dtype.kind == "f":
+        # Half precision is computed with in single: Numba knows no other.
+        values = flat.astype(np.float32) if flat.dtype.itemsize == 2 else flat
+        n = code_floats(values, bits, numbers.gain, numbers.divide, table, table[codes], codes, counts, wrong)
+    else:
+        offset = bits.dtype.type(numbers.offset % 2 ** (8 * flat.dtype.itemsize))
+        n = code_integers(bits, offset, table, table[codes], codes, counts, wrong)
+    return int(n)
+
+
+def apply_map(array: Array, numbers: NumberMap) -> tuple[Array, int]:
+    """Express an array as counts by a map that was found for others, without raw low bits.
+
+    Returns
+    -------
+    counts : uint8 or uint16[n]
+        In C order; 0 for values that the map does not know.
+    int
+        How many these are.
+    """
+    flat = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
+    if flat.dtype.kind == "b":
+        flat = flat.view(np.uint8)
+    if flat.dtype in (np.uint8, np.uint16):
+        return flat, 0
+    counts, wrong = np.empty(flat.size, np.uint16), np.empty(min(_BLOCK, flat.size), np.int64)
+    table = _table(numbers, flat.dtype)
+    unknown = 0
+    with np.errstate(all="ignore"):
+        for start in range(0, flat.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            n = _code(flat[part], numbers, table, counts[part], wrong)
+            counts[start + wrong[:n]] = 0
+            unknown += n
+    return counts, unknown
 
 
 def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
