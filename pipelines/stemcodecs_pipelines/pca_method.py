@@ -83,9 +83,9 @@ def _model(basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> L
     from stemcodecs.lowrank import LowRankModel
 
     # With a residual the model only predicts: finer coefficients or eigen-patterns cost more than
-    # they save.
-    step = _number(options, "step", 0.5 if residual == "none" else 1.0)
-    return LowRankModel.from_basis(basis, step=step, precision=0.05 if residual == "none" else 0.2)
+    # they save. A coefficient with an error of one noise (a step of √12) is where the two are equal.
+    step = _number(options, "step", 0.5 if residual == "none" else 3.0)
+    return LowRankModel.from_basis(basis, step=step, precision=0.05 if residual == "none" else None)
 
 
 def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> LowRankModel:

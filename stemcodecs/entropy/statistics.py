@@ -5,25 +5,31 @@ Blocks can be taken in any order and of any shape, and merged in any tree: the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
 from stemcodecs.entropy.fit import FitOptions, fit_model
 from stemcodecs.entropy.layout import Layout
 from stemcodecs.entropy.model_bytes import write_model
-from stemcodecs.entropy.planes import NumberMap, to_plane
+from stemcodecs.entropy.number_map import MAX_EXCEPTIONS
+from stemcodecs.entropy.planes import NumberMap, apply_map, to_plane
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.shared import SharedModel
+from stemcodecs.entropy.transpose import plane_statistics
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["ScanStatistics"]
+__all__ = ["ScanSample", "ScanStatistics"]
 
 Array = np.ndarray[Any, Any]
 
 SAMPLE_BYTES = 32 << 20
 FEWEST_PATTERNS, MOST_PATTERNS = 64, 1024
+MOST_PROBES = 16
+_AT_ONCE = 1 << 20
+_NOT_COUNTS = "these values are not counts below 65536: encode without a shared model"
 
 
 def sample_size(n_pixels: int) -> int:
@@ -39,6 +45,56 @@ def _scatter(position: Array) -> Array:
     return z ^ (z >> np.uint64(31))
 
 
+def _first(positions: Array, n: int) -> Array:
+    """The ``n`` positions that come first in the fixed order, in that order."""
+    if positions.size > n:
+        positions = positions[np.argpartition(_scatter(positions), n)[:n]]
+    return positions[np.argsort(_scatter(positions))]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScanSample:
+    """What all blocks of a scan must agree on before the first is read, so that their cut changes nothing.
+
+    Attributes
+    ----------
+    positions : int64[k]
+        Scan positions of the patterns to keep, increasing.
+    numbers : NumberMap
+        How values become counts.
+    """
+
+    positions: Array
+    numbers: NumberMap = field(default_factory=NumberMap)
+
+    @classmethod
+    def of(cls, n_positions: int, detector: tuple[int, int]) -> Self:
+        """Sample of a scan of so many positions."""
+        wanted = sample_size(math.prod(detector))
+        chosen = np.zeros(0, np.int64)
+        for start in range(0, n_positions, _AT_ONCE):
+            chosen = _first(np.append(chosen, np.arange(start, min(n_positions, start + _AT_ONCE))), wanted)
+        return cls(positions=np.sort(chosen))
+
+    def probes(self, pattern_bytes: int) -> Array:
+        """Positions of the patterns to give to :meth:`read`: int64[at most 16], increasing."""
+        wanted = int(np.clip(SAMPLE_BYTES // max(pattern_bytes, 1), 1, MOST_PROBES))
+        return np.sort(_first(self.positions, wanted))
+
+    def read(self, patterns: Array) -> Self:
+        """Find out from the probes, shape (n, det_y, det_x), how values become counts.
+
+        Raises
+        ------
+        ConfigurationError
+            If the values are not counts of 16 bits: each chunk then has to find its own model.
+        """
+        plane = to_plane(np.ascontiguousarray(patterns))
+        if plane is None or plane.low is not None or plane.numbers.offset != NumberMap().offset:
+            raise ConfigurationError(_NOT_COUNTS)
+        return type(self)(positions=self.positions, numbers=plane.numbers)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanStatistics:
     """Exact sums and ranges of every pixel, and a sample of the patterns chosen by their scan position.
@@ -49,19 +105,22 @@ class ScanStatistics:
         (det_y, det_x).
     pixels : PixelStatistics
         Over all positions seen.
+    unknown : int
+        Values seen that are not counts.
     sampled : int64[k]
-        Scan positions of the sample, increasing.
+        Scan positions of the sample that were seen, increasing.
     patterns : uint16[k, n_pixels]
         Their counts.
     """
 
     detector: tuple[int, int]
     pixels: PixelStatistics
+    unknown: int
     sampled: Array
     patterns: Array
 
     @classmethod
-    def block(cls, patterns: Array, positions: Array) -> ScanStatistics:
+    def block(cls, patterns: Array, positions: Array, sample: ScanSample | None = None) -> ScanStatistics:
         """Statistics of some patterns.
 
         Parameters
@@ -70,55 +129,76 @@ class ScanStatistics:
             Counts of any numeric dtype.
         positions : int64, shape (...)
             Flat index of every pattern in the scan.
+        sample : ScanSample, optional
+            Of the whole scan; default: these patterns are all.
 
         Raises
         ------
         ConfigurationError
-            If the values are not counts of 16 bits: each chunk then has to find its own model.
+            If there is no sample, and the values are not counts of 16 bits.
         """
         detector = (int(patterns.shape[-2]), int(patterns.shape[-1]))
-        plane = to_plane(np.ascontiguousarray(patterns))
-        if plane is None or plane.low is not None or plane.numbers.offset != NumberMap().offset:
-            raise ConfigurationError("these values are not counts below 65536: encode without a shared model")
-        counts = plane.counts.reshape(-1, detector[0] * detector[1])
         flat = np.asarray(positions, np.int64).ravel()
-        pixels = PixelStatistics(
-            n=flat.size, total=counts.sum(axis=0, dtype=np.int64),
-            low=counts.min(axis=0).astype(np.uint16), high=counts.max(axis=0).astype(np.uint16),
-        )  # fmt: skip
-        keep = _lowest(flat, sample_size(counts.shape[1]))
-        return cls(detector=detector, pixels=pixels, sampled=flat[keep], patterns=counts[keep].astype(np.uint16))
+        if sample is None:
+            everything = np.sort(_first(flat, sample_size(math.prod(detector))))
+            sample = ScanSample(positions=everything).read(patterns)
+        counts, unknown = apply_map(patterns, sample.numbers)
+        counts = counts.reshape(flat.size, -1)
+        n_pixels = counts.shape[1]
+        total, low, high = (
+            np.zeros(n_pixels, np.int64),
+            np.full(n_pixels, 65535, np.uint16),
+            np.zeros(n_pixels, np.uint16),
+        )
+        plane_statistics(counts, 0, n_pixels, total, low, high, np.zeros(flat.size, np.int64))
+        keep = np.flatnonzero(np.isin(flat, sample.positions))
+        keep = keep[np.argsort(flat[keep])]
+        return cls(
+            detector=detector,
+            pixels=PixelStatistics(n=flat.size, total=total, low=low, high=high),
+            unknown=unknown,
+            sampled=flat[keep],
+            patterns=counts[keep].astype(np.uint16),
+        )
 
     def merge(self, other: ScanStatistics) -> ScanStatistics:
         """Statistics of the patterns of both; no position may be in both."""
         if self.detector != other.detector:
             raise ConfigurationError(f"cannot merge statistics of detectors {self.detector} and {other.detector}")
         a, b = self.pixels, other.pixels
-        pixels = PixelStatistics(
-            n=a.n + b.n, total=a.total + b.total, low=np.minimum(a.low, b.low), high=np.maximum(a.high, b.high)
+        both = np.concatenate([self.sampled, other.sampled])
+        sampled = np.sort(_first(both, sample_size(self.patterns.shape[1])))
+        patterns = np.empty((sampled.size, self.patterns.shape[1]), np.uint16)
+        for part in (self, other):
+            kept = np.isin(part.sampled, sampled)
+            patterns[np.searchsorted(sampled, part.sampled[kept])] = part.patterns[kept]
+        return ScanStatistics(
+            detector=self.detector,
+            pixels=PixelStatistics(
+                n=a.n + b.n, total=a.total + b.total, low=np.minimum(a.low, b.low), high=np.maximum(a.high, b.high)
+            ),
+            unknown=self.unknown + other.unknown,
+            sampled=sampled,
+            patterns=patterns,
         )
-        sampled = np.concatenate([self.sampled, other.sampled])
-        keep = _lowest(sampled, sample_size(self.patterns.shape[1]))
-        patterns = np.concatenate([self.patterns, other.patterns])[keep]
-        return ScanStatistics(detector=self.detector, pixels=pixels, sampled=sampled[keep], patterns=patterns)
 
     def finalize(self, mode: str = "auto") -> SharedModel:
         """Fit the model that all chunks of the scan share.
 
         ``mode`` is that of the codec; scan neighbours are not used in a shared model, so that chunks of one group stay
         independent.
+
+        Raises
+        ------
+        ConfigurationError
+            If too many values are not counts of 16 bits.
         """
+        if self.unknown > MAX_EXCEPTIONS * self.pixels.n * self.pixels.total.size:
+            raise ConfigurationError(_NOT_COUNTS)
         layout = Layout(scan=(1, self.sampled.size), detector=self.detector)
         counts = GroupedCounts(self.patterns, layout, 4 * self.detector[1])
         mean_frame_sum = float(self.pixels.total.sum() / self.pixels.n)
         counts.set_reference(mean_frame_sum)
         fit = fit_model(counts, FitOptions(mode=mode), self.pixels)
+        counts.forget()
         return SharedModel(detector=self.detector, mean_frame_sum=mean_frame_sum, model=write_model(fit.model))
-
-
-def _lowest(positions: Array, n: int) -> Array:
-    """Indices of the ``n`` positions that come first in the fixed order, by increasing position."""
-    chosen = np.arange(positions.size)
-    if positions.size > n:
-        chosen = np.argpartition(_scatter(positions), n)[:n]
-    return chosen[np.argsort(positions[chosen])]

@@ -31,6 +31,7 @@ __all__ = ["TILE", "WARN_BYTES", "LowRankModel", "inflate"]
 Array = np.ndarray[Any, Any]
 
 MEAN_BITS = 8
+"""Most binary digits of the mean pattern."""
 WEIGHT_BITS = 24
 EXACT = 2**52
 MAGIC = b"SCPB"
@@ -61,7 +62,9 @@ class LowRankModel:
     step : float
         Step of the coefficients as a fraction of their noise; informative.
     mean : ndarray, int32, (pixels,)
-        Mean pattern in units of 2⁻⁸.
+        Mean pattern in units of 2^(−mean_bits).
+    mean_bits : int
+        Binary digits of the mean pattern, at most 8.
     weights : ndarray, int32, (rank, pixels)
         Eigen-patterns times coefficient step, row k in units of 2^(−exponents[k]).
     exponents : ndarray, uint8, (rank,)
@@ -72,6 +75,7 @@ class LowRankModel:
     stabilised: bool
     step: float
     mean: Array = field(repr=False)
+    mean_bits: int
     weights: Array = field(repr=False)
     exponents: Array = field(repr=False)
 
@@ -81,7 +85,7 @@ class LowRankModel:
         return int(self.weights.shape[0])
 
     @classmethod
-    def from_basis(cls, basis: PcaBasis, *, step: float = 0.5, precision: float = 0.05) -> LowRankModel:
+    def from_basis(cls, basis: PcaBasis, *, step: float = 0.5, precision: float | None = 0.05) -> LowRankModel:
         """Quantise a basis.
 
         Parameters
@@ -89,16 +93,18 @@ class LowRankModel:
         step : float
             Step of each coefficient in units of its own counting noise: 0.5 adds 2 % to the noise
             variance.
-        precision : float
+        precision : float or None
             Error that the integer eigen-patterns may add to a pixel, in units of its counting
-            noise: each component gets as many digits as its strength asks for.
+            noise: each component gets as many digits as its strength asks for. None: the error that the eigen-patterns
+            and the mean have anyway, for the noise of the positions that they were fitted to. More digits would take
+            more in the model than they save in a residual.
 
         Raises
         ------
         ConfigurationError
             If ``step`` or ``precision`` is not positive.
         """
-        if not (step > 0 and precision > 0):
+        if not (step > 0 and (precision is None or precision > 0)):
             raise ConfigurationError(f"step {step} and precision {precision} of a PCA model must be positive")
         flat = basis.components.reshape(basis.rank, basis.mean.size).astype(np.float64)
         variance = anscombe_variance(basis.mean_counts) if basis.stabilised else basis.mean_counts
@@ -106,6 +112,11 @@ class LowRankModel:
         scaled = flat * steps[:, None]
         typical = np.sqrt(basis.eigenvalues) / steps
         pixel_noise = np.sqrt(max(float(np.median(variance)), 1e-2))
+        mean_bits = MEAN_BITS
+        if precision is None:
+            known = 1 / np.sqrt(max(basis.positions, 1))
+            precision = float(np.clip(known * np.sqrt(max(basis.rank, 1)), 0.02, 0.5))
+            mean_bits = int(np.clip(np.floor(-np.log2(known * np.sqrt(12) * pixel_noise)), 0, MEAN_BITS))
         wanted = np.log2(np.maximum(typical, 1) * np.sqrt(max(basis.rank, 1) / 12) / (precision * pixel_noise))
         # A weak component may lie below that error everywhere and still be worth its coefficients:
         # no eigen-pattern is rounded by more than 2 % of its own energy.
@@ -113,7 +124,7 @@ class LowRankModel:
         wanted = np.maximum(wanted, 1 - np.log2(np.maximum(spread, 2.0**-WEIGHT_BITS)))
         exponents = np.clip(np.ceil(wanted), 0, WEIGHT_BITS).astype(np.uint8)
         weights = np.rint(np.ldexp(scaled, exponents[:, None].astype(int)))
-        mean = np.rint(np.ldexp(basis.mean.ravel().astype(np.float64), MEAN_BITS))
+        mean = np.rint(np.ldexp(basis.mean.ravel().astype(np.float64), mean_bits))
         if max(np.abs(weights).max(initial=0), np.abs(mean).max(initial=0)) >= 2**31:
             raise ConfigurationError("the scan's counts are too large for a PCA model; store it with pixel_histogram")
         return cls(
@@ -121,6 +132,7 @@ class LowRankModel:
             stabilised=basis.stabilised,
             step=step,
             mean=mean.astype(np.int32),
+            mean_bits=mean_bits,
             weights=weights.astype(np.int32),
             exponents=exponents,
         )
@@ -149,7 +161,7 @@ class LowRankModel:
     def coefficients(self, counts: Array) -> Array:
         """Integer coefficients (positions, rank), int64, of counts (positions, pixels)."""
         result = np.zeros((len(counts), self.rank), np.int64)
-        mean = np.ldexp(self.mean.astype(np.float32), -MEAN_BITS)
+        mean = np.ldexp(self.mean.astype(np.float32), -self.mean_bits)
         # A few patterns at once: as float32, a chunk of bytes would take four times its size.
         rows = max(1, BATCH // max(1, counts.shape[1]))
         for first in range(0, len(counts), rows):
@@ -162,7 +174,7 @@ class LowRankModel:
     def in_range(self, coefficients: Array) -> bool:
         """Whether :meth:`predict` is exact for these coefficients."""
         largest = np.abs(coefficients.astype(np.float64)).max(0, initial=0.0)
-        mean = np.abs(self.mean.astype(np.float64)).max(initial=0.0) * 2.0 ** (WEIGHT_BITS - MEAN_BITS)
+        mean = np.abs(self.mean.astype(np.float64)).max(initial=0.0) * 2.0 ** (WEIGHT_BITS - self.mean_bits)
         return bool(largest @ self._reach + mean < EXACT)
 
     def predict(self, coefficients: Array) -> Array:
@@ -178,7 +190,7 @@ class LowRankModel:
             raise CorruptChunkError("PCA coefficients out of range")
         result = np.empty((self.mean.size, len(coefficients)), np.int64)
         factor = coefficients.T.astype(np.float64)
-        mean = np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - MEAN_BITS)
+        mean = np.ldexp(self.mean.astype(np.float64), WEIGHT_BITS - self.mean_bits)
         for pixel in range(0, self.mean.size, TILE):
             product = self._integers[:, pixel : pixel + TILE].T @ factor
             product += mean[pixel : pixel + TILE, None]
@@ -195,6 +207,7 @@ class LowRankModel:
         head = json.dumps(
             {
                 "detector": list(self.detector),
+                "mean_bits": self.mean_bits,
                 "rank": self.rank,
                 "stabilised": self.stabilised,
                 "step": self.step,
@@ -236,11 +249,8 @@ class LowRankModel:
         try:
             head = json.loads(data[9:start])
             rows, columns = (int(n) for n in head["detector"])
-            rank, stabilised, step = (
-                int(head["rank"]),
-                bool(head["stabilised"]),
-                float(head["step"]),
-            )
+            rank, mean_bits = int(head["rank"]), int(head["mean_bits"])
+            stabilised, step = bool(head["stabilised"]), float(head["step"])
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptChunkError("the header of the PCA model is broken") from error
         pixels = rows * columns
@@ -250,13 +260,18 @@ class LowRankModel:
         steps = _from_planes(data, start + rank, pixels, 5)
         weights = _from_planes(data, start + rank + 5 * pixels, rank * pixels, 4)
         mean = np.cumsum(steps)
-        if exponents.max(initial=0) > WEIGHT_BITS or np.abs(mean).max(initial=0) >= 2**31:
+        if (
+            not 0 <= mean_bits <= MEAN_BITS
+            or exponents.max(initial=0) > WEIGHT_BITS
+            or np.abs(mean).max(initial=0) >= 2**31
+        ):
             raise CorruptChunkError("the PCA model has values out of range")
         return cls(
             detector=(rows, columns),
             stabilised=stabilised,
             step=step,
             mean=mean.astype(np.int32),
+            mean_bits=mean_bits,
             weights=weights.astype(np.int32).reshape(rank, pixels),
             exponents=exponents,
         )

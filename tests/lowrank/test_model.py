@@ -51,6 +51,21 @@ def test_prediction_is_as_good_as_the_float_basis(scan: Array, rate: Array, stab
     del rate
 
 
+def test_no_more_digits_than_the_scan_determines(scan: Array) -> None:
+    """Fewer positions know the eigen-patterns less well, and their model is smaller."""
+    basis = exact_basis(scan, rank=4)
+    sizes = {}
+    for positions in (50, 5000):
+        known = LowRankModel.from_basis(replace(basis, positions=positions), precision=None)
+        again = LowRankModel.from_bytes(known.to_bytes())
+        assert (again.digest, again.mean_bits) == (known.digest, known.mean_bits)
+        sizes[positions] = len(known.packed)
+        mean = np.ldexp(known.mean.astype(float), -known.mean_bits).reshape(basis.detector)
+        # The mean is known to 1/√positions of the noise, which is about 1.
+        assert np.abs(mean - basis.mean).max() <= 2 * np.sqrt(12 / positions) / 2
+    assert sizes[50] < sizes[5000] < len(LowRankModel.from_basis(basis).packed)
+
+
 def test_bytes_round_trip(small: LowRankModel) -> None:
     again = LowRankModel.from_bytes(small.to_bytes())
     assert again.digest == small.digest

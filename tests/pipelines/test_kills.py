@@ -23,7 +23,6 @@ from stemcodecs_pipelines.verify import verify
 ROUNDS = int(os.environ.get("STEMCODECS_KILLS", "50"))
 BLOCKS = 256
 VICTIMS = ("worker", "scheduler", "client", "scheduler started again")
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 COMMAND = [sys.executable, "-c", "from stemcodecs_pipelines.cli import main; main()"]
 
 
@@ -38,7 +37,10 @@ class Cluster:
 
     def _start(self, kind, *words):
         program = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
-        return subprocess.Popen([*program, *map(str, words), "--no-dashboard"], cwd=self.folder, **QUIET)
+        with (self.folder / f"{kind}.log").open("a") as log:
+            return subprocess.Popen(
+                [*program, *map(str, words), "--no-dashboard"], cwd=self.folder, stdout=log, stderr=log
+            )
 
     def revive(self, port=0):
         """Start whatever is dead; workers of a dead scheduler go too."""
@@ -47,8 +49,10 @@ class Cluster:
             self.file.unlink(missing_ok=True)
             words = ("--scheduler-file", self.file, "--port", port, "--host", "127.0.0.1")
             self.scheduler = self._start("scheduler", *words)
-            deadline = time.monotonic() + 60
-            while not self.file.exists() and time.monotonic() < deadline:
+            deadline = time.monotonic() + 120
+            while not self.file.exists():
+                if self.scheduler.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail("the scheduler does not start: " + (self.folder / "scheduler.log").read_text()[-2000:])
                 time.sleep(0.05)
         self.workers = [w for w in self.workers if w.poll() is None]
         while len(self.workers) < 2:
