@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numcodecs.abc
@@ -20,11 +21,13 @@ from zarr.abc.store import ByteGetter, RangeByteRequest
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
+from zarr.storage import LocalStore, StorePath
 
 from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
 from stemcodecs.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from stemcodecs.entropy.chunk import Header
     from stemcodecs.entropy.shared import SharedModel
 
 __all__ = ["MODES", "NumcodecsPixelHistogram", "PixelHistogram"]
@@ -142,9 +145,11 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
     ) -> NDBuffer | None:
         """Decode only the groups of scan positions that a selection needs, and read no other bytes."""
-        from stemcodecs.entropy.chunk import COUNTS, header_length
-        from stemcodecs.entropy.partial import cached_header, decode_selection, positions_of
+        from stemcodecs.entropy.chunk import header_length
 
+        file = _local_file(byte_getter)
+        if file is not None:
+            return await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
         prototype = chunk_spec.prototype
 
         async def get(start: int, stop: int) -> bytes:
@@ -158,23 +163,71 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         length = header_length(head)
         if length > len(head):
             head += await get(len(head), length)
-        header = cached_header(head[:length])
-        check_declared(header.dtype, header.shape, chunk_spec)
-        positions = positions_of(selection, header.shape)
-        if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:
+        header, positions = self._positions(head[:length], selection, chunk_spec)
+        if positions is None:
             whole = await byte_getter.get(prototype)
-            if whole is None:
-                return None
-            return (await self._decode_single(whole, chunk_spec))[selection]
+            return None if whole is None else (await self._decode_single(whole, chunk_spec))[selection]
         ranges = header.ranges(positions)
         parts = await asyncio.gather(
             *(get(start, stop) if stop > len(head) else _slice(head, start, stop) for start, stop in ranges)
         )
-        array = await asyncio.to_thread(
-            decode_selection, header, dict(zip(ranges, parts, strict=True)), positions, selection, self.shared()
+        return await asyncio.to_thread(
+            self._decode_parts, header, dict(zip(ranges, parts, strict=True)), positions, selection, chunk_spec
         )
-        native = chunk_spec.dtype.to_native_dtype()
-        return as_buffer(np.asarray(array).astype(native, copy=False), chunk_spec)
+
+    def _decode_from_file(self, path: Path, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
+        """As above, for a file: without waiting for other threads, and from one state of it if it is replaced."""
+        from stemcodecs.entropy.chunk import header_length
+
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        with file:
+            head = file.read(_FIRST_READ)
+            length = header_length(head)
+            head += file.read(max(length - len(head), 0))
+            header, positions = self._positions(head[:length], selection, chunk_spec)
+            file.seek(0)
+            if positions is None:
+                return self._decode_sync(chunk_spec.prototype.buffer.from_bytes(file.read()), chunk_spec)[selection]
+            parts = {}
+            for start, stop in header.ranges(positions):
+                file.seek(start)
+                parts[start, stop] = file.read(stop - start)
+        return self._decode_parts(header, parts, positions, selection, chunk_spec)
+
+    @staticmethod
+    def _positions(head: bytes, selection: Any, chunk_spec: ArraySpec) -> tuple[Header, np.ndarray[Any, Any] | None]:
+        """Header of a chunk, and the scan positions to decode for a selection; None: the chunk as a whole."""
+        from stemcodecs.entropy.chunk import COUNTS
+        from stemcodecs.entropy.partial import cached_header, positions_of
+
+        header = cached_header(head)
+        check_declared(header.dtype, header.shape, chunk_spec)
+        positions = positions_of(selection, header.shape)
+        few = header.kind == COUNTS and positions.size <= _MOSTLY * header.layout.n_positions
+        return header, positions if few else None
+
+    def _decode_parts(
+        self,
+        header: Header,
+        parts: dict[tuple[int, int], bytes],
+        positions: np.ndarray[Any, Any],
+        selection: Any,
+        chunk_spec: ArraySpec,
+    ) -> NDBuffer:
+        from stemcodecs.entropy.partial import decode_selection
+
+        array = decode_selection(header, parts, positions, selection, self.shared())
+        return as_buffer(np.asarray(array).astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
+
+
+def _local_file(byte_getter: ByteGetter) -> Path | None:
+    """The file of a chunk in a folder."""
+    if type(byte_getter) is StorePath and type(byte_getter.store) is LocalStore:
+        return byte_getter.store.root / byte_getter.path
+    return None
 
 
 async def _slice(data: bytes, start: int, stop: int) -> bytes:

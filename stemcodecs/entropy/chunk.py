@@ -122,19 +122,23 @@ class Header:
         """Lanes and chains of the chunk."""
         return Layout.of_shape(self.shape, self.tile)
 
+    @cached_property
+    def _entries_before(self) -> Array:
+        """Group entries before each step of each chain, and behind its last: int64[n_chains, chain_length + 1]."""
+        held = np.any(self.layout.chains >= 0, axis=2)
+        ends = np.cumsum(held.ravel()).reshape(held.shape)
+        return np.concatenate([ends[:, :1] - held[:, :1], ends], axis=1)
+
     def jobs(self, positions: Array) -> list[tuple[int, int, int]]:
         """(chain, index of its first group entry, steps to decode) of every chain that holds a position."""
-        layout = self.layout
-        held = (layout.chains >= 0).any(axis=2)
-        first = np.concatenate([[0], np.cumsum(held.sum(axis=1))])
-        return [(chain, int(first[chain]), steps) for chain, steps in layout.chains_of(positions).items()]
+        first = self._entries_before[:, 0]
+        return [(chain, int(first[chain]), steps) for chain, steps in self.layout.chains_of(positions).items()]
 
     def ranges(self, positions: Array) -> list[tuple[int, int]]:
         """Byte ranges, one a chain, that decoding some positions needs."""
-        held = np.any(self.layout.chains >= 0, axis=2)
         out = []
         for chain, first, steps in self.jobs(positions):
-            last = self.groups[first + int(held[chain, :steps].sum()) - 1]
+            last = self.groups[self._entries_before[chain, steps] - 1]
             out.append((self.groups[first].offset, last.offset + last.size))
         return out
 

@@ -19,7 +19,7 @@ _LARGEST = (1 << 31) - 1
 
 
 @njit(**KERNEL)
-def unroll_coefficients(mean, classes, width, height, oy, ox, weights, fractions, out):
+def unroll_coefficients(mean, classes, width, height, oy, ox, weights, fractions, first, last, out):
     """Constant, slope with the dose, and one factor per neighbour, for every pixel and weight set.
 
     A specimen multiplies the beam, so a neighbour predicts by its ratio to its own mean:
@@ -28,10 +28,10 @@ def unroll_coefficients(mean, classes, width, height, oy, ox, weights, fractions
 
     mean : int64[n_pixels], in units of 2**-16; classes : int64[n_pixels], -1 for constant pixels; oy, ox : int64[m];
     weights : int64[n_classes, n_sets, 1 + m]; fractions : int64[n_classes], fraction bits of the rate;
-    out : int32[n_pixels, n_sets, 2 + m], the result.
+    first, last : range of pixels to do; out : int32[n_pixels, n_sets, 2 + m], the result.
     """
     m = oy.shape[0]
-    for p in range(mean.shape[0]):
+    for p in range(first, last):
         c = classes[p]
         if c < 0:
             out[p] = 0

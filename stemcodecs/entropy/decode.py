@@ -238,7 +238,7 @@ def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tupl
 
 def _selection(header: Header, decoder: Decoder, entry_index: int, step: int) -> tuple[int, Array]:
     """Which weight set the lanes of a group use: all the first, all the second, or lane by lane."""
-    if decoder.model.n_sets < 2 or step == 0:
+    if decoder.n_sets < 2 or step == 0:
         return 0, np.zeros(LANES, bool)
     if header.selections.size == 0:
         raise CorruptChunkError("no weight sets for a model with two")

@@ -10,7 +10,7 @@ from stemcodecs.entropy.tables import build_decode_tables
 
 __all__ = ["Decoder", "decoder_of"]
 
-KEPT_BYTES = 16 << 20
+KEPT_BYTES = 32 << 20
 """What may be kept. Unrolling takes milliseconds, and chunks with models of their own are rarely decoded twice."""
 _kept: dict[tuple[bytes, tuple[int, int]], Decoder] = {}
 
@@ -25,12 +25,9 @@ class Decoder:
         self.tables = np.empty(starts[-1], np.uint32)
         build_decode_tables(model.frequencies, starts, self.tables)
         self.margin = model.margin()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        pixels = self.model.levels.nbytes + self.model.constants.nbytes + self.model.frequencies.nbytes
-        return pixels + sum(array.nbytes for array in vars(self.program).values()) + self.tables.nbytes
+        self.n_sets = model.n_sets
+        pixels = model.levels.nbytes + model.constants.nbytes + model.frequencies.nbytes
+        self.nbytes = pixels + sum(array.nbytes for array in vars(self.program).values()) + self.tables.nbytes
 
 
 def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:

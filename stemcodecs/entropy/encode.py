@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numcodecs
@@ -33,7 +34,7 @@ from stemcodecs.entropy.rows import GroupedCounts
 from stemcodecs.entropy.scratch import SLACK, lent_output, lent_rows
 from stemcodecs.entropy.shared import SharedModel
 from stemcodecs.entropy.tables import STRIDE, build_encode_tables
-from stemcodecs.entropy.threads import run_all
+from stemcodecs.entropy.threads import begin, run_all
 from stemcodecs.errors import ConfigurationError
 
 __all__ = ["encode_array"]
@@ -42,6 +43,21 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """An encoded group: its bytes, how many of them are words, low bits, patches and exceptions, and their CRC-32."""
+
+    payload: bytes | memoryview
+    sizes: tuple[int, ...]
+    crc: int
+
+    @classmethod
+    def of(cls, *parts: bytes | memoryview) -> _Group:
+        # Most groups have words only: what need not be copied is not.
+        payload = b"".join(parts) if any(map(len, parts[1:])) else parts[0]
+        return cls(payload, tuple(map(len, parts)), checksum(payload))
 
 
 def encode_array(array: Array, options: FitOptions | None = None, shared: SharedModel | None = None) -> bytes:
@@ -108,33 +124,31 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
         fit = Fit(model=model, program=decoder.program, selections={})
         blocks = _blocks(counts, fit.model)
         groups = _encode_groups(counts, fit, plane, blocks)
-        patches = sum(len(g[2]) for g in groups)
-        if patches * 20 < sum(len(part) for g in groups for part in g):
-            return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest)
+        patches = sum(g.sizes[2] for g in groups)
+        if patches * 20 < sum(len(g.payload) for g in groups):
+            return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
         # The model is of other data than this: the chunk is better off with its own.
         return _encode_counts(array, plane, options, flags, None)
     counts = GroupedCounts(patterns, layout, margin)
     fit = fit_model(counts, options)
     blocks = _blocks(counts, fit.model)
+    serialised = begin(write_model, fit.model)
     groups = _encode_groups(counts, fit, plane, blocks)
-    return _assemble(array, flags, plane, counts, fit, blocks, groups, None)
+    return _assemble(array, flags, plane, counts, fit, blocks, groups, serialised(), shared=False)
 
 
 def _assemble(
     array: Array, flags: int, plane: Plane, counts: GroupedCounts, fit: Fit, blocks: int,
-    groups: list[tuple[bytes, ...]], digest: bytes | None,
+    groups: list[_Group], model: bytes, *, shared: bool,
 ) -> bytes:  # fmt: skip
-    sizes = np.array([[len(part) for part in parts] for parts in groups], np.int64)
-    # Most groups have words only: what need not be copied is not.
-    payloads = [parts[0] if not any(parts[1:]) else b"".join(parts) for parts in groups]
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
-        tile=counts.layout.tile, blocks=blocks, shared=digest is not None, model=digest or write_model(fit.model),
+        tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
         doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
         selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),
     )  # fmt: skip
-    head = write_header(header, sizes, np.array([checksum(p) for p in payloads]))
-    return b"".join([head, *payloads])
+    head = write_header(header, np.array([g.sizes for g in groups], np.int64), np.array([g.crc for g in groups]))
+    return b"".join([head, *(g.payload for g in groups)])
 
 
 def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
@@ -143,7 +157,7 @@ def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
     return 4 if per_group > 60_000 else 2 if per_group > 15_000 else 1
 
 
-def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[tuple[bytes, ...]]:
+def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:
     model = fit.model
     program = fit.program
     tables = np.zeros(model.frequencies.shape[0] * STRIDE, np.uint32)
@@ -154,7 +168,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     exceptions = _exceptions_by_group(plane, counts.layout)
     nobody = np.zeros(LANES, bool)
 
-    def encode_one(rows: Array, chain: int, step: int) -> tuple[bytes, ...]:
+    def encode_one(rows: Array, chain: int, step: int) -> _Group:
         positions = counts.layout.chains[chain, step]
         active = counts.active(chain, step)
         selection = fit.selections.get((chain, step))
@@ -173,13 +187,9 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
                 at = patch_at[:patches][::-1]
                 values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
                 w.numbers(values, np.repeat([0, 1], patches))
-            coded = words[pos:end].astype("<u2", copy=False).tobytes()
-        return (
-            coded,
-            _low_bits(plane, positions, n),
-            w.getvalue(),
-            exceptions.get((chain, step), b""),
-        )
+            # A copy by NumPy, which lets the other threads go on, unlike one to bytes.
+            coded = words[pos:end].astype("<u2").view(np.uint8).data
+        return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, step), b""))
 
     steps_of: dict[int, list[int]] = {}
     for chain, step in counts.groups():
@@ -193,7 +203,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
                 out += run_all(encode_one, [(rows, chain, step) for step in steps])
         return out
 
-    def encode_single(chain: int) -> tuple[bytes, ...]:
+    def encode_single(chain: int) -> _Group:
         with lent_rows(counts.origin(1)) as rows:
             return encode_one(counts.load_chain(chain, rows), chain, 0)
 

@@ -28,6 +28,7 @@ from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.symbols import count_symbols
 from stemcodecs.entropy.tables import SYMBOLS, normalise
+from stemcodecs.entropy.threads import begin
 
 __all__ = ["Fit", "FitOptions", "fit_model"]
 
@@ -73,7 +74,9 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
     pixels : PixelStatistics, optional
         Of the whole scan, where ``counts`` are a sample of it.
     """
-    level_scale, levels, constants = fit_levels(pixels or counts.pixels, counts.layout.detector)
+    fitted = begin(fit_levels, pixels or counts.pixels, counts.layout.detector)
+    counts.keep(counts.sample())
+    level_scale, levels, constants = fitted()
     static = static_classes(counts, level_scale, levels)
     model = HistogramModel(
         detector=counts.layout.detector, level_scale=level_scale, levels=levels,

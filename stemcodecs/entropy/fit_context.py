@@ -71,13 +71,22 @@ def sample_rates(
     return pixel, rate, value
 
 
+@njit(nogil=True, cache=True)
+def _count_pairs(bins, symbols, low, n_bins, span):
+    """How often every pair of a bin and a symbol occurs, and every bin: np.bincount would hold the other threads."""
+    joint, alone = np.zeros(n_bins * span, np.int64), np.zeros(n_bins, np.int64)
+    for k in range(bins.size):
+        joint[bins[k] * span + symbols[k] - low] += 1
+        alone[bins[k]] += 1
+    return joint, alone
+
+
 def _conditional_entropy(bins: Array, symbols: Array) -> float:
     """Entropy of symbols given bins, bits each, corrected for the size of the sample (Miller and Madow)."""
     n = symbols.size
     low = int(symbols.min())
     span = int(symbols.max()) - low + 1
-    joint = np.bincount(bins * span + (symbols - low))
-    alone = np.bincount(bins)
+    joint, alone = _count_pairs(bins, symbols, low, int(bins.max()) + 1, span)
     joint, alone = joint[joint > 0], alone[alone > 0]
     h = (alone * np.log2(alone)).sum() - (joint * np.log2(joint)).sum()
     return float(h + (joint.size - alone.size) / (2 * np.log(2))) / n
@@ -113,23 +122,23 @@ def fit_context(
     """Shape the histograms of a model with tentative context classes."""
     of = context_classes(model, edges)
     pixel, rate, value = sample_rates(counts, model, model.program(), selections)
-    of_sample = of[pixel]
-    classes: list[PixelClass | None] = []
-    static_bits, context_bits = np.zeros(edges.size), np.zeros(edges.size)
+    of_sample = of[pixel].astype(np.int16)
+    order = np.argsort(of_sample, kind="stable")
+    ends = np.searchsorted(of_sample[order], np.arange(edges.size + 1))
     values = np.bincount(of[of >= 0], minlength=edges.size) * counts.layout.n_positions
-    for c, tentative in enumerate(model.classes):
-        here = of_sample == c
-        if here.sum() < 64:
-            classes.append(None)
-            context_bits[c] = np.inf
-            continue
-        fitted, static_bits[c], context_bits[c] = _shape_context_class(
-            tentative, rate[here], value[here], model.levels[pixel[here]], int(values[c])
-        )
-        classes.append(fitted)
+
+    def shape(c: int, tentative: PixelClass) -> tuple[PixelClass | None, float, float]:
+        here = order[ends[c] : ends[c + 1]]
+        if here.size < 64:
+            return None, 0.0, np.inf
+        level = model.levels[pixel[here]]
+        return _shape_context_class(tentative, rate[here], value[here], level, int(values[c]))
+
+    shaped = run_all(shape, list(enumerate(model.classes)))
+    classes, static_bits, context_bits = zip(*shaped, strict=True)
     return ContextFit(
-        neighbours=model.neighbours, edges=edges, classes=tuple(classes), static_bits=static_bits,
-        context_bits=context_bits,
+        neighbours=model.neighbours, edges=edges, classes=classes, static_bits=np.array(static_bits),
+        context_bits=np.array(context_bits),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from stemcodecs.entropy.model import PixelClass
 from stemcodecs.entropy.range_coder import map_prediction
 from stemcodecs.entropy.rans import KERNEL, LANES
 from stemcodecs.entropy.rows import GroupedCounts, PixelStatistics
-from stemcodecs.entropy.threads import deal, run_all
+from stemcodecs.entropy.threads import in_parts
 
 __all__ = ["TABLE_BITS", "fit_levels", "static_classes"]
 
@@ -126,17 +126,18 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
     high = np.zeros(edges.size, np.int64)
     np.maximum.at(high, of[live], counts.pixels.high[live].astype(np.int64))
     pre = np.maximum(0, np.ceil(np.log2(np.maximum(high, 1) + 1)).astype(np.int64) - 10)
-    sample = list(enumerate(counts.sample()))
+    sample = counts.sample()
     stride = max(1, levels.size * len(sample) * LANES // _SAMPLED_VALUES)
 
-    def histograms_of(groups: list[tuple[int, tuple[int, int]]]) -> Array:
+    def histograms_of(part: int, parts: int) -> Array:
         out = np.zeros((edges.size, 1024), np.uint32)
-        for k, (chain, position) in groups:
+        for k, (chain, position) in enumerate(sample):
             rows, origin = counts.group(chain, position)
-            _value_histograms(rows, origin, counts.lanes(chain, position), of, pre, k % stride, stride, out)
+            first = k % stride + part * stride
+            _value_histograms(rows, origin, counts.lanes(chain, position), of, pre, first, parts * stride, out)
         return out
 
-    return _choose_coding(edges, np.sum(run_all(histograms_of, deal(sample)), axis=0), pre)
+    return _choose_coding(edges, np.sum(in_parts(histograms_of), axis=0), pre)
 
 
 def _choose_coding(edges: Array, histograms: Array, pre: Array) -> list[PixelClass]:

@@ -234,9 +234,10 @@ def mixture_of(selection: Array | None) -> int:
 
 def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -> Array:
     """First levels of classes that hold about equal shares of the information: int64, beginning with 0."""
-    live = np.sort(levels[levels >= 0])
-    if live.size == 0:
+    pixels = np.bincount(levels[levels >= 0])
+    if pixels.size == 0:
         return np.zeros(1, np.int64)
+    live = np.repeat(np.arange(pixels.size), pixels)
     weight = np.cumsum(np.log2(1 + live * np.sqrt(level_scale / 2**32)) + 1e-3)
     cuts = live[np.searchsorted(weight, weight[-1] * np.arange(1, n) / n)]
     edges = [0]

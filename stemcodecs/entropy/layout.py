@@ -110,8 +110,16 @@ class Layout:
 
     def chains_of(self, positions: np.ndarray[Any, Any]) -> dict[int, int]:
         """Chains that hold any of the positions, each with the number of groups to decode from its start."""
-        wanted = np.zeros(self.n_positions + 1, bool)
-        wanted[positions] = True
-        wanted[-1] = False
-        hit = wanted[self.chains].any(axis=2)
-        return {int(c): int(np.flatnonzero(hit[c])[-1]) + 1 for c in np.flatnonzero(hit.any(axis=1))}
+        chain, step = self._places[:, positions]
+        hit, index = np.unique(chain, return_inverse=True)
+        steps = np.zeros(hit.size, np.int64)
+        np.maximum.at(steps, index, step + 1)
+        return dict(zip(hit.tolist(), steps.tolist(), strict=True))
+
+    @cached_property
+    def _places(self) -> np.ndarray[Any, Any]:
+        """Chain and step of every position: int64[2, n_positions]."""
+        out = np.empty((2, self.n_positions), np.int64)
+        chain, step, lane = np.nonzero(self.chains >= 0)
+        out[:, self.chains[chain, step, lane]] = chain, step
+        return out

@@ -16,6 +16,7 @@ from stemcodecs.entropy.layout import MAX_REFERENCES, Layout
 from stemcodecs.entropy.methods import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.rans import LUT_SIZE
 from stemcodecs.entropy.tables import SYMBOLS
+from stemcodecs.entropy.threads import in_parts
 from stemcodecs.errors import CorruptChunkError
 
 __all__ = ["HistogramModel", "PixelClass", "Program"]
@@ -23,6 +24,8 @@ __all__ = ["HistogramModel", "PixelClass", "Program"]
 MAX_TABLES = 4096
 """Histograms of a model: bounds the decode tables to 64 MB."""
 MAX_NEIGHBOURS = 32
+WORTH_THREADS = 1 << 15
+"""Pixels that take longer to unroll than threads to wake."""
 MAX_WEIGHT = (1 << 20) - 1
 
 Array = np.ndarray[Any, Any]
@@ -209,9 +212,17 @@ class HistogramModel:
         offsets = np.array(self.neighbours, np.int64).reshape(-1, 3)
         out = np.empty((of.size, self.n_sets, 2 + len(self.neighbours)), np.int32)
         height, width = self.detector
-        unroll_coefficients(
-            self.means(), of, width, height, offsets[:, 1].copy(), offsets[:, 2].copy(), weights, fractions, out
-        )
+        arguments = (
+            self.means(), of, width, height, offsets[:, 1].copy(), offsets[:, 2].copy(), weights, fractions,
+        )  # fmt: skip
+
+        def unroll(part: int, parts: int) -> None:
+            unroll_coefficients(*arguments, part * of.size // parts, (part + 1) * of.size // parts, out)
+
+        if of.size < WORTH_THREADS:
+            unroll(0, 1)
+        else:
+            in_parts(unroll)
         return out
 
     def check(self) -> None:

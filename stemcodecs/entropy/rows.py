@@ -65,14 +65,13 @@ class GroupedCounts:
         self._loading: dict[int, threading.Lock] = {}
         n = layout.n_pixels
         total, low, high = np.zeros(n, np.int64), np.full(n, 65535, np.uint16), np.zeros(n, np.uint16)
-        cuts = np.linspace(0, n, get_threads() + 1).astype(np.int64)
 
         def statistics(first: int, last: int) -> Array:
             sums = np.zeros(layout.n_positions, np.int64)
             plane_statistics(plane, first, last, total, low, high, sums)
             return sums
 
-        parts = run_all(statistics, [(int(a), int(b)) for a, b in itertools.pairwise(cuts) if b > a])
+        parts = run_all(statistics, self._parts())
         self.position_sum: Array = np.sum(parts, axis=0) if parts else np.zeros(layout.n_positions, np.int64)
         self.pixels = PixelStatistics(n=layout.n_positions, total=total, low=low, high=high)
         self.doses = self._doses(float(self.position_sum.mean()) if layout.n_positions else 0.0)
@@ -93,8 +92,26 @@ class GroupedCounts:
         """Rows of a whole chain, the margin in front, into uint16[>= margin + chain_length * n_pixels, 64]."""
         rows[: self.margin] = 0
         for step in range(self.layout.chain_length):
-            gather_rows(self._plane, self.layout.chains[chain, step], rows, self.origin(step))
+            gather_rows(self._plane, self.layout.chains[chain, step], rows, self.origin(step), 0, self.layout.n_pixels)
         return rows
+
+    def keep(self, groups: list[tuple[int, int]]) -> None:
+        """Load groups that :meth:`group` will be asked for, on all threads; of chains of one group only."""
+        if self.layout.chain_length > 1:
+            return
+        kept = {chain: take_rows(self.origin(1)) for chain, _ in groups[: self.n_sampled]}
+
+        def load(chain: int, first: int, last: int) -> None:
+            kept[chain][: self.margin] = 0
+            gather_rows(self._plane, self.layout.chains[chain, 0], kept[chain], self.margin, first, last)
+
+        run_all(load, [(chain, *part) for chain in kept for part in self._parts()])
+        self._kept |= kept
+
+    def _parts(self) -> list[tuple[int, int]]:
+        """Ranges of pixels, one for every thread."""
+        cuts = np.linspace(0, self.layout.n_pixels, get_threads() + 1).astype(int).tolist()
+        return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
     def group(self, chain: int, step: int) -> tuple[Array, int]:
         """Rows of a group's chain and the group's first row in them; the chains asked for last are kept."""

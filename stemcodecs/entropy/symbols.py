@@ -15,7 +15,7 @@ from stemcodecs.entropy.model import HistogramModel, Program
 from stemcodecs.entropy.rans import BLOCK, KERNEL, LANES
 from stemcodecs.entropy.rows import GroupedCounts
 from stemcodecs.entropy.tables import PATCH_BITS, STRIDE, SYMBOLS
-from stemcodecs.entropy.threads import deal, run_all
+from stemcodecs.entropy.threads import in_parts
 
 __all__ = ["bits_per_pixel_map", "count_symbols"]
 
@@ -95,17 +95,17 @@ def _over_groups(
     always = program.methods < STATIC
     phases = np.arange(live.size) % stride
 
-    def add_up(numbered: list[tuple[int, tuple[int, int]]]) -> Array:
+    def add_up(part: int, parts: int) -> Array:
         symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
         outside = np.empty(_AT_ONCE, np.uint64)
         out = np.zeros_like(empty)
-        for k, (chain, step) in numbered:
+        for k, (chain, step) in enumerate(groups):
             selection = selections.get((chain, step))
             masks = step_masks(counts.active(chain, step))
             chosen = np.flatnonzero(live & (always | (phases == k % stride)))
             rows, origin = counts.group(chain, step)
             neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
-            for first in range(0, chosen.size, _AT_ONCE):
+            for first in range(part * _AT_ONCE, chosen.size, parts * _AT_ONCE):
                 pixels = chosen[first : first + _AT_ONCE]
                 _symbols(
                     simd_path(), rows, origin, pixels, program.methods, program.tables_of,
@@ -116,8 +116,7 @@ def _over_groups(
                 kernel(pixels, program.methods, masks, symbols, offsets, outside, *costs, out)
         return out
 
-    parts = run_all(add_up, deal(list(enumerate(groups))))
-    return np.sum(parts, axis=0) if parts else np.zeros_like(empty)
+    return np.asarray(np.sum(in_parts(add_up), axis=0))
 
 
 def count_symbols(

@@ -7,18 +7,20 @@ pool, so that chunks decoded side by side do not multiply the number of busy thr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["deal", "get_threads", "run_all", "set_threads"]
+__all__ = ["begin", "get_threads", "in_parts", "run_all", "set_threads"]
 
 T = TypeVar("T")
 
 _pool: ThreadPoolExecutor | None = None
 _threads: int | None = None
+_by_caller = threading.Lock()
 
 
 def _default_threads() -> int:
@@ -69,21 +71,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def deal(items: Sequence[T]) -> list[tuple[list[T]]]:
-    """Items dealt out to the threads, as jobs of one argument for :func:`run_all`."""
-    n = get_threads()
-    return [(list(items[k::n]),) for k in range(min(n, len(items)))]
+def begin(function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+    """Begin a call on the pool; what is returned waits for its result."""
+    if get_threads() == 1:
+        result = function(*arguments)
+        return lambda: result
+    return _the_pool().submit(function, *arguments).result
+
+
+def _the_pool() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(get_threads(), thread_name_prefix="stemcodecs")
+    return _pool
 
 
 def run_all(function: Callable[..., T], jobs: Iterable[tuple[object, ...]]) -> list[T]:
     """Call ``function(*job)`` for every job on the pool; results in order.
 
-    A single job goes there too: kernels keep scratch memory per thread, and Zarr and Dask call from many.
+    One caller at a time does a single job itself: waking a thread costs a fifth of what a group takes to decode. More
+    of them would multiply the scratch memory: Zarr and Dask call from many threads.
     """
-    global _pool
     jobs = list(jobs)
     if not jobs or get_threads() == 1:
         return [function(*job) for job in jobs]
-    if _pool is None:
-        _pool = ThreadPoolExecutor(get_threads(), thread_name_prefix="stemcodecs")
-    return list(_pool.map(lambda job: function(*job), jobs))
+    # Never waited for, so that a fork may copy it locked.
+    if len(jobs) == 1 and _by_caller.acquire(blocking=False):
+        try:
+            return [function(*jobs[0])]
+        finally:
+            _by_caller.release()
+    return list(_the_pool().map(lambda job: function(*job), jobs))
+
+
+def in_parts(function: Callable[[int, int], T]) -> list[T]:
+    """Call ``function(part, parts)`` on every thread, for as many parts as there are threads."""
+    n = get_threads()
+    return run_all(function, [(part, n) for part in range(n)])

@@ -126,8 +126,8 @@ def _scatter_tile(_typing, rows, origin, plane, starts, first, p0):  # type: ign
 
 
 @njit(**KERNEL)
-def gather_rows(plane, positions, rows, origin):
-    """Copy a group's positions into ``rows[origin:]``.
+def gather_rows(plane, positions, rows, origin, begin, end):
+    """Copy the pixels ``begin:end`` of a group's positions into ``rows[origin + begin:]``.
 
     plane : uint8 or uint16[n_positions, n_pixels], C-contiguous; positions : int64[64], -1 for a lane without a
     position, which reads as zeros; rows : uint16[n, 64].
@@ -136,8 +136,8 @@ def gather_rows(plane, positions, rows, origin):
     flat = plane.reshape(-1)
     starts = positions * int64(n)
     # Eight lines at a time over a stretch that stays in the second-level cache: few streams, which prefetch well.
-    for q0 in range(0, n, STRETCH):
-        q1 = min(n, q0 + STRETCH)
+    for q0 in range(begin, end, STRETCH):
+        q1 = min(end, q0 + STRETCH)
         for first in range(0, LANES, POSITIONS):
             held = True
             for i in range(POSITIONS):

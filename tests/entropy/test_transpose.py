@@ -36,7 +36,7 @@ def test_gather(group: tuple[Array, Array, int]) -> None:
     plane, positions, origin = group
     n = plane.shape[1]
     rows = np.full((origin + n + 3, 64), GUARD, np.uint16)
-    gather_rows(plane, positions, rows, origin)
+    gather_rows(plane, positions, rows, origin, 0, plane.shape[1])
     expected = np.where(positions >= 0, plane[np.maximum(positions, 0)].T, 0)
     assert np.array_equal(rows[origin : origin + n], expected)
     assert (rows[:origin] == GUARD).all()
