@@ -20,16 +20,16 @@ from stemcodecs_pipelines.plan import format_bytes
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["CountHistograms", "PixelCounts"]
+__all__ = ["CountHistograms", "PixelCounts", "pixel_counts"]
 
 Array = np.ndarray[Any, Any]
 
-DENSE_BYTES = 32 << 20
+DENSE_BYTES = 16 << 20
 MOST_DENSE = 64
-TAIL_BYTES = 16 << 20
+TAIL_BYTES = 64 << 20
 ENTRY_BYTES = 12
 """A value and its occurrences."""
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 21
 """Values that are looked at together: what does not fit the dense array is collected and sorted."""
 
 
@@ -154,6 +154,29 @@ class CountHistograms:
             coords={"value": np.arange(len(total.dense)), **self.coordinates},
             attrs={"patterns": total.patterns},
         )
+
+
+def pixel_counts(dataset: xarray.Dataset, y: int, x: int) -> tuple[Array, Array]:
+    """Values of one detector pixel and how often each occurred.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        ``counts`` of a `stemcodecs_pipelines.histograms.HistogramModel`.
+    y, x : int
+        Row and column of the pixel.
+
+    Returns
+    -------
+    values, occurrences : ndarray of int64
+        Sorted by value; values that never occurred are left out.
+    """
+    dense = np.asarray(dataset["histogram"][:, y, x]).astype(np.int64)
+    here = np.asarray((dataset["tail_y"] == y) & (dataset["tail_x"] == x))
+    values = np.concatenate([np.flatnonzero(dense), np.asarray(dataset["tail_value"])[here]])
+    counts = np.concatenate([dense[dense > 0], np.asarray(dataset["tail_occurrences"])[here].astype(np.int64)])
+    order = np.argsort(values, kind="stable")
+    return values[order], counts[order]
 
 
 def _whole_numbers(patterns: Array) -> Array:

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from stemcodecs.errors import StemcodecsError
 __all__ = ["DaskEngine", "Engine", "Patience", "ThreadEngine", "WorkersLostError"]
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class WorkersLostError(StemcodecsError):
@@ -38,6 +39,19 @@ class Engine(Protocol):
         """Yield ``function(common, index)`` in order of completion.
 
         The first error cancels what has not started, waits for what has, and is raised.
+        """
+
+    def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:
+        """Value of a Dask graph of few tasks; calls ``done`` with the number of every part of it that is finished.
+
+        Parameters
+        ----------
+        total : dask.delayed.Delayed
+            What to compute.
+        parts : sequence of dask.delayed.Delayed
+            Tasks of the graph that tell how far it is.
+        done : callable
+            Called with an index into ``parts``, once for each.
         """
 
 
@@ -70,6 +84,19 @@ class ThreadEngine:
                 running |= {pool.submit(function, common, i) for i in islice(todo, len(done))}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:
+        """See `Engine.compute`."""
+        from dask.callbacks import Callback
+
+        numbers = {part.key: number for number, part in enumerate(parts)}
+
+        def finished(key: Any, *_: Any) -> None:
+            if key in numbers:
+                done(numbers[key])
+
+        with Callback(posttask=finished):  # type: ignore[no-untyped-call]
+            return total.compute(scheduler="threads", num_workers=self.workers)
 
 
 class Patience:
@@ -193,6 +220,46 @@ class DaskEngine:
                 with suppress(Exception):
                     self.client.cancel(list(flying), force=True)
 
+    def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:
+        """See `Engine.compute`.
+
+        Raises
+        ------
+        WorkersLostError
+            The scheduler is gone, or a task kills its workers.
+        """
+        finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        future, *reading = self.client.compute([total, *parts], retries=self.retries)
+        for number, part in enumerate(reading):
+            part.add_done_callback(lambda _, number=number: finished.put(number))
+        try:
+            while not future.done() or not finished.empty():
+                self._require_scheduler()
+                self._threads(1)
+                for number in _arrived(finished):
+                    done(number)
+                    # The graph keeps it for as long as it needs it.
+                    reading[number].release()
+            return self._value(future)
+        finally:
+            if self.client.status == "running":
+                with suppress(Exception):
+                    self.client.cancel([future, *reading], force=True)
+
+    @staticmethod
+    def _value(future: Any) -> Any:
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise WorkersLostError(
+                "the workers that read the scan died again and again, most likely for want of memory; "
+                "give them more memory, then start again"
+            ) from error
+        except asyncio.CancelledError as error:
+            raise WorkersLostError("the scheduler lost the work; start again") from error
+
     def _next_length(self, length: int, seconds: float) -> int:
         """Indices of the next task: a scheduler spends milliseconds on each, so short ones go together."""
         if seconds < 0.1:
@@ -313,7 +380,7 @@ async def _settle(client: Any, future: Any, settled: queue.SimpleQueue[_Settled]
         settled.put(_Settled(future=future, value=value))
 
 
-def _arrived(settled: queue.SimpleQueue[_Settled]) -> Iterator[_Settled]:
+def _arrived(settled: queue.SimpleQueue[Item]) -> Iterator[Item]:
     """All that has arrived; waits a second at most, so that the cluster is looked at in between."""
     try:
         yield settled.get(timeout=1.0)

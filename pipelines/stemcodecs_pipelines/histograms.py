@@ -1,253 +1,239 @@
-"""Exact histograms of the counts in every detector pixel, over a whole scan.
+"""What is known of every detector pixel after one pass over a whole scan: a model to code it with, and exact counts.
 
-Counts are mostly small: values below a limit are counted in a dense array, the few larger ones (and
-negative ones, which some detectors write into gaps) in a sorted list.
+The model goes into the codec's configuration, so that chunks of one group (64 positions) compress as well as large
+ones, because none of them carries a model of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
-from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
-from stemcodecs.readers.scan import Axis, Scan
+from stemcodecs.readers.scan import Scan
+from stemcodecs_pipelines.count_histograms import CountHistograms, PixelCounts, pixel_counts
 from stemcodecs_pipelines.engine import Engine
-from stemcodecs_pipelines.plan import Plan, format_bytes
-from stemcodecs_pipelines.reduction import reduce_scan
+from stemcodecs_pipelines.plan import Plan, available_cores
+from stemcodecs_pipelines.reduction import Reduction, reduce_scan, reduction_graph
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["CountHistograms", "PixelCounts", "histograms", "pixel_counts"]
+    from stemcodecs.codecs import PixelHistogram
+    from stemcodecs.entropy.shared import SharedModel
+    from stemcodecs.entropy.statistics import ScanSample, ScanStatistics
 
-_DENSE_BYTES = 32 << 20
-_MOST_DENSE = 64
-_TAIL_BYTES = 1 << 30
+__all__ = ["HistogramModel", "HistogramStatistics", "histogram_graph", "histograms", "pixel_counts"]
 
-
-@dataclass(frozen=True)
-class PixelCounts:
-    """How often every value occurred in every pixel, over some patterns.
-
-    Parameters
-    ----------
-    patterns : int
-        Number of patterns.
-    dense : ndarray of shape (values, det_y, det_x)
-        uint32 occurrences of the values 0, 1, 2, …
-    tail : ndarray of shape (3, entries)
-        int64 rows: flat pixel, value, occurrences, of all other values; sorted by pixel, then value.
-    """
-
-    patterns: int
-    dense: np.ndarray[Any, np.dtype[np.uint32]]
-    tail: np.ndarray[Any, np.dtype[np.int64]]
+_LEAST_TAIL = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountHistograms:
-    """`stemcodecs_pipelines.reduction.Statistics` that count values.
+class HistogramModel:
+    """Outcome of `histograms`.
+
+    Attributes
+    ----------
+    mode : str
+        Mode of the codec that the model was fitted for.
+    shared : SharedModel or None
+        The model; None if it was left out.
+    counts : xarray.Dataset or None
+        The exact histograms; None if they were left out.
+        ``histogram`` (value, det_y, det_x), uint32: how often each small value occurred. All other
+        values as a list along ``tail``: ``tail_value`` in the pixel (``tail_y``, ``tail_x``) occurred
+        ``tail_occurrences`` times, sorted by pixel and value. ``attrs["patterns"]`` is the number of
+        patterns. `pixel_counts` joins both parts for one pixel.
+    """
+
+    mode: str
+    shared: SharedModel | None
+    counts: xarray.Dataset | None
+
+    def configuration(self) -> dict[str, str]:
+        """Configuration of the codec: ``PixelHistogram(**model.configuration())``.
+
+        Raises
+        ------
+        ValueError
+            If the model was left out.
+        """
+        if self.shared is None:
+            raise ValueError("these histograms were taken without a model; take them with model=True")
+        return {"mode": self.mode, **self.shared.configuration()}
+
+    def codec(self) -> PixelHistogram:
+        """The codec that carries the model: a serializer of Zarr format 3."""
+        from stemcodecs.codecs import PixelHistogram
+
+        return PixelHistogram(**self.configuration())
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistogramStatistics:
+    """`stemcodecs_pipelines.reduction.Statistics` for `histograms`.
 
     Parameters
     ----------
     detector : tuple of int
         Rows and columns.
-    axes : tuple of Axis
-        Detector axes, for the coordinates of the result.
+    mode : str
+        Mode of the codec: ``auto``, ``pixel`` or ``neighbour``.
+    model : bool
+        Whether to fit a model.
+    counts : CountHistograms or None
+        How to count values exactly, if they are to be.
+    sample : ScanSample, optional
+        What the blocks must agree on for the model.
     """
 
     detector: tuple[int, int]
-    axes: tuple[Axis, ...] = ()
+    mode: str = "auto"
+    model: bool = True
+    counts: CountHistograms | None = None
+    sample: ScanSample | None = None
 
     @property
-    def dense_values(self) -> int:
-        """Values counted densely. It depends on the detector only: chunks must not change the result."""
-        pixels = self.detector[0] * self.detector[1]
-        return int(np.clip(_DENSE_BYTES // (4 * pixels), 2, _MOST_DENSE))
+    def part_bytes(self) -> int:
+        """Most that the statistics of some patterns take."""
+        from stemcodecs.entropy.statistics import part_bytes
 
-    def block(self, patterns: np.ndarray[Any, Any], positions: np.ndarray[Any, Any] | None = None) -> PixelCounts:
-        """Count the values of some patterns.
+        of_model = part_bytes(math.prod(self.detector)) if self.model else 0
+        return of_model + (self.counts.part_bytes if self.counts else 0)
 
-        Raises
-        ------
-        UnsupportedDtypeError
-            The values are not whole numbers.
-        """
-        values = _whole_numbers(patterns)
-        dense = np.zeros((self.dense_values, *self.detector), np.uint32)
-        others = _count(values, dense)
-        found = np.empty((2, others), np.int64)
-        if others:
-            _collect(values, self.dense_values, found)
-        tail = _aggregate(np.concatenate([found, np.ones((1, others), np.int64)]))
-        return PixelCounts(len(patterns), dense, tail)
-
-    def merge(self, first: PixelCounts, second: PixelCounts) -> PixelCounts:
-        """Add occurrences.
+    def prepared(self, scan: Scan) -> HistogramStatistics:
+        """Look at a few patterns: which values stand for which counts must not depend on the blocks.
 
         Raises
         ------
         ConfigurationError
-            So many different large values occur that their list would fill the memory.
+            The values are not counts below 65536.
         """
-        tail = _aggregate(np.concatenate([first.tail, second.tail], axis=1))
-        if tail.nbytes > _TAIL_BYTES:
-            raise ConfigurationError(
-                f"the histograms need more than {format_bytes(_TAIL_BYTES)}: nearly every count is "
-                "different; take histograms of a part of the scan, or of counts divided by a step"
-            )
-        np.add(first.dense, second.dense, out=first.dense)
-        return PixelCounts(first.patterns + second.patterns, first.dense, tail)
+        from stemcodecs.entropy.statistics import ScanSample
 
-    def finalize(self, total: PixelCounts) -> xarray.Dataset:
-        """The histograms as an xarray Dataset, see `histograms`."""
-        import xarray as xr
+        if not self.model:
+            return self
+        sample = ScanSample.of(math.prod(scan.shape[:-2]), self.detector)
+        probes = sample.probes(scan.dtype.itemsize * math.prod(self.detector))
+        patterns = [scan.read(_region(int(position), scan.shape)).reshape(self.detector) for position in probes]
+        return replace(self, sample=sample.read(np.stack(patterns)))
 
-        present = np.flatnonzero(total.dense.any(axis=(1, 2)))
-        values = int(present[-1]) + 1 if present.size else 1
-        names = [axis.name for axis in self.axes] or ["det_y", "det_x"]
-        y, x = np.divmod(total.tail[0], self.detector[1])
-        dataset = xr.Dataset(
-            {
-                "histogram": (("value", *names), total.dense[:values]),
-                "tail_value": ("tail", total.tail[1]),
-                "tail_y": ("tail", y),
-                "tail_x": ("tail", x),
-                "tail_occurrences": ("tail", total.tail[2]),
-            },
-            coords={"value": np.arange(values)},
-            attrs={"patterns": total.patterns},
+    def block(
+        self, patterns: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]
+    ) -> tuple[ScanStatistics | None, PixelCounts | None]:
+        """Statistics of some patterns at their flat scan positions."""
+        from stemcodecs.entropy.statistics import ScanStatistics
+
+        model = ScanStatistics.block(patterns, positions, self.sample) if self.model else None
+        return model, self.counts.block(patterns) if self.counts else None
+
+    def merge(
+        self, first: tuple[ScanStatistics | None, PixelCounts | None], second: tuple[Any, Any]
+    ) -> tuple[ScanStatistics | None, PixelCounts | None]:
+        """Statistics of both."""
+        model = first[0].merge(second[0]) if first[0] else None
+        counts = self.counts.merge(first[1], second[1]) if self.counts and first[1] else None
+        return model, counts
+
+    def finalize(self, total: tuple[ScanStatistics | None, PixelCounts | None]) -> HistogramModel:
+        """Fit the model, and lay the counts out."""
+        model, counts = total
+        return HistogramModel(
+            mode=self.mode,
+            shared=model.finalize(self.mode) if model else None,
+            counts=self.counts.finalize(counts) if self.counts and counts else None,
         )
-        for axis in self.axes:
-            attributes = {"units": axis.units} if axis.units else {}
-            dataset = dataset.assign_coords({axis.name: (axis.name, axis.coordinates, attributes)})
-        return dataset
 
 
 def histograms(
     scan: Scan,
     *,
+    mode: str = "auto",
+    model: bool = True,
+    counts: bool = True,
     workers: int | None = None,
     memory: int | None = None,
     engine: Engine | None = None,
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> xarray.Dataset:
-    """Exact histogram of every detector pixel over all positions of a scan.
+) -> HistogramModel:
+    """Statistics of every detector pixel over all positions of a scan, out of core, in one pass.
 
     Parameters
     ----------
     scan : Scan
         Source with whole numbers (integers, or floats that hold counts).
+    mode : str
+        Mode of the codec that the model is for: ``auto``, ``pixel`` or ``neighbour``.
+    model, counts : bool
+        Whether to fit the model, and whether to count the values of every pixel exactly.
     workers, memory, engine, start, progress
         See `stemcodecs_pipelines.reduction.reduce_scan`.
 
     Returns
     -------
-    xarray.Dataset
-        ``histogram`` (value, det_y, det_x), uint32: how often each small value occurred. All other
-        values as a list along ``tail``: ``tail_value`` in the pixel (``tail_y``, ``tail_x``) occurred
-        ``tail_occurrences`` times, sorted by pixel and value. ``attrs["patterns"]`` is the number of
-        patterns. The result does not depend on chunks, workers or the order of the tasks.
+    HistogramModel
+        The same to the last bit whatever the chunks, the workers and their order.
 
     Raises
     ------
     UnsupportedDtypeError
-        The values are not whole numbers.
+        The values are not whole numbers, and ``counts`` is set.
+    ConfigurationError
+        The values are not counts below 65536, and ``model`` is set; or so many different large values occur that
+        their list would take more than the memory allows.
 
-    See Also
+    Examples
     --------
-    pixel_counts : both parts together, for one pixel.
+    >>> found = histograms(scan)  # doctest: +SKIP
+    >>> zarr.create_array(..., serializer=found.codec(), compressors=None)  # doctest: +SKIP
+    >>> found.counts["histogram"].sel(value=0)  # how often each pixel was dark  # doctest: +SKIP
     """
+    statistics = _statistics(scan, mode=mode, model=model, counts=counts, workers=workers, memory=memory)
+    return reduce_scan(scan, statistics, workers=workers, memory=memory, engine=engine, start=start, progress=progress)
+
+
+def histogram_graph(
+    scan: Scan, *, plan: Plan, mode: str = "auto", model: bool = True, counts: bool = True
+) -> Reduction[HistogramModel]:
+    """The Dask graph of `histograms`, for whoever runs it with other tasks or on a scheduler of their own.
+
+    ``dask.compute(histogram_graph(scan, plan=make_plan(scan, whole_detector=True)).total)`` gives the `HistogramModel`.
+    """
+    return reduction_graph(scan, _statistics(scan, mode=mode, model=model, counts=counts), plan)
+
+
+def _statistics(
+    scan: Scan,
+    *,
+    mode: str,
+    model: bool,
+    counts: bool,
+    workers: int | None = None,
+    memory: int | None = None,
+) -> HistogramStatistics:
+    from stemcodecs.codecs import PixelHistogram
+
     detector = (scan.shape[-2], scan.shape[-1])
-    statistics = CountHistograms(detector=detector, axes=tuple(scan.axes[-2:]))
-    return reduce_scan(
-        scan,
-        statistics,
-        workers=workers,
-        memory=memory,
-        engine=engine,
-        start=start,
-        progress=progress,
-    )
-
-
-def pixel_counts(dataset: xarray.Dataset, y: int, x: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Values of one detector pixel and how often each occurred.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `histograms`.
-    y, x : int
-        Row and column of the pixel.
-
-    Returns
-    -------
-    values, occurrences : ndarray of int64
-        Sorted by value; values that never occurred are left out.
-    """
-    dense = np.asarray(dataset["histogram"][:, y, x]).astype(np.int64)
-    here = np.asarray((dataset["tail_y"] == y) & (dataset["tail_x"] == x))
-    values = np.concatenate([np.flatnonzero(dense), np.asarray(dataset["tail_value"])[here]])
-    counts = np.concatenate([dense[dense > 0], np.asarray(dataset["tail_occurrences"])[here]])
-    order = np.argsort(values, kind="stable")
-    return values[order], counts[order]
-
-
-def _whole_numbers(patterns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    kind, size = patterns.dtype.kind, patterns.dtype.itemsize
-    if kind == "b":
-        return patterns.view(np.uint8)
-    if kind == "i" or (kind == "u" and size < 8):
-        return patterns
-    with np.errstate(invalid="ignore"):
-        whole = patterns.astype(np.int64)
-    if not np.array_equal(whole.astype(patterns.dtype), patterns) or (kind == "u" and (whole < 0).any()):
-        raise UnsupportedDtypeError(
-            f"histograms need whole numbers below 2⁶³, this scan of {patterns.dtype} has others; "
-            "convert it to counts first"
+    counting = None
+    if counts:
+        axes = scan.axes[-2:]
+        counting = CountHistograms(
+            detector=detector,
+            names=(axes[0].name, axes[1].name),
+            coordinates={a.name: (a.name, a.coordinates, {"units": a.units} if a.units else {}) for a in axes},
         )
-    return whole
+        if memory is not None:
+            # A quarter of it for the lists, however many of them wait to be merged.
+            parts = 3 * (workers or available_cores()) + 8
+            counting = replace(counting, tail_bytes=max(_LEAST_TAIL, memory // (4 * parts)))
+    return HistogramStatistics(detector=detector, mode=PixelHistogram(mode=mode).mode, model=model, counts=counting)
 
 
-def _aggregate(tail: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Sort entries by pixel and value and add the occurrences of equal ones."""
-    if tail.shape[1] == 0:
-        return tail
-    tail = tail[:, np.lexsort((tail[1], tail[0]))]
-    new = np.flatnonzero(np.concatenate([[True], (tail[0, 1:] != tail[0, :-1]) | (tail[1, 1:] != tail[1, :-1])]))
-    return np.stack([tail[0, new], tail[1, new], np.add.reduceat(tail[2], new)])
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _count(patterns, dense):  # type: ignore[no-untyped-def]  # pragma: no cover
-    values, height, width = dense.shape
-    others = 0
-    for p in range(patterns.shape[0]):
-        for y in range(height):
-            for x in range(width):
-                value = patterns[p, y, x]
-                if 0 <= value < values:
-                    dense[value, y, x] += 1
-                else:
-                    others += 1
-    return others
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _collect(patterns, values, found):  # type: ignore[no-untyped-def]  # pragma: no cover
-    count, height, width = patterns.shape
-    entry = 0
-    for p in range(count):
-        for y in range(height):
-            for x in range(width):
-                value = patterns[p, y, x]
-                if value < 0 or value >= values:
-                    found[0, entry] = y * width + x
-                    found[1, entry] = value
-                    entry += 1
+def _region(position: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """One pattern."""
+    at = np.unravel_index(position, shape[:-2]) if len(shape) > 2 else ()
+    return (*(slice(int(i), int(i) + 1) for i in at), slice(0, shape[-2]), slice(0, shape[-1]))

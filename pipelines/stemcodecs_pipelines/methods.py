@@ -196,7 +196,7 @@ def _pixel_histogram(scan: Scan, options: Mapping[str, str], learning: Learning)
         raise ConfigurationError(f"model={model} is unknown; choose model=chunk (the default) or model=scan")
     codec = PixelHistogram(mode=mode)
     if model == "scan":
-        from stemcodecs_pipelines.scan_model import fit_scan_model
+        from stemcodecs_pipelines.histograms import histograms
 
         text, done, total = "", 0, 0
 
@@ -210,16 +210,17 @@ def _pixel_histogram(scan: Scan, options: Mapping[str, str], learning: Learning)
             done += count
             learning.report(text, done, total)
 
-        fitted = fit_scan_model(
+        fitted = histograms(
             scan,
             mode=mode,
+            counts=False,
             workers=learning.workers,
             memory=learning.memory,
             engine=learning.engine,
             start=start,
             progress=progress,
         )
-        codec = PixelHistogram(mode=mode, **fitted.configuration())
+        codec = fitted.codec()
     return Encoding(serializer=codec)
 
 

@@ -53,6 +53,8 @@ class Plan:
         How many of them share the memory of a process; 0 for all.
     source_bytes : int
         Largest piece that the source's own format makes a reader hold.
+    part_bytes : int
+        What the result of some blocks takes, where results are merged in a tree.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +64,7 @@ class Plan:
     workers: int = 1
     threads_per_process: int = 0
     source_bytes: int = 0
+    part_bytes: int = 0
 
     @property
     def block(self) -> tuple[int, ...]:
@@ -94,7 +97,9 @@ class Plan:
         group = GROUP * math.prod(self.chunk[-2:]) * max(LANE_BYTES, np.dtype(self.dtype).itemsize)
         blocks = max(CHUNKS_PER_WORKER * max(self.block_bytes, group), WORKER_BYTES)
         threads = min(self.workers, self.threads_per_process or self.workers)
-        return BASE_BYTES + threads * (blocks + self.source_bytes)
+        # Two results and their sum at each worker, and those that wait for their neighbours in the tree.
+        parts = 3 * threads + self.workers.bit_length() + 3
+        return BASE_BYTES + threads * (blocks + self.source_bytes) + parts * self.part_bytes
 
     def coordinates(self, index: int) -> tuple[int, ...]:
         """Grid coordinates of a block; the last dimension varies fastest."""
@@ -219,6 +224,7 @@ def make_plan(
     memory: int | None = None,
     engine: Engine | None = None,
     whole_detector: bool = False,
+    part_bytes: int = 0,
 ) -> Plan:
     """Decide chunks and workers.
 
@@ -239,6 +245,8 @@ def make_plan(
         Where the blocks are encoded; default threads of this process.
     whole_detector : bool
         Chunks must not cut patterns.
+    part_bytes : int
+        What the result of some blocks takes, where results are merged in a tree.
 
     Raises
     ------
@@ -262,6 +270,7 @@ def make_plan(
             shard=_check_shard(_full("shards", shard, scan.shape, clip=False), pieces),
             threads_per_process=max(threads, default=0),
             source_bytes=source_bytes,
+            part_bytes=part_bytes,
         ).with_workers(count)
 
     largest = LARGEST_CHUNK

@@ -1,17 +1,16 @@
-"""Statistics of a whole scan, out of core: blocks are reduced where they are read, then merged in a tree.
+"""Statistics of a whole scan, out of core, as a Dask graph with a tree reduction.
 
-Give `reduce_scan` an object with ``block``, ``merge`` and ``finalize`` (see `Statistics`): the exact histograms of
-`stemcodecs_pipelines.histograms`, the shared model of `stemcodecs_pipelines.scan_model`.
+Give `reduce_scan` an object with ``prepared``, ``block``, ``merge`` and ``finalize`` (see `Statistics`), such as those
+of `stemcodecs_pipelines.histograms`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -19,44 +18,76 @@ from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.plan import Plan, make_plan
 
-__all__ = ["Statistics", "reduce_scan"]
+__all__ = ["Reduction", "Statistics", "reduce_scan", "reduction_graph"]
 
 Partial = TypeVar("Partial")
 Outcome = TypeVar("Outcome", covariant=True)
 
 _RUNS_PER_WORKER = 8
-"""Tasks per worker: enough that all end at about the same time, few enough to merge."""
+"""Reading tasks per worker: enough that all end at about the same time, few enough for any scheduler."""
 
 
 class Statistics(Protocol[Partial, Outcome]):
     """Statistics that can be taken block by block; an importable, picklable object.
 
     ``merge`` must be associative and commutative to the last bit (integers are), so that the result
-    depends neither on the chunks nor on who finishes first.
+    depends neither on the chunks nor on who finishes first. Neither ``block`` nor ``merge`` may change what they are
+    given: a task that was lost half way is run again on the same parts.
     """
+
+    @property
+    def part_bytes(self) -> int:
+        """Most that the statistics of some patterns take in memory."""
+
+    def prepared(self, scan: Scan) -> Self:
+        """What all blocks must agree on, found out before the first of them is read."""
 
     def block(self, patterns: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> Partial:
         """Statistics of some patterns, shape (patterns, det_y, det_x), and the flat index of each in the scan."""
 
     def merge(self, first: Partial, second: Partial) -> Partial:
-        """Statistics of both; may reuse the memory of either."""
+        """Statistics of both."""
 
     def finalize(self, total: Partial) -> Outcome:
         """What the statistics of the whole scan are for."""
 
 
 @dataclass(frozen=True)
-class _Runs(Generic[Partial]):
-    """What a task needs to know: it reduces one run of neighbouring blocks."""
+class _Source:
+    """The scan as a task gets it, cut into runs of neighbouring blocks that share the blocks evenly."""
 
     scan: bytes
     plan: Plan
-    statistics: Statistics[Partial, Any]
-    count: int
+    runs: int
 
     def blocks(self, run: int) -> range:
-        """Blocks of a run; the runs share all blocks evenly."""
-        return range(run * self.plan.blocks // self.count, (run + 1) * self.plan.blocks // self.count)
+        """Blocks of a run."""
+        return range(run * self.plan.blocks // self.runs, (run + 1) * self.plan.blocks // self.runs)
+
+    def run_bytes(self, run: int) -> int:
+        """Raw bytes of a run."""
+        itemsize = np.dtype(self.plan.dtype).itemsize
+        regions = (self.plan.region(index) for index in self.blocks(run))
+        return sum(itemsize * int(np.prod([s.stop - s.start for s in region])) for region in regions)
+
+
+@dataclass(frozen=True)
+class Reduction(Generic[Outcome]):
+    """A Dask graph that takes statistics of a scan.
+
+    Attributes
+    ----------
+    total : dask.delayed.Delayed
+        The outcome; ``dask.compute(total)`` or ``client.compute(total)`` runs the graph.
+    parts : list of dask.delayed.Delayed
+        The tasks in it that read the scan.
+    part_bytes : list of int
+        Raw bytes that each of them reads.
+    """
+
+    total: Any
+    parts: list[Any]
+    part_bytes: list[int]
 
 
 @lru_cache(maxsize=4)
@@ -65,20 +96,33 @@ def _open(pickled: bytes) -> Scan:
     return scan
 
 
-def reduce_run(runs: _Runs[Partial], run: int) -> tuple[Partial, int]:
-    """Statistics of one run of blocks, and how many bytes they have. Runs on a worker."""
-    scan = _open(runs.scan)
+def prepare(source: _Source, statistics: Statistics[Partial, Outcome]) -> Statistics[Partial, Outcome]:
+    """The first task of a graph."""
+    return statistics.prepared(_open(source.scan))
+
+
+def reduce_run(source: _Source, statistics: Statistics[Partial, Any], run: int) -> Partial:
+    """Statistics of one run of blocks."""
+    scan = _open(source.scan)
     total: Partial | None = None
-    count = 0
-    for index in runs.blocks(run):
-        region = runs.plan.region(index)
+    for index in source.blocks(run):
+        region = source.plan.region(index)
         block = scan.read(region)
-        part = runs.statistics.block(block.reshape(-1, *block.shape[-2:]), _positions(region, scan.shape))
-        count += block.nbytes
+        part = statistics.block(block.reshape(-1, *block.shape[-2:]), _positions(region, scan.shape))
         del block
-        total = part if total is None else runs.statistics.merge(total, part)
+        total = part if total is None else statistics.merge(total, part)
     assert total is not None
-    return total, count
+    return total
+
+
+def merge(statistics: Statistics[Partial, Any], first: Partial, second: Partial) -> Partial:
+    """A node of the tree."""
+    return statistics.merge(first, second)
+
+
+def finalize(statistics: Statistics[Partial, Outcome], total: Partial) -> Outcome:
+    """The root of the tree."""
+    return statistics.finalize(total)
 
 
 def _positions(region: Region, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -87,6 +131,35 @@ def _positions(region: Region, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     if not axes:
         return np.zeros(1, np.int64)
     return np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), shape[:-2]).ravel().astype(np.int64)
+
+
+def reduction_graph(scan: Scan, statistics: Statistics[Partial, Outcome], plan: Plan) -> Reduction[Outcome]:
+    """The Dask graph that takes statistics of a scan.
+
+    One task finds out what all must agree on; a bounded number of tasks, however many blocks there are, read the scan
+    and reduce it where it is read; a binary tree of tasks merges what they found, two neighbours at a time.
+
+    Parameters
+    ----------
+    scan : Scan
+        Source, which every worker must be able to open.
+    statistics : Statistics
+        What to take.
+    plan : Plan
+        Its blocks, each of whole patterns, and how many workers there will be.
+    """
+    from dask.delayed import delayed
+
+    source = _Source(pickle.dumps(scan), plan, min(plan.blocks, _RUNS_PER_WORKER * plan.workers))
+    shared = delayed(source, pure=False, traverse=False)
+    ready = delayed(prepare, pure=False)(shared, delayed(statistics, pure=False, traverse=False))
+    parts = [delayed(reduce_run, pure=False)(shared, ready, run) for run in range(source.runs)]
+    level = parts
+    while len(level) > 1:
+        pairs = [level[k : k + 2] for k in range(0, len(level), 2)]
+        level = [delayed(merge, pure=False)(ready, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    total = delayed(finalize, pure=False)(ready, level[0])
+    return Reduction(total, parts, [source.run_bytes(run) for run in range(source.runs)])
 
 
 def reduce_scan(
@@ -117,25 +190,21 @@ def reduce_scan(
     object
         What `Statistics.finalize` makes of the whole.
     """
-    plan = make_plan(scan, chunk=_whole_detector(scan), workers=workers, memory=memory)
+    plan = make_plan(
+        scan,
+        workers=workers,
+        memory=memory,
+        engine=engine,
+        whole_detector=True,
+        part_bytes=statistics.part_bytes,
+    )
     if start is not None:
         start(plan)
-    runs: _Runs[Partial] = _Runs(
-        pickle.dumps(scan), plan, statistics, min(plan.blocks, _RUNS_PER_WORKER * plan.workers)
-    )
-    total: Partial | None = None
-    tasks = (engine or ThreadEngine(plan.workers)).map(reduce_run, runs, range(runs.count))
-    with contextlib.closing(tasks) as results:
-        for part, count in results:
-            total = part if total is None else statistics.merge(total, part)
-            if progress is not None:
-                progress(count)
-    assert total is not None
-    return statistics.finalize(total)
+    reduction = reduction_graph(scan, statistics, plan)
 
+    def done(part: int) -> None:
+        if progress is not None:
+            progress(reduction.part_bytes[part])
 
-def _whole_detector(scan: Scan) -> tuple[int, ...] | None:
-    """A block must hold whole patterns even where one pattern is larger than a default chunk."""
-    chunk = make_plan(scan).chunk
-    whole = chunk[-2:] == scan.shape[-2:]
-    return None if whole else (*chunk[:-2], *scan.shape[-2:])
+    outcome: Outcome = (engine or ThreadEngine(plan.workers)).compute(reduction.total, reduction.parts, done)
+    return outcome

@@ -21,7 +21,7 @@ from stemcodecs.entropy.shared import SharedModel
 from stemcodecs.entropy.transpose import plane_statistics
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["ScanSample", "ScanStatistics"]
+__all__ = ["ScanSample", "ScanStatistics", "part_bytes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,6 +35,11 @@ _NOT_COUNTS = "these values are not counts below 65536: encode without a shared 
 def sample_size(n_pixels: int) -> int:
     """Patterns that are kept to fit contexts and histograms on: 32 MB of them."""
     return int(np.clip(SAMPLE_BYTES // (2 * max(n_pixels, 1)), FEWEST_PATTERNS, MOST_PATTERNS))
+
+
+def part_bytes(n_pixels: int) -> int:
+    """Most that :class:`ScanStatistics` of a detector of so many pixels take."""
+    return (2 * sample_size(n_pixels) + 12) * n_pixels
 
 
 def _scatter(position: Array) -> Array:

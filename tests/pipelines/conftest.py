@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -57,3 +58,20 @@ def digests() -> Callable[[Path], dict[str, str]]:
         }
 
     return of
+
+
+@contextlib.contextmanager
+def cluster_of(workers, **options):
+    """Workers in this process, and a client."""
+    from distributed import Client, LocalCluster
+
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "silence_logs": 50} | options
+    with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of one worker process of two threads, in this process."""
+    with cluster_of(1, threads_per_worker=2) as client:
+        yield client

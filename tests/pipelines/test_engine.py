@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
 import os
 import signal
@@ -11,6 +10,7 @@ import time
 import pytest
 
 from stemcodecs_pipelines.engine import DaskEngine, Patience, ThreadEngine, WorkersLostError
+from tests.pipelines.conftest import cluster_of
 
 
 def double(common, index):
@@ -81,22 +81,6 @@ def fail_on_three(common, index):
     if index == 3:
         raise ValueError("third")
     return index
-
-
-@contextlib.contextmanager
-def cluster_of(workers, **options):
-    """Workers in this process, and a client."""
-    from distributed import Client, LocalCluster
-
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "silence_logs": 50} | options
-    with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster, set_as_default=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def client():
-    with cluster_of(1, threads_per_worker=2) as client:
-        yield client
 
 
 class Watched:

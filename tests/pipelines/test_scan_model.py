@@ -7,11 +7,12 @@ import pytest
 import zarr
 
 from stemcodecs.codecs import PixelHistogram
+from stemcodecs.entropy.statistics import ScanSample
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
 from stemcodecs_pipelines.encode import encode
-from stemcodecs_pipelines.scan_model import ModelStatistics, fit_scan_model
+from stemcodecs_pipelines.histograms import HistogramStatistics, histograms
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +28,20 @@ def source(counts, tmp_path):
 
 
 def test_any_blocks_in_any_order_give_the_same_model(counts):
-    statistics = ModelStatistics()
     patterns = counts.reshape(-1, 32, 32)
     positions = np.arange(len(patterns))
+    sample = ScanSample.of(len(patterns), (32, 32)).read(patterns[::50])
+    statistics = HistogramStatistics(detector=(32, 32), sample=sample)
     whole = statistics.finalize(statistics.block(patterns, positions))
     cuts = [slice(200, 384), slice(0, 7), slice(7, 200)]
     parts = [statistics.block(patterns[c], positions[c]) for c in cuts]
     merged = statistics.finalize(statistics.merge(parts[0], statistics.merge(parts[1], parts[2])))
-    assert merged.data == whole.data
+    assert merged.shared.data == whole.shared.data
 
 
 def test_model_of_a_source_does_not_depend_on_workers(source):
     with open_scan(source) as scan:
-        assert fit_scan_model(scan, workers=1).data == fit_scan_model(scan, workers=2).data
+        assert histograms(scan, workers=1).shared.data == histograms(scan, workers=2).shared.data
 
 
 def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(tmp_path):
@@ -65,7 +67,7 @@ def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(tmp_path):
 
 
 def test_a_model_of_other_data_still_restores_every_value(counts):
-    statistics = ModelStatistics()
+    statistics = HistogramStatistics(detector=(32, 32))
     model = statistics.finalize(statistics.block(np.zeros((64, 32, 32), np.uint16), np.arange(64)))
     codec = PixelHistogram(**model.configuration())
     np.testing.assert_array_equal(codec.decode_chunk(codec.encode_chunk(counts)), counts)
@@ -73,11 +75,11 @@ def test_a_model_of_other_data_still_restores_every_value(counts):
 
 def test_what_is_not_counts_is_refused_with_a_way_out():
     with pytest.raises(ConfigurationError, match="without a shared model"):
-        ModelStatistics().block(np.full((2, 4, 4), 0.1234567) ** np.arange(1, 5), np.arange(2))
+        HistogramStatistics(detector=(32, 32)).block(np.full((2, 4, 4), 0.1234567) ** np.arange(1, 5), np.arange(2))
 
 
 def test_an_altered_model_is_refused(counts):
-    statistics = ModelStatistics()
+    statistics = HistogramStatistics(detector=(32, 32))
     configuration = statistics.finalize(statistics.block(counts[0], np.arange(24))).configuration()
     wrong = dict(configuration, model_sha256="0" * 64)
     with pytest.raises(ConfigurationError, match="does not match its digest"):
