@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
-__all__ = ["share_freed_blocks"]
+__all__ = ["keep_freed_blocks", "share_freed_blocks"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _SETTINGS = {
@@ -20,6 +22,9 @@ _SETTINGS = {
 }
 
 
+_KEEPING = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 256 << 20}
+
+
 @cache
 def share_freed_blocks() -> bool:
     """Make the threads of this process take memory from one pool, and large blocks from the system (glibc only).
@@ -31,11 +36,31 @@ def share_freed_blocks() -> bool:
     bool
         Whether this C library has the settings.
     """
+    return _tell(_SETTINGS)
+
+
+@contextmanager
+def keep_freed_blocks() -> Iterator[None]:
+    """As :func:`share_freed_blocks`, and keep freed blocks for the next ones until the end of the context.
+
+    For work that asks for the same blocks again and again: clearing fresh ones is a quarter of the time of a PCA.
+    """
+    share_freed_blocks()
+    _tell(_KEEPING)
+    try:
+        yield
+    finally:
+        if _tell({name: _SETTINGS[name] for name in _KEEPING}):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _tell(settings: dict[int, int]) -> bool:
+    """Give glibc some settings; False for other libraries."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         library = ctypes.CDLL(None)
-        answers = [library.mallopt(name, value) for name, value in _SETTINGS.items()]  # all of them, also after a 0
+        answers = [library.mallopt(name, value) for name, value in settings.items()]  # all of them, also after a 0
         return all(answers)
     except AttributeError:  # musl
         return False

@@ -24,17 +24,27 @@ from stemcodecs.lowrank.basis import PcaBasis, as_features, assemble, check_rank
 from stemcodecs.lowrank.rangefinder import (
     Partial,
     first_sketch,
+    forget_products,
     next_sketch,
     nystrom,
     symmetric_product,
 )
 from stemcodecs_pipelines.engine import Engine, ThreadEngine
-from stemcodecs_pipelines.memory import share_freed_blocks
+from stemcodecs_pipelines.memory import keep_freed_blocks
 from stemcodecs_pipelines.pca_blocks import BlockTask, DevianceTask, PatternBlocks, in_order
 from stemcodecs_pipelines.pca_checkpoint import Checkpoint
 from stemcodecs_pipelines.plan import BASE_BYTES, available_cores, format_bytes
 
-__all__ = ["CANDIDATES", "LARGEST_RANK", "PcaPlan", "RankChoice", "choose_rank", "pca_basis", "plan_pca"]
+__all__ = [
+    "CANDIDATES",
+    "LARGEST_RANK",
+    "PcaPlan",
+    "RankChoice",
+    "choose_rank",
+    "default_workers",
+    "pca_basis",
+    "plan_pca",
+]
 
 SMALL = 1 << 21
 """Values of a scan below which the SVD is taken in memory, exactly."""
@@ -142,7 +152,7 @@ def plan_pca(
         blocks=len(blocks),
         passes=1 if exact else passes,
         columns=columns,
-        workers=workers or available_cores(),
+        workers=workers or default_workers(),
         block_bytes=tile * blocks.pixels * max(4, itemsize),
         product_bytes=4 * blocks.pixels * columns,
         exact=exact,
@@ -189,7 +199,7 @@ def pca_basis(
         Size of a block as float32. A block returns a product of pixels × sketch columns: over a network take larger
         ones.
     workers : int, optional
-        Threads, where no engine is given. Default: one per core.
+        Threads, where no engine is given. Default: one more than there are cores.
     engine : Engine, optional
         Where tasks run, e.g. a :class:`~stemcodecs_pipelines.engine.DaskEngine`.
     checkpoint : path, optional
@@ -204,7 +214,7 @@ def pca_basis(
         If the rank is not possible, or the scan holds NaN (or negative values with ``stabilised``).
     """
     blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
-    engine = engine or ThreadEngine(workers or available_cores())
+    engine = engine or ThreadEngine(workers or default_workers())
     options: dict[str, Any] = {
         "centred": centred,
         "stabilised": stabilised,
@@ -255,7 +265,7 @@ def choose_rank(
         If the scan does not hold counts (whole numbers of at least 0).
     """
     blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
-    engine = engine or ThreadEngine(workers or available_cores())
+    engine = engine or ThreadEngine(workers or default_workers())
     largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
     basis = _fit(
         blocks, largest, engine, None, progress, seed,
@@ -277,6 +287,11 @@ def _check_request(blocks: PatternBlocks, rank: int, passes: int, oversampling: 
         raise ConfigurationError(
             f"passes={passes}, oversampling={oversampling}: need at least 1 pass, oversampling of at least 0"
         )
+
+
+def default_workers() -> int:
+    """Blocks in work at once: while one waits for its bytes, every core multiplies another."""
+    return available_cores() + 1
 
 
 def _ahead(engine: Engine, total: Partial) -> int:
@@ -314,7 +329,6 @@ def _fit(
     seed: int,
 ) -> PcaBasis:
     _check_request(blocks, rank, passes, oversampling)
-    share_freed_blocks()
     columns = min(rank + oversampling, blocks.pixels, blocks.positions)
     sketch = first_sketch(blocks.pixels, columns, seed)
     shift = None
@@ -325,7 +339,7 @@ def _fit(
     state = checkpoint.load(blocks.pixels, columns) if checkpoint is not None else None
     if state is not None:
         start_pass, start_block, sketch, total = state
-    with _shared_cores(engine, len(blocks)):
+    with keep_freed_blocks(), _shared_cores(engine, len(blocks)):
         for number in range(start_pass, passes):
             task = BlockTask(
                 blocks=blocks,
@@ -338,12 +352,14 @@ def _fit(
             done = start_block
             for partial in in_order(engine, task, range(start_block, len(blocks)), _ahead(engine, total)):
                 total.add(partial)
+                partial.give_back()
                 done += 1
                 if checkpoint is not None:
                     checkpoint.offer(number, done, sketch, total)
                 if progress is not None:
                     progress(number * len(blocks) + done, passes * len(blocks))
             start_block = 0
+            forget_products()
             if number < passes - 1:
                 sketch = next_sketch(symmetric_product(total, sketch, centred))
                 total.product[:] = 0

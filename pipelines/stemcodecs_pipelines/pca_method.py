@@ -119,10 +119,10 @@ def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual:
 def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:
     """The plan of a fit with as many workers as memory allows."""
     blocks = {} if learning.engine is None else {"block_bytes": CLUSTER_BLOCK_BYTES}
-    from stemcodecs_pipelines.pca import plan_pca
-    from stemcodecs_pipelines.plan import available_cores, format_bytes
+    from stemcodecs_pipelines.pca import default_workers, plan_pca
+    from stemcodecs_pipelines.plan import format_bytes
 
-    for workers in range(learning.workers or available_cores(), 0, -1):
+    for workers in range(learning.workers or default_workers(), 0, -1):
         plan = plan_pca(scan, rank=rank, workers=workers, **blocks)
         if learning.memory is None or plan.memory_bound <= learning.memory:
             return plan

@@ -121,9 +121,9 @@ def check_rank(rank: int, largest: int, of: str) -> None:
         )
 
 
-def as_features(counts: Array, stabilised: bool) -> Array:
-    """Counts as the float32 values that PCA works on; refuses NaN, infinities, and negative
-    counts.
+def as_features(counts: Array, stabilised: bool, out: Array | None = None) -> Array:
+    """Counts as the float32 values that PCA works on, into ``out`` if it is given; refuses NaN, infinities, and
+    negative counts.
     """
     if counts.dtype.kind not in "biuf":
         raise ConfigurationError(f"PCA needs real numbers, not {counts.dtype}")
@@ -135,8 +135,10 @@ def as_features(counts: Array, stabilised: bool) -> Array:
                 "the scan holds negative values, which the Anscombe transform cannot take; "
                 "replace detector gaps by 0, or fit plain counts (stabilised=False, stemcodecs pca --raw)"
             )
-        return anscombe(counts)
-    return counts.astype(np.float32)
+        return anscombe(counts, out)
+    features = np.empty(counts.shape, np.float32) if out is None else out
+    features[...] = counts
+    return features
 
 
 def exact_basis(patterns: Array, *, rank: int, centred: bool = True, stabilised: bool = True) -> PcaBasis:

@@ -11,6 +11,7 @@ further pass: two passes are one power iteration and the result.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,18 @@ __all__ = [
     "Partial",
     "block_partial",
     "first_sketch",
+    "forget_products",
     "next_sketch",
     "nystrom",
     "symmetric_product",
 ]
 
 Array = np.ndarray[Any, Any]
+
+_CACHED = 1 << 16
+_scratch = threading.local()
+# Appending and popping are atomic.
+_products: list[Array] = []
 
 
 @dataclass(kw_only=True)
@@ -52,6 +59,10 @@ class Partial:
         self.energy += other.energy
         self.positions += other.positions
 
+    def give_back(self) -> None:
+        """Let the next block use the memory of the product, which nobody may look at any more."""
+        _products.append(self.product)
+
     @classmethod
     def zero(cls, pixels: int, columns: int) -> Partial:
         """The neutral element."""
@@ -66,10 +77,9 @@ def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised:
     alone. A shift near the mean keeps float32 products accurate when the centred energy is a small
     part of the whole.
     """
-    features = as_features(counts, stabilised)
-    if shift is not None:
-        features -= shift
-    product = features.T @ (features @ sketch)
+    features = _features(counts, shift, stabilised)
+    product = _take((sketch.shape[0], sketch.shape[1]))
+    np.matmul(features.T, features @ sketch, out=product)
     if not moments:
         return Partial(product=product)
     # Of the few patterns of a block, small counts are summed twice as fast in 32 bits, and without rounding.
@@ -82,6 +92,36 @@ def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised:
         energy=float(np.einsum("ij,ij->i", features, features).sum(dtype=np.float64)),
         positions=len(counts),
     )
+
+
+def _features(counts: Array, shift: Array | None, stabilised: bool) -> Array:
+    """Shifted features of a block, in memory that this thread uses again for its next block."""
+    kept: Array | None = getattr(_scratch, "features", None)
+    if kept is None or kept.size < counts.size:
+        kept = _scratch.features = np.empty(counts.size, np.float32)
+    features = kept[: counts.size].reshape(counts.shape)
+    # A few patterns at a time stay in the cache from one operation to the next.
+    rows = max(1, _CACHED // max(1, counts.shape[1]))
+    for first in range(0, len(counts), rows):
+        part = features[first : first + rows]
+        as_features(counts[first : first + rows], stabilised, out=part)
+        if shift is not None:
+            part -= shift
+    return features
+
+
+def _take(shape: tuple[int, int]) -> Array:
+    """Memory for a product: fresh one takes as long to be cleared as a tenth of the multiplication."""
+    while _products:
+        product = _products.pop()
+        if product.shape == shape:
+            return product
+    return np.empty(shape, np.float32)
+
+
+def forget_products() -> None:
+    """Let go of the memory that :meth:`Partial.give_back` keeps."""
+    _products.clear()
 
 
 def first_sketch(pixels: int, columns: int, seed: int) -> Array:

@@ -33,11 +33,11 @@ counts at λ = 64.
 _SMALLEST = 2 * np.sqrt(3 / 8)
 
 
-def anscombe(counts: Array) -> Array:
-    """Stabilise non-negative counts of any shape; float32, noise of about unit variance from 4
-    counts on.
+def anscombe(counts: Array, out: Array | None = None) -> Array:
+    """Stabilise non-negative counts of any shape; float32, into ``out`` if it is given; noise of about unit variance
+    from 4 counts on.
     """
-    stabilised = np.add(counts, np.float32(0.375), dtype=np.float32)
+    stabilised = np.add(counts, np.float32(0.375), dtype=np.float32, out=out)
     np.sqrt(stabilised, out=stabilised)
     stabilised *= np.float32(2)
     result: Array = stabilised
