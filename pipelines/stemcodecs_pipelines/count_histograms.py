@@ -24,9 +24,9 @@ __all__ = ["CountHistograms", "PixelCounts", "pixel_counts"]
 
 Array = np.ndarray[Any, Any]
 
-DENSE_BYTES = 16 << 20
+DENSE_BYTES = 8 << 20
 MOST_DENSE = 64
-TAIL_BYTES = 64 << 20
+TAIL_BYTES = 32 << 20
 ENTRY_BYTES = 12
 """A value and its occurrences."""
 _AT_ONCE = 1 << 21

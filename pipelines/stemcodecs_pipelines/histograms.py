@@ -227,9 +227,9 @@ def _statistics(
             coordinates={a.name: (a.name, a.coordinates, {"units": a.units} if a.units else {}) for a in axes},
         )
         if memory is not None:
-            # A quarter of it for the lists, however many of them wait to be merged.
+            # An eighth of it for the lists, however many of them wait to be merged.
             parts = 3 * (workers or available_cores()) + 8
-            counting = replace(counting, tail_bytes=max(_LEAST_TAIL, memory // (4 * parts)))
+            counting = replace(counting, tail_bytes=max(_LEAST_TAIL, memory // (8 * parts)))
     return HistogramStatistics(detector=detector, mode=PixelHistogram(mode=mode).mode, model=model, counts=counting)
 
 

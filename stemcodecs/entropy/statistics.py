@@ -38,8 +38,11 @@ def sample_size(n_pixels: int) -> int:
 
 
 def part_bytes(n_pixels: int) -> int:
-    """Most that :class:`ScanStatistics` of a detector of so many pixels take."""
-    return (2 * sample_size(n_pixels) + 12) * n_pixels
+    """What :class:`ScanStatistics` of a part of a scan take, where seven of them or more are held at once.
+
+    The sample is divided among the parts; with the copies of those that are being merged, they hold it three times.
+    """
+    return (sample_size(n_pixels) + 12) * n_pixels
 
 
 def _scatter(position: Array) -> Array:
