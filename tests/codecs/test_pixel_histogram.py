@@ -263,6 +263,33 @@ def test_one_pattern_from_a_shard_reads_its_group(monkeypatch: pytest.MonkeyPatc
     assert counting.n_bytes < len(store._store_dict["c/0/0/0/0"]) / 4
 
 
+@pytest.mark.parametrize("first_read", [16, 1 << 16])
+def test_files_are_read_as_other_stores_are(first_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk in a folder: parts of it, most of it, a missing one, a damaged and a shortened one."""
+    from stemcodecs.codecs import pixel_histogram
+
+    monkeypatch.setattr(pixel_histogram, "_FIRST_READ", first_read)
+    array = scan(24, 64, 8, 8)
+    array[16:] = 0
+    z = create(tmp_path / "a.zarr", array, (8, 64, 8, 8), PixelHistogram(mode="neighbour"), fill_value=0)
+    files = sorted(path for path in (tmp_path / "a.zarr" / "c").rglob("*") if path.is_file())
+    assert len(files) == 2
+    for selection in (np.s_[3, 5], np.s_[1:8], np.s_[7:17:3, ::7, 2], np.s_[20, 3], np.s_[...]):
+        assert np.array_equal(z[selection], array[selection])
+    assert np.array_equal(z.oindex[[1, 9, 22], [0, 63]], array[np.ix_([1, 9, 22], [0, 63])])
+    data = files[0].read_bytes()
+    header = read_header(data)
+    at = header.groups[-1].offset
+    files[0].write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert np.array_equal(z[0, 0], array[0, 0])
+    with pytest.raises(CorruptChunkError, match="checksum"):
+        z[7, 63]
+    for length in (0, 10, header.length - 1, at + 1):
+        files[0].write_bytes(data[:length])
+        with pytest.raises(CorruptChunkError):
+            z[7, 63]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_damaged_group_spoils_only_its_own_patterns(mode: str) -> None:
     array = scan(8, 64, 8, 8)
