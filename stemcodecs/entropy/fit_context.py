@@ -21,7 +21,7 @@ __all__ = ["ContextFit", "fit_context", "mix_classes"]
 
 Array = np.ndarray[Any, Any]
 
-_SHAPED_VALUES = 120_000
+_SHAPED_VALUES = 80_000
 
 
 @njit(**KERNEL)
