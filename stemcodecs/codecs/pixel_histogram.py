@@ -36,6 +36,8 @@ NAME = "stemcodecs.pixel_histogram"
 MODES = ("auto", "pixel", "neighbour", "scan")
 _KEYS = frozenset({"mode", "model", "model_sha256"})
 _FIRST_READ = 1 << 16
+"""Bytes that are read of a chunk at first: most headers are shorter. A file is asked again at no cost."""
+_FIRST_READ_OF_FILE = 1 << 13
 _MOSTLY = 0.75
 """Share of a chunk's positions above which it is read whole."""
 
@@ -184,7 +186,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         with file:
-            head = file.read(_FIRST_READ)
+            head = file.read(_FIRST_READ_OF_FILE)
             length = header_length(head)
             head += file.read(max(length - len(head), 0))
             header, positions = self._positions(head[:length], selection, chunk_spec)

@@ -250,7 +250,8 @@ def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -
 
 def context_classes(base: HistogramModel, edges: Array) -> Array:
     """Context class of every pixel: int64[n_pixels], -1 where it is constant."""
-    return np.where(base.levels >= 0, np.searchsorted(edges, base.levels, side="right") - 1, -1)
+    by_level = np.searchsorted(edges, np.arange(int(base.levels.max(initial=0)) + 1), side="right") - 1
+    return np.append(by_level, -1)[base.levels]
 
 
 def tentative_classes(base: HistogramModel, edges: Array, weight_sets: list[Array]) -> tuple[PixelClass, ...]:

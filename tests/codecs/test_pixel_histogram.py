@@ -268,7 +268,7 @@ def test_files_are_read_as_other_stores_are(first_read: int, tmp_path: Path, mon
     """A chunk in a folder: parts of it, most of it, a missing one, a damaged and a shortened one."""
     from stemcodecs.codecs import pixel_histogram
 
-    monkeypatch.setattr(pixel_histogram, "_FIRST_READ", first_read)
+    monkeypatch.setattr(pixel_histogram, "_FIRST_READ_OF_FILE", first_read)
     array = scan(24, 64, 8, 8)
     array[16:] = 0
     z = create(tmp_path / "a.zarr", array, (8, 64, 8, 8), PixelHistogram(mode="neighbour"), fill_value=0)
