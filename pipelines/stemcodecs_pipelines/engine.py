@@ -257,8 +257,11 @@ class DaskEngine:
                 "the workers that read the scan died again and again, most likely for want of memory; "
                 "give them more memory, then start again"
             ) from error
-        except asyncio.CancelledError as error:
-            raise WorkersLostError("the scheduler lost the work; start again") from error
+        except (Exception, asyncio.CancelledError) as error:
+            if future.status == "error":
+                raise
+            # Distributed's own words for a scheduler that is gone are "cancelled for reason: unknown".
+            raise WorkersLostError("the scheduler is gone, and the work with it; start again") from error
 
     def _next_length(self, length: int, seconds: float) -> int:
         """Indices of the next task: a scheduler spends milliseconds on each, so short ones go together."""

@@ -12,8 +12,9 @@ from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines import reduction
 from stemcodecs_pipelines.count_histograms import CountHistograms, pixel_counts
-from stemcodecs_pipelines.engine import DaskEngine
+from stemcodecs_pipelines.engine import DaskEngine, WorkersLostError
 from stemcodecs_pipelines.histograms import histogram_graph, histograms
+from tests.pipelines.conftest import cluster_of
 
 arrays = st.sampled_from(["u1", "i2", "u4", "i8"]).flatmap(
     lambda dtype: hnp.arrays(
@@ -115,6 +116,14 @@ def test_an_error_in_a_task_reaches_the_caller(client, tmp_path):
         for engine in (None, DaskEngine(client, retries=0)):
             with pytest.raises(UnsupportedDtypeError, match="whole numbers"):
                 histograms(scan, model=False, engine=engine)
+
+
+def test_a_scheduler_that_is_gone_is_said_so(scan, monkeypatch):
+    cut_into(monkeypatch, (2, 2))
+    with cluster_of(1, threads_per_worker=1) as client:
+        engine = DaskEngine(client)
+        with pytest.raises(WorkersLostError, match="scheduler"):
+            histograms(scan, engine=engine, progress=lambda _: client.cluster.close())
 
 
 def test_parts_can_be_left_out(scan):
