@@ -26,9 +26,10 @@ with scan:
     print(f"ratio {result.ratio:.2f}, {result.bits_per_pixel:.3f} bits per pixel, in {store}")
     print("every value agrees:", verify(scan, store).intact)
 
-    counts = histograms(scan)
-    values, occurrences = pixel_counts(counts, scan.shape[-2] // 2, scan.shape[-1] // 2)
+    found = histograms(scan)
+    values, occurrences = pixel_counts(found.counts, scan.shape[-2] // 2, scan.shape[-1] // 2)
     print("counts in the central pixel:", dict(zip(values.tolist(), occurrences.tolist(), strict=True)))
+    print(f"a codec with one model for all chunks of the scan: {found.codec().model_sha256[:12]}…")
 
 dataset = stemcodecs.open(store)
 print(dataset)
