@@ -194,8 +194,8 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     steps_of: dict[int, list[int]] = {}
     for chain, step in counts.groups():
         steps_of.setdefault(chain, []).append(step)
-    counts.forget()
     if counts.layout.chain_length > 1:
+        counts.forget()
         out = []
         for chain, steps in steps_of.items():
             with lent_rows(counts.origin(counts.layout.chain_length)) as rows:
@@ -204,10 +204,13 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
         return out
 
     def encode_single(chain: int) -> _Group:
-        with lent_rows(counts.origin(1)) as rows:
-            return encode_one(counts.load_chain(chain, rows), chain, 0)
+        with counts.chain(chain) as rows:
+            return encode_one(rows, chain, 0)
 
-    return run_all(encode_single, [(chain,) for chain in steps_of])
+    # Those that the fit has left come first, so that others can have their rows.
+    order = sorted(steps_of, key=counts.holds, reverse=True)
+    done = dict(zip(order, run_all(encode_single, [(chain,) for chain in order]), strict=True))
+    return [done[chain] for chain in steps_of]
 
 
 def _low_bits(plane: Plane, positions: Array, n_pixels: int) -> bytes:

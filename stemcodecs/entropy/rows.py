@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +128,21 @@ class GroupedCounts:
                         self._kept.pop(next(iter(self._kept)))
                     self._kept[chain] = rows
         return rows, self.origin(step)
+
+    def holds(self, chain: int) -> bool:
+        """Whether the rows of a chain are kept."""
+        return chain in self._kept
+
+    @contextmanager
+    def chain(self, chain: int) -> Iterator[Array]:
+        """Rows of a chain, for the last time that they are asked for."""
+        rows = self._kept.pop(chain, None)
+        if rows is None:
+            rows = self.load_chain(chain, take_rows(self.origin(self.layout.chain_length)))
+        try:
+            yield rows
+        finally:
+            give_rows(rows)
 
     def forget(self) -> None:
         """Let go of the rows that :meth:`group` kept; none may be in use."""
