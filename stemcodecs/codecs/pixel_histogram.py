@@ -190,8 +190,8 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             length = header_length(head)
             head += file.read(max(length - len(head), 0))
             header, positions = self._positions(head[:length], selection, chunk_spec)
-            file.seek(0)
             if positions is None:
+                file.seek(0)
                 return self._decode_sync(chunk_spec.prototype.buffer.from_bytes(file.read()), chunk_spec)[selection]
             parts = {}
             for start, stop in header.ranges(positions):

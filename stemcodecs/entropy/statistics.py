@@ -113,6 +113,8 @@ class ScanStatistics:
         (det_y, det_x).
     pixels : PixelStatistics
         Over all positions seen.
+    numbers : NumberMap
+        How values became counts.
     unknown : int
         Values seen that are not counts.
     sampled : int64[k]
@@ -123,6 +125,7 @@ class ScanStatistics:
 
     detector: tuple[int, int]
     pixels: PixelStatistics
+    numbers: NumberMap
     unknown: int
     sampled: Array
     patterns: Array
@@ -164,6 +167,7 @@ class ScanStatistics:
         return cls(
             detector=detector,
             pixels=PixelStatistics(n=flat.size, total=total, low=low, high=high),
+            numbers=sample.numbers,
             unknown=unknown,
             sampled=flat[keep],
             patterns=counts[keep].astype(np.uint16),
@@ -173,6 +177,10 @@ class ScanStatistics:
         """Statistics of the patterns of both; no position may be in both."""
         if self.detector != other.detector:
             raise ConfigurationError(f"cannot merge statistics of detectors {self.detector} and {other.detector}")
+        if self.numbers != other.numbers:
+            raise ConfigurationError(
+                "these statistics express values as counts in different ways; take them with one ScanSample"
+            )
         a, b = self.pixels, other.pixels
         both = np.concatenate([self.sampled, other.sampled])
         sampled = np.sort(_first(both, sample_size(self.patterns.shape[1])))
@@ -185,6 +193,7 @@ class ScanStatistics:
             pixels=PixelStatistics(
                 n=a.n + b.n, total=a.total + b.total, low=np.minimum(a.low, b.low), high=np.maximum(a.high, b.high)
             ),
+            numbers=self.numbers,
             unknown=self.unknown + other.unknown,
             sampled=sampled,
             patterns=patterns,

@@ -122,6 +122,25 @@ def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, 
 
 
 @njit(nogil=True, cache=True)
+def _around(p: int, width: int) -> tuple[int, int, int, int, int]:
+    """Which neighbours of a pixel exist (as `_edges` has them), and the pixels W, N, NW, NE.
+
+    A neighbour outside the detector counts with weight 0; any address inside does for it.
+    """
+    x = p % width
+    known = (x > 0) + 2 * (p >= width) + 4 * (x < width - 1)
+    return known, max(p - 1, 0), max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
+
+
+@njit(nogil=True, cache=True)
+def _class_of(rate: int) -> int:
+    """Rate class, sixteen an octave: a floating-point exponent and four digits, by integer shifts."""
+    length = 64 - _leading_zeros(rate)
+    digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
+    return min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
+
+
+@njit(nogil=True, cache=True)
 def model_group(
     values: Array,
     levels: Array,
@@ -139,11 +158,7 @@ def model_group(
     bounded = level_of.size > 0
     edge = _edges(weights)
     for p in range(pixels):
-        x = p % width
-        # A neighbour outside the detector counts with weight 0; any address inside does for it.
-        known = (x > 0) + 2 * (p >= width) + 4 * (x < width - 1)
-        west = max(p - 1, 0)
-        north, north_west, north_east = max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
+        known, west, north, north_west, north_east = _around(p, width)
         for lane in range(lanes):
             rate = rates[p, lane]
             w = min(max(58 - _leading_zeros(rate | 1), 0), WEIGHT_CLASSES - 1)
@@ -155,10 +170,7 @@ def model_group(
             )
             rates[p, lane] = (values[p, lane] << _FRACTION) - rate
             rate = max(rate + (add >> 12), rate >> 3, 1)
-            # Sixteen classes an octave: a floating-point exponent and four digits, by integer shifts.
-            length = 64 - _leading_zeros(rate)
-            digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
-            k = min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
+            k = _class_of(rate)
             context[p, lane] = k
             base = 0
             if k >= DIRECT:
@@ -293,10 +305,7 @@ def decode_group(
     escape_at = 0
     edge = _edges(weights)
     for p in range(pixels):
-        x_pixel = p % width
-        known = (x_pixel > 0) + 2 * (p >= width) + 4 * (x_pixel < width - 1)
-        west = max(p - 1, 0)
-        north, north_west, north_east = max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
+        known, west, north, north_west, north_east = _around(p, width)
         for lane in range(lanes):
             predicted = rates[p, lane]
             w = min(max(58 - _leading_zeros(predicted | 1), 0), WEIGHT_CLASSES - 1)
@@ -307,9 +316,7 @@ def decode_group(
                 + edge[known, w, 3] * rates[north_east, lane]
             )
             rate = max(predicted + (add >> 12), predicted >> 3, 1)
-            length = 64 - _leading_zeros(rate)
-            digits = rate >> (length - 5) if length > 5 else rate << (5 - length)
-            k = min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
+            k = _class_of(rate)
             stream = lane % STREAMS
             x = state[stream]
             entry = slots[table_of[k], x & np.uint64(TOTAL - 1)]

@@ -111,7 +111,7 @@ def _features(counts: Array, shift: Array | None, stabilised: bool) -> Array:
 
 
 def _take(shape: tuple[int, int]) -> Array:
-    """Memory for a product: fresh one takes as long to be cleared as a tenth of the multiplication."""
+    """Memory for a product: fresh memory has to be cleared first."""
     while _products:
         product = _products.pop()
         if product.shape == shape:

@@ -1,7 +1,7 @@
 """Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
 
-Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads]``; without an
-option it prints one table of sizes and speeds. The real scans are looked for in ``--data``, ``STEMCODECS_DATA`` or
+Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared]``;
+without an option it prints one table of sizes and speeds. The real scans are looked for in ``--data``, ``STEMCODECS_DATA`` or
 ``../shared/data``; the simulated ones need nothing.
 
 Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
@@ -13,6 +13,7 @@ it hold on a machine with other work. Slow peers (marked *) see every n-th patte
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import multiprocessing
 import os
@@ -277,6 +278,33 @@ def random_access() -> None:
         print_row(f"stemcodecs {mode}", cells)
 
 
+def shared(folder: Path | None, only: str) -> None:
+    """Chunks of 64 positions with one model for all of them, against one large chunk."""
+    from stemcodecs.entropy.statistics import ScanStatistics
+
+    print("shared model: bytes of chunks of 64 positions, relative to one chunk; mode neighbour")
+    print_row("", ["one, bits/px", "shared", "with its model", "own models"], rule=True)
+    for scan in scans(folder, only):
+        patterns, layout = scan.patterns, scan.counts.shape
+        model = ScanStatistics.block(patterns, np.arange(len(patterns))).finalize("neighbour")
+        grid = [range(0, n, 8 if len(layout) == 4 else 64) for n in layout[:-2]]
+        pieces = [
+            np.ascontiguousarray(scan.counts[tuple(slice(s, s + r.step) for s, r in zip(at, grid, strict=True))])
+            for at in itertools.product(*grid)
+        ]
+        one, together, own = (
+            sum(len(codec.encode_chunk(piece)) for piece in of)
+            for codec, of in (
+                (PixelHistogram(mode="neighbour"), [scan.counts]),
+                (PixelHistogram(mode="neighbour", **model.configuration()), pieces),
+                (PixelHistogram(mode="neighbour"), pieces),
+            )
+        )
+        inside = len(model.configuration()["model"])
+        cells = [8 * one / scan.counts.size, together / one, (together + inside) / one, own / one]
+        print_row(scan.name, [f"{cell:.4f}" for cell in cells])
+
+
 def _worker(pipe: Any, mode: str, counts: Array) -> None:
     """A process that codes on one thread whenever it is told to."""
     set_threads(1)
@@ -357,6 +385,7 @@ def main() -> None:
     part.add_argument("--sizes", action="store_true", help="sizes only")
     part.add_argument("--speed", action="store_true", help="speeds only")
     part.add_argument("--random-access", action="store_true", help="one pattern against its chunk")
+    part.add_argument("--shared", action="store_true", help="small chunks with a shared model against a large one")
     part.add_argument("--threads", action="store_true", help="two threads against two processes")
     default = os.environ.get("STEMCODECS_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
@@ -366,6 +395,8 @@ def main() -> None:
         random_access()
     elif arguments.threads:
         threads()
+    elif arguments.shared:
+        shared(arguments.data if arguments.data.is_dir() else None, arguments.only)
     else:
         set_threads(1)
         folder = arguments.data if arguments.data.is_dir() else None

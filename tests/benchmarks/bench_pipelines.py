@@ -1,6 +1,6 @@
 """Whole scans: time and size next to Dask and Blosc, scaling, memory, and the load on a Dask scheduler.
 
-Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|scheduler] [--gigabytes 2]
+Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|histograms|scheduler] [--gigabytes 2]
 [--chunks 200000] [--folder FOLDER]``. Every peer runs in the same run, on the same source and workers.
 """
 
@@ -32,6 +32,19 @@ with open_scan(sys.argv[1]) as scan:
     seconds = time.perf_counter() - start
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(seconds, result.stored_bytes, bounds[0], int(peak.split()[1]) * 1024)
+"""
+
+HISTOGRAMS = """
+import sys, time
+from stemcodecs.readers import open_scan
+from stemcodecs_pipelines.histograms import histograms
+with open_scan(sys.argv[1]) as scan:
+    bounds = []
+    start = time.perf_counter()
+    histograms(scan, workers=2, start=lambda plan: bounds.append(plan.memory_bound))
+    seconds = time.perf_counter() - start
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(seconds, bounds[0], int(peak.split()[1]) * 1024)
 """
 
 DASK = """
@@ -154,6 +167,14 @@ def bench_memory(folder: Path, gigabytes: float) -> None:
     )
 
 
+def bench_histograms(folder: Path, gigabytes: float) -> None:
+    """Model and exact counts of a whole scan: speed and peak memory; the second run has compiled kernels."""
+    path = source(folder, gigabytes)
+    seconds, bound, peak = [python(HISTOGRAMS, path) for _ in range(2)][1]
+    size = path.stat().st_size
+    print(f"{size / seconds / 1e6:.0f} MB/s; bound {bound / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB")
+
+
 def nothing(common: object, index: int) -> int:
     """A block whose encoding takes no time."""
     return index
@@ -229,7 +250,7 @@ def _plot(path: Path, x: tuple[int, ...], lines: dict[str, tuple[float, ...]]) -
 def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=[], metavar="compress|scaling|memory|scheduler")
+    parser.add_argument("what", nargs="*", default=[], metavar="compress|scaling|memory|histograms|scheduler")
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--chunks", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="keep source and plot here")
@@ -237,14 +258,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in options.what or ["compress", "scaling", "memory", "scheduler"]:
+        for name in options.what or ["compress", "scaling", "memory", "histograms", "scheduler"]:
             print(f"\n{name}", flush=True)
             if name == "scheduler":
                 bench_scheduler(folder, options.chunks)
             else:
-                {"compress": bench_compress, "scaling": bench_scaling, "memory": bench_memory}[name](
-                    folder, options.gigabytes
-                )
+                {
+                    "compress": bench_compress,
+                    "scaling": bench_scaling,
+                    "memory": bench_memory,
+                    "histograms": bench_histograms,
+                }[name](folder, options.gigabytes)
 
 
 if __name__ == "__main__":

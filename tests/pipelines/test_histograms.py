@@ -139,8 +139,8 @@ def test_memory_is_stated_and_bounds_the_lists(scan):
     plans = []
     histograms(scan, workers=1, start=plans.append)
     histograms(scan, workers=1, counts=False, start=plans.append)
-    histograms(scan, workers=1, memory=900_000_000, start=plans.append)
-    assert plans[1].memory_bound < plans[2].memory_bound <= 900_000_000 < plans[0].memory_bound + 10**9
+    histograms(scan, workers=1, memory=450_000_000, start=plans.append)
+    assert plans[1].memory_bound < plans[2].memory_bound <= 450_000_000 < plans[0].memory_bound
 
 
 def cut_into(monkeypatch, chunk):

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from stemcodecs.codecs import PixelHistogram
-from stemcodecs.entropy.statistics import ScanSample
+from stemcodecs.entropy.statistics import ScanSample, ScanStatistics
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
@@ -86,3 +86,11 @@ def test_an_altered_model_is_refused(counts):
         PixelHistogram(**wrong).encode_chunk(counts)
     with pytest.raises(ConfigurationError, match="go together"):
         PixelHistogram(model=configuration["model"])
+
+
+def test_statistics_of_different_units_are_not_merged():
+    counts = np.arange(2 * 64).reshape(2, 8, 8)
+    a = ScanStatistics.block(counts * np.float32(0.5), np.arange(2))
+    b = ScanStatistics.block(counts * np.float32(0.25), np.arange(2, 4))
+    with pytest.raises(ConfigurationError, match="one ScanSample"):
+        a.merge(b)
