@@ -153,7 +153,7 @@ class GroupedCounts:
     @property
     def n_sampled(self) -> int:
         """Groups that a model is fitted to."""
-        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 2, 64))
+        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 3, 64))
 
     def lanes(self, chain: int, step: int) -> Array:
         """0xFFFF for lanes that hold a position, else 0: uint16[64]."""
