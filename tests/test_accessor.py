@@ -10,7 +10,7 @@ import xarray as xr
 import stemcodecs
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.store.compress import encode
 
 DERIVED = ["mean_pattern", "sum_image", "bright_field", "annular_dark_field", "com_y", "com_x"]
 

@@ -7,11 +7,11 @@ import pkgutil
 
 import numpy as np
 import pytest
-from format_decoder import decode
 
 import stemcodecs
 from stemcodecs.codecs import PixelHistogram
 from stemcodecs.simulate import simulate_scan
+from tests.format_decoder import decode
 
 
 def disk(mean: float, scan: tuple[int, ...] = (9, 17), side: tuple[int, int] = (12, 11)) -> np.ndarray:
@@ -48,7 +48,7 @@ SCANS = {
 @pytest.fixture(autouse=True)
 def no_generic_coding(monkeypatch):
     """Small chunks would be stored by the generic coder where that is smaller."""
-    monkeypatch.setattr("stemcodecs.entropy.encode.SMALL", 0)
+    monkeypatch.setattr("stemcodecs.entropy.chunk.encode.SMALL", 0)
 
 
 @pytest.mark.parametrize("mode", ["pixel", "neighbour", "scan"])

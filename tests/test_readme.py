@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stemcodecs_pipelines.demo import run_demo
+from stemcodecs_pipelines.compare.demo import run_demo
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import stemcodecs
 from stemcodecs.errors import IncompleteStoreError, SourceError
 from stemcodecs.simulate import simulate_scan
 from stemcodecs.store import JOURNAL, Location, require_complete, state
-from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.store.compress import encode
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import typer
 
 from stemcodecs._version import __version__
 from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.terminal import bar_of, reported, say
+from stemcodecs_pipelines.run.terminal import bar_of, reported, say
 
 if TYPE_CHECKING:
     from stemcodecs.readers.scan import Scan
@@ -132,9 +132,9 @@ def compress(
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")] = True,
 ) -> None:
     """Compress a scan into a Zarr store."""
-    from stemcodecs_pipelines.cluster import cluster_engine
-    from stemcodecs_pipelines.encode import encode
-    from stemcodecs_pipelines.plan import format_bytes, parse_bytes
+    from stemcodecs_pipelines.run.cluster import cluster_engine
+    from stemcodecs_pipelines.run.plan import format_bytes, parse_bytes
+    from stemcodecs_pipelines.store.compress import encode
 
     with (
         _open(source, dataset, shape, dtype, offset) as scan,
@@ -196,8 +196,8 @@ def verify(
     wait: Wait = 60,
 ) -> None:
     """Read back a store and compare every value with its source."""
-    from stemcodecs_pipelines.cluster import cluster_engine
-    from stemcodecs_pipelines.verify import verify as check
+    from stemcodecs_pipelines.run.cluster import cluster_engine
+    from stemcodecs_pipelines.store.verify import verify as check
 
     if len(paths) > 2:
         raise ConfigurationError("verify takes a source and a store, or a store alone")
@@ -241,7 +241,7 @@ def repair(
     workers: Workers = None,
 ) -> None:
     """Encode the damaged or missing chunks of a store again from its source."""
-    from stemcodecs_pipelines.verify import repair as mend
+    from stemcodecs_pipelines.store.verify import repair as mend
 
     with _open(source, dataset, shape, dtype, offset) as scan, bar_of("repair") as bar:
         report = mend(
@@ -268,7 +268,7 @@ def info(
     ] = None,
 ) -> None:
     """Say what a store holds, and whether it is complete."""
-    from stemcodecs_pipelines.info import store_info
+    from stemcodecs_pipelines.store.info import store_info
 
     if not detail and (chunk is not None or plot is not None):
         raise ConfigurationError("--chunk and --plot go with --detail; add it")
@@ -276,7 +276,7 @@ def info(
     typer.echo(f"{store}: complete")
     _table(found.rows())
     if detail:
-        from stemcodecs_pipelines.detail import chunk_detail, detail_rows, plot_detail
+        from stemcodecs_pipelines.store.chunk_detail import chunk_detail, detail_rows, plot_detail
 
         opened = chunk_detail(store, chunk)
         if plot is not None:
@@ -300,8 +300,8 @@ def decompress(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write the values of a store to .npy, HDF5 or plain Zarr."""
-    from stemcodecs_pipelines.export import decompress as export
-    from stemcodecs_pipelines.plan import format_bytes
+    from stemcodecs_pipelines.run.plan import format_bytes
+    from stemcodecs_pipelines.store.decompress import decompress as export
 
     with bar_of("decompress") as bar:
         plan = export(store, out, workers=workers, overwrite=overwrite, start=bar.start, progress=bar.advance)
@@ -317,14 +317,14 @@ def demo(
     ] = None,
 ) -> None:
     """Simulate a small 4D-STEM scan, compress it, verify it, and compare with other compressors."""
-    from stemcodecs_pipelines.demo import run_demo
+    from stemcodecs_pipelines.compare.demo import run_demo
 
     run_demo(keep, echo=typer.echo)
 
 
 def _register() -> None:
     """Commands that live in their own modules."""
-    from stemcodecs_pipelines.cli_pca import register
+    from stemcodecs_pipelines.pca.commands import register
 
     register(app)
 

@@ -88,7 +88,7 @@ def encode(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
     UnsupportedDtypeError
         For anything but integers of 8, 16 and 32 bits.
     """
-    from stemcodecs.quantize.kernels import pack
+    from stemcodecs.quantize.level_kernels import pack
 
     _check_dtype(chunk.dtype, bits)
     flat = np.ascontiguousarray(chunk).reshape(-1)
@@ -121,7 +121,7 @@ def decode(bits: int, data: bytes | memoryview) -> np.ndarray[Any, Any]:
     FormatVersionError
         If a newer stemcodecs wrote them.
     """
-    from stemcodecs.quantize.kernels import unpack
+    from stemcodecs.quantize.level_kernels import unpack
 
     data = memoryview(data)
     if len(data) < _HEADER.size + _CHECKSUM.size:

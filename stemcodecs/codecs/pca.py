@@ -29,9 +29,9 @@ from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, c
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.lowrank.basis import check_detector
-from stemcodecs.lowrank.chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.model import LowRankModel
-from stemcodecs.lowrank.sibling import find_model
+from stemcodecs.lowrank.low_rank_model import LowRankModel
+from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
+from stemcodecs.lowrank.stored_model import find_model
 
 __all__ = ["NumcodecsPca", "Pca"]
 
@@ -54,7 +54,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         Digest of the model: two codecs are equal if their digests and residuals are.
     model : str, optional
         The model as a ``data:`` URI. Without it the model lies beside the array
-        (:mod:`stemcodecs.lowrank.sibling`).
+        (:mod:`stemcodecs.lowrank.stored_model`).
     residual : {"none", "bounded", "lossless"}
         ``none`` decodes the low-rank prediction: integers rounded and at least 0, floats as rates.
         ``bounded`` keeps every count N within bound·√N. ``lossless`` restores every value bit by
@@ -204,7 +204,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return await asyncio.to_thread(self._decode_selection, data, selection, chunk_spec)
 
     def _decode_selection(self, data: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
-        from stemcodecs.entropy.partial import positions_of
+        from stemcodecs.entropy.chunk.partial import positions_of
 
         head, content = read(data.as_numpy_array().data.cast("B"), self.sha256, NAME)
         native = chunk_spec.dtype.to_native_dtype()

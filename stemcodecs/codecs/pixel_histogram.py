@@ -27,8 +27,8 @@ from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, c
 from stemcodecs.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from stemcodecs.entropy.chunk import Header
-    from stemcodecs.entropy.shared import SharedModel
+    from stemcodecs.entropy.chunk.header import Header
+    from stemcodecs.entropy.model.shared_model import SharedModel
 
 __all__ = ["MODES", "NumcodecsPixelHistogram", "PixelHistogram"]
 
@@ -57,15 +57,15 @@ class _Coding:
 
     def encode_chunk(self, chunk: np.ndarray[Any, Any]) -> bytes:
         """Encode a numeric array; the last two axes are the detector."""
-        from stemcodecs.entropy.encode import encode_array
-        from stemcodecs.entropy.fit import FitOptions
+        from stemcodecs.entropy.chunk.encode import encode_array
+        from stemcodecs.entropy.fit.fit_model import FitOptions
 
         check_dtype(NAME, chunk.dtype)
         return encode_array(chunk, FitOptions(mode=self.mode), self.shared())
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Decode to a fresh array with the shape and dtype that were encoded."""
-        from stemcodecs.entropy.decode import decode_array
+        from stemcodecs.entropy.chunk.decode import decode_array
 
         return decode_array(data, self.shared())
 
@@ -73,7 +73,7 @@ class _Coding:
         """The model that the configuration carries, if any."""
         if self.model is None:
             return None
-        from stemcodecs.entropy.shared import load_shared
+        from stemcodecs.entropy.model.shared_model import load_shared
 
         return load_shared(self.model, self.model_sha256 or "")
 
@@ -99,7 +99,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         pattern refine the prediction. ``scan``: those of scan neighbours as well; a single pattern then takes longer to
         read. ``auto`` estimates the sizes on a sample of each chunk.
     model, model_sha256 : str, optional
-        A model that all chunks share (:func:`stemcodecs.entropy.shared.SharedModel.configuration`).
+        A model that all chunks share (:func:`stemcodecs.entropy.model.shared_model.SharedModel.configuration`).
 
     Raises
     ------
@@ -132,8 +132,8 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return {"name": NAME, "configuration": configuration}
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        from stemcodecs.entropy.chunk import read_header
-        from stemcodecs.entropy.decode import decode_parsed
+        from stemcodecs.entropy.chunk.decode import decode_parsed
+        from stemcodecs.entropy.chunk.header import read_header
 
         data = chunk_data.as_numpy_array().data
         # The header is held against the metadata before anything of its size is allocated.
@@ -147,7 +147,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
     ) -> NDBuffer | None:
         """Decode only the groups of scan positions that a selection needs, and read no other bytes."""
-        from stemcodecs.entropy.chunk import header_length
+        from stemcodecs.entropy.chunk.header import header_length
 
         file = _local_file(byte_getter)
         if file is not None:
@@ -179,7 +179,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
     def _decode_from_file(self, path: Path, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
         """As above, for a file: without waiting for other threads, and from one state of it if it is replaced."""
-        from stemcodecs.entropy.chunk import header_length
+        from stemcodecs.entropy.chunk.header import header_length
 
         try:
             file = path.open("rb")
@@ -202,8 +202,8 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     @staticmethod
     def _positions(head: bytes, selection: Any, chunk_spec: ArraySpec) -> tuple[Header, np.ndarray[Any, Any] | None]:
         """Header of a chunk, and the scan positions to decode for a selection; None: the chunk as a whole."""
-        from stemcodecs.entropy.chunk import COUNTS
-        from stemcodecs.entropy.partial import cached_header, positions_of
+        from stemcodecs.entropy.chunk.header import COUNTS
+        from stemcodecs.entropy.chunk.partial import cached_header, positions_of
 
         header = cached_header(head)
         check_declared(header.dtype, header.shape, chunk_spec)
@@ -219,7 +219,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         selection: Any,
         chunk_spec: ArraySpec,
     ) -> NDBuffer:
-        from stemcodecs.entropy.partial import decode_selection
+        from stemcodecs.entropy.chunk.partial import decode_selection
 
         array = decode_selection(header, parts, positions, selection, self.shared())
         return as_buffer(np.asarray(array).astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)

@@ -44,9 +44,9 @@ from zarr.dtype import parse_dtype
 from stemcodecs.codecs.base import ChunkCodec, check_configuration
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
-from stemcodecs.quantize.configuration import KEYS, PoissonQuantizer
 from stemcodecs.quantize.decoders import read_offsets, write_offsets
 from stemcodecs.quantize.levels import Int64
+from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
 
 __all__ = ["NumcodecsPoissonHistogram", "PoissonHistogram"]
 

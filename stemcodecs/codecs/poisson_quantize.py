@@ -24,7 +24,7 @@ from zarr.dtype import parse_dtype
 
 from stemcodecs.codecs.base import check_configuration
 from stemcodecs.errors import ConfigurationError, StemcodecsError
-from stemcodecs.quantize.configuration import KEYS, PoissonQuantizer
+from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
 
 __all__ = ["NumcodecsPoissonQuantize", "PoissonQuantize"]
 

@@ -6,9 +6,9 @@ Light to import: the coding kernels load with the codec :mod:`stemcodecs.codecs.
 from stemcodecs.lowrank.basis import PcaBasis, exact_basis
 from stemcodecs.lowrank.contrast import contrast_factor, fractional_scattering, probe_mask
 from stemcodecs.lowrank.detector import DetectorEncoder
-from stemcodecs.lowrank.model import LowRankModel
-from stemcodecs.lowrank.sibling import open_with_model, write_model
-from stemcodecs.lowrank.unrounded import rates
+from stemcodecs.lowrank.float_rates import rates
+from stemcodecs.lowrank.low_rank_model import LowRankModel
+from stemcodecs.lowrank.stored_model import open_with_model, write_model
 
 __all__ = [
     "DetectorEncoder",

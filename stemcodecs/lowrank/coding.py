@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
-from stemcodecs.lowrank._kernels import to_rates
-from stemcodecs.lowrank.chunk import Head, join_coefficients, split_coefficients
-from stemcodecs.lowrank.model import TILE, LowRankModel
+from stemcodecs.lowrank.low_rank_model import TILE, LowRankModel
+from stemcodecs.lowrank.pca_chunk import Head, join_coefficients, split_coefficients
 from stemcodecs.lowrank.residual import LANES, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
+from stemcodecs.lowrank.residual_kernels import to_rates
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
 
 __all__ = ["decode", "encode_counts", "encode_prediction"]

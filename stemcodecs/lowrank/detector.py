@@ -49,7 +49,7 @@ class DetectorEncoder:
         noise.
 
         For a first scan that is larger than memory, fit the basis out of core:
-        ``DetectorEncoder(basis=stemcodecs_pipelines.pca.pca_basis(scan, rank=…, centred=False, stabilised=False))``.
+        ``DetectorEncoder(basis=stemcodecs_pipelines.pca_basis(scan, rank=…, centred=False, stabilised=False))``.
 
         Parameters
         ----------

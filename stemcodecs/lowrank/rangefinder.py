@@ -20,12 +20,12 @@ import numpy as np
 from stemcodecs.lowrank.basis import as_features
 
 __all__ = [
-    "Partial",
-    "block_partial",
+    "PassSums",
     "first_sketch",
     "forget_products",
     "next_sketch",
     "nystrom",
+    "pass_sums",
     "symmetric_product",
 ]
 
@@ -38,7 +38,7 @@ _products: list[Array] = []
 
 
 @dataclass(kw_only=True)
-class Partial:
+class PassSums:
     """What one block adds: sums over its patterns of shifted features x − s."""
 
     product: Array
@@ -51,7 +51,7 @@ class Partial:
     """Σ |x|²."""
     positions: int = 0
 
-    def add(self, other: Partial) -> None:
+    def add(self, other: PassSums) -> None:
         """Accumulate another partial into this one."""
         self.product += other.product
         self.features = self.features + other.features
@@ -64,13 +64,13 @@ class Partial:
         _products.append(self.product)
 
     @classmethod
-    def zero(cls, pixels: int, columns: int) -> Partial:
+    def zero(cls, pixels: int, columns: int) -> PassSums:
         """The neutral element."""
         return cls(product=np.zeros((pixels, columns)))
 
 
-def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised: bool, moments: bool) -> Partial:
-    """Partial sums of counts (positions, pixels); ``shift`` (pixels,) is subtracted from the
+def pass_sums(counts: Array, shift: Array | None, sketch: Array, stabilised: bool, moments: bool) -> PassSums:
+    """PassSums sums of counts (positions, pixels); ``shift`` (pixels,) is subtracted from the
     features.
 
     ``moments`` asks for all sums; they are the same in every pass, so later passes take the product
@@ -81,10 +81,10 @@ def block_partial(counts: Array, shift: Array | None, sketch: Array, stabilised:
     product = _take((sketch.shape[0], sketch.shape[1]))
     np.matmul(features.T, features @ sketch, out=product)
     if not moments:
-        return Partial(product=product)
+        return PassSums(product=product)
     # Of the few patterns of a block, small counts are summed twice as fast in 32 bits, and without rounding.
     narrow = counts.dtype.kind == "u" and counts.dtype.itemsize <= 2 and len(counts) <= 1 << 16
-    return Partial(
+    return PassSums(
         product=product,
         features=(np.ones(len(features), np.float32) @ features).astype(np.float64),
         counts=counts.sum(0, dtype=np.uint32 if narrow else np.float64).astype(np.float64),
@@ -120,7 +120,7 @@ def _take(shape: tuple[int, int]) -> Array:
 
 
 def forget_products() -> None:
-    """Let go of the memory that :meth:`Partial.give_back` keeps."""
+    """Let go of the memory that :meth:`PassSums.give_back` keeps."""
     _products.clear()
 
 
@@ -129,7 +129,7 @@ def first_sketch(pixels: int, columns: int, seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal((pixels, columns), dtype=np.float32)
 
 
-def symmetric_product(partial: Partial, sketch: Array, centred: bool) -> Array:
+def symmetric_product(partial: PassSums, sketch: Array, centred: bool) -> Array:
     """AΩ for A = Σ (x − x̄)(x − x̄)ᵀ if ``centred``, else Σ x xᵀ; float64, (pixels, sketch)."""
     if not centred:
         return partial.product

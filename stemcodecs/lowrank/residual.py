@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import CorruptChunkError
-from stemcodecs.lowrank import _kernels as kernels
+from stemcodecs.lowrank import residual_kernels as kernels
 from stemcodecs.quantize.levels import optimal_levels
 
 __all__ = ["LANES", "LARGEST", "LARGEST_BOUNDED", "decode_residual", "encode_residual"]

@@ -1,6 +1,6 @@
 """Poisson-noise-aware quantisation with a proved bound: levels, codes, decoders, and its check."""
 
-from stemcodecs.quantize.configuration import PoissonQuantizer
 from stemcodecs.quantize.levels import PRESETS, Levels, huang_levels, optimal_levels
+from stemcodecs.quantize.poisson_quantizer import PoissonQuantizer
 
 __all__ = ["PRESETS", "Levels", "PoissonQuantizer", "huang_levels", "optimal_levels"]

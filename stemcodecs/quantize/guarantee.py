@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from stemcodecs.quantize.configuration import PoissonQuantizer
 from stemcodecs.quantize.levels import radius
+from stemcodecs.quantize.poisson_quantizer import PoissonQuantizer
 
 __all__ = ["Deviation"]
 
@@ -95,7 +95,7 @@ class Deviation:
         k2 = quantizer.k2
         compiled = k2.numerator < 1 << 31 and k2.denominator < 1 << 23 and k2 < 1 << 8
         if source.dtype.kind in "iu" and compiled:
-            from stemcodecs.quantize.kernels import compare
+            from stemcodecs.quantize.level_kernels import compare
 
             native = source.dtype.newbyteorder("=")
             a, b = (np.ascontiguousarray(v).reshape(-1).astype(native, copy=False) for v in (source, decoded))

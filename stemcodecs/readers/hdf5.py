@@ -12,7 +12,7 @@ import numpy as np
 
 from stemcodecs.errors import SourceError
 from stemcodecs.readers.choose import Candidate, choose_array
-from stemcodecs.readers.hdf5_layouts import Layout, axes_of, layout_of, main_arrays
+from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, layout_of, main_arrays
 from stemcodecs.readers.scan import Region, Scan, one_line, small_attributes
 
 __all__ = ["check_readable", "open_file", "open_hdf5"]
@@ -57,11 +57,11 @@ def open_hdf5(path: str, dataset: str | None = None) -> Scan:
     """
     with open_file(path) as file:
         layout = layout_of(file)
-        if layout is Layout.VELOX and dataset is None:
+        if layout is Hdf5Layout.VELOX and dataset is None:
             from stemcodecs.readers.rosettasciio import open_rosettasciio
 
             return open_rosettasciio(path)
-        if layout is Layout.DECTRIS and dataset is None:
+        if layout is Hdf5Layout.DECTRIS and dataset is None:
             from stemcodecs.readers.dectris import open_dectris
 
             return open_dectris(path)
@@ -81,7 +81,7 @@ def open_hdf5(path: str, dataset: str | None = None) -> Scan:
     )
 
 
-def _find(file: Any, path: str, layout: Layout, dataset: str | None) -> str:
+def _find(file: Any, path: str, layout: Hdf5Layout, dataset: str | None) -> str:
     """Path of the dataset that is the scan, or that the user means."""
     import h5py
 

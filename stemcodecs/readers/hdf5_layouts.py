@@ -10,12 +10,12 @@ from typing import Any
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.scan import Axis
 
-__all__ = ["Layout", "axes_of", "layout_of", "main_arrays", "nion_axes"]
+__all__ = ["Hdf5Layout", "axes_of", "layout_of", "main_arrays", "nion_axes"]
 
 _Axes = list[Axis | None]
 
 
-class Layout(Enum):
+class Hdf5Layout(Enum):
     """Layouts that are recognised; the value is what the user reads."""
 
     PY4DSTEM = "py4DSTEM"
@@ -28,50 +28,50 @@ class Layout(Enum):
     PLAIN = "plain"
 
 
-def layout_of(file: Any) -> Layout:
+def layout_of(file: Any) -> Hdf5Layout:
     """Recognise the layout of an open file by its groups and attributes, not by its name."""
     groups = _groups(file, lambda _: True)
     if "4DSTEM_experiment" in file or any(_said(g, "python_class") == "DataCube" for g in groups):
-        return Layout.PY4DSTEM
+        return Hdf5Layout.PY4DSTEM
     if "Experiments" in file and "file_format" in file.attrs:
-        return Layout.HYPERSPY
+        return Hdf5Layout.HYPERSPY
     if any("properties" in node.attrs for node in _nion_nodes(file)):
-        return Layout.NION
+        return Hdf5Layout.NION
     if any(_is_emd_array(g) for g in groups):
-        return Layout.EMD
+        return Hdf5Layout.EMD
     if "Data" in file and "Version" in file:
-        return Layout.VELOX
+        return Hdf5Layout.VELOX
     if "entry/data" in file and "data_000001" in list(file["entry/data"]):
-        return Layout.DECTRIS
+        return Hdf5Layout.DECTRIS
     if any(_said(g, "NX_class") for g in groups):
-        return Layout.NEXUS
-    return Layout.PLAIN
+        return Hdf5Layout.NEXUS
+    return Hdf5Layout.PLAIN
 
 
-def main_arrays(file: Any, layout: Layout) -> list[Any]:
+def main_arrays(file: Any, layout: Hdf5Layout) -> list[Any]:
     """Datasets that the layout calls measured data."""
-    if layout in (Layout.PY4DSTEM, Layout.EMD):
+    if layout in (Hdf5Layout.PY4DSTEM, Hdf5Layout.EMD):
         return [g["data"] for g in _groups(file, _is_emd_array) if "data" in g]
-    if layout is Layout.NEXUS:
+    if layout is Hdf5Layout.NEXUS:
         return [d for g in _groups(file, _is_nxdata) for d in _nexus_signals(g)]
     return []
 
 
-def axes_of(path: str, node: Any, layout: Layout) -> tuple[Axis, ...]:
+def axes_of(path: str, node: Any, layout: Hdf5Layout) -> tuple[Axis, ...]:
     """Calibrated axes of a dataset, in the order of its dimensions."""
     shape = node.shape
     if not 2 <= len(shape) <= 4:
         return ()
     given: _Axes
-    if layout is Layout.NION:
+    if layout is Hdf5Layout.NION:
         given = nion_axes(_nion_properties(node), shape)
-    elif layout is Layout.HYPERSPY:
+    elif layout is Hdf5Layout.HYPERSPY:
         given = _hyperspy_axes(node.parent, shape)
-    elif layout in (Layout.PY4DSTEM, Layout.EMD):
+    elif layout in (Hdf5Layout.PY4DSTEM, Hdf5Layout.EMD):
         given = _emd_axes(node.parent, shape)
         if len(shape) == 4:
             given = _with_pixel_sizes(node.parent, shape, given)
-    elif layout is Layout.NEXUS:
+    elif layout is Hdf5Layout.NEXUS:
         given = _nexus_axes(node.parent, shape)
     else:
         given = _dimension_scales(node, shape)

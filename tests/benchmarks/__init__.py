@@ -1,1 +1,0 @@
-"""Benchmarks: they measure and print, and assert no time."""

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
-from stemcodecs.entropy.threads import get_threads, set_threads
+from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
-from tests.benchmarks.peers import BLOSC, PEERS, Coder, Peer, size_of
+from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
 
@@ -280,7 +280,7 @@ def random_access() -> None:
 
 def shared(folder: Path | None, only: str) -> None:
     """Chunks of 64 positions with one model for all of them, against one large chunk."""
-    from stemcodecs.entropy.statistics import ScanStatistics
+    from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 
     print("shared model: bytes of chunks of 64 positions, relative to one chunk; mode neighbour")
     print_row("", ["one, bits/px", "shared", "with its model", "own models"], rule=True)

@@ -68,7 +68,7 @@ def fit(kind: str, path: str, rank: int, times: int, out: str) -> None:
 
     bound = 0
     if kind == "ours":
-        from stemcodecs_pipelines.pca import pca_basis, plan_pca
+        from stemcodecs_pipelines.pca.fit import pca_basis, plan_pca
 
         scan: Any = zarr.open_array(path, mode="r") if times == 1 else Repeated(path, times)
         bound = plan_pca(scan, rank=rank).memory_bound
@@ -169,7 +169,7 @@ def bench_rate(path: Path) -> None:
     from stemcodecs.codecs.pca import Pca
     from stemcodecs.lowrank import LowRankModel
     from stemcodecs.simulate import simulate_scan
-    from stemcodecs_pipelines.pca import pca_basis
+    from stemcodecs_pipelines.pca.fit import pca_basis
 
     counts: Any = zarr.open_array(str(path), mode="r")[:]  # type: ignore[index]
     simulation = simulate_scan("ptychography", (64, 64), (128, 128), mean_counts=5.0)
@@ -207,9 +207,9 @@ def bench_lossless(path: Path, folder: Path | None) -> None:
     from stemcodecs.lowrank import LowRankModel
     from stemcodecs.readers import open_scan
     from stemcodecs.simulate import simulate_scan
-    from stemcodecs_pipelines.methods import Learning
-    from stemcodecs_pipelines.pca import choose_rank, pca_basis
-    from stemcodecs_pipelines.pca_method import build
+    from stemcodecs_pipelines.methods.registry import Learning
+    from stemcodecs_pipelines.pca.fit import choose_rank, pca_basis
+    from stemcodecs_pipelines.pca.method import build
 
     scans: dict[str, Array] = {}
     for name, file in REAL.items():

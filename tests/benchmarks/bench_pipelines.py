@@ -20,7 +20,7 @@ import numpy as np
 SCAN = """
 import sys, time
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.store.compress import encode
 with open_scan(sys.argv[1]) as scan:
     bounds = []
     memory = int(sys.argv[4]) if len(sys.argv) > 4 else None
@@ -37,7 +37,7 @@ print(seconds, result.stored_bytes, bounds[0], int(peak.split()[1]) * 1024)
 HISTOGRAMS = """
 import sys, time
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.histograms import histograms
+from stemcodecs_pipelines.histograms.scan_histograms import histograms
 with open_scan(sys.argv[1]) as scan:
     bounds = []
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def fresh(path: Path) -> Path:
 def bench_compress(folder: Path, gigabytes: float) -> None:
     """Wall time and size of a whole compression, without verification, on two workers."""
     from stemcodecs.readers import open_scan
-    from stemcodecs_pipelines.plan import make_plan
+    from stemcodecs_pipelines.run.plan import make_plan
 
     path = source(folder, gigabytes)
     with open_scan(path) as scan:
@@ -185,7 +185,7 @@ def bench_scheduler(folder: Path, chunks: int) -> None:
     import psutil
     from distributed import Client
 
-    from stemcodecs_pipelines.engine import DaskEngine
+    from stemcodecs_pipelines.run.engine import DaskEngine
 
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)

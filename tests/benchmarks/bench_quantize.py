@@ -190,7 +190,7 @@ def fidelity(data: dict[str, Array]) -> None:
 
 def speed(data: dict[str, Array], repeats: int = 7) -> None:
     """Print the speed of the lossy chain over that of the lossless one: CPU time on one thread, the least of rounds."""
-    from stemcodecs.entropy.threads import set_threads
+    from stemcodecs.entropy.kernels.threads import set_threads
 
     set_threads(1)
     print("\nMB/s of raw data on one thread, encode / decode, and over lossless (pixel_histogram)")

@@ -29,8 +29,9 @@ from stemcodecs.errors import (
     FormatVersionError,
     UnsupportedDtypeError,
 )
-from stemcodecs.lowrank import LowRankModel, exact_basis, model, open_with_model, rates, write_model
-from stemcodecs.lowrank.sibling import model_key
+from stemcodecs.lowrank import LowRankModel, exact_basis, open_with_model, rates, write_model
+from stemcodecs.lowrank import low_rank_model as model
+from stemcodecs.lowrank.stored_model import model_key
 
 Array = np.ndarray[Any, Any]
 DETECTOR = (7, 6)

@@ -16,19 +16,19 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from strategies import DTYPES, MODES, same_bits, simulated_scan
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.storage import MemoryStore, WrapperStore
 
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
-from stemcodecs.entropy.chunk import COUNTS, read_header
-from stemcodecs.entropy.statistics import ScanStatistics
+from stemcodecs.entropy.chunk.header import COUNTS, read_header
+from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.errors import (
     ConfigurationError,
     CorruptChunkError,
     FormatVersionError,
     UnsupportedDtypeError,
 )
+from tests.strategies import DTYPES, MODES, same_bits, simulated_scan
 
 Array = np.ndarray[Any, Any]
 NAME = "stemcodecs.pixel_histogram"

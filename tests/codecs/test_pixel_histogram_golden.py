@@ -11,16 +11,16 @@ import runpy
 import shutil
 from pathlib import Path
 
-import format_decoder
 import numpy as np
 import pytest
-from strategies import MODES, same_bits
 
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
-from stemcodecs.entropy.chunk import COUNTS, DTYPES, STORED, VERSION, read_header
-from stemcodecs.entropy.cpu import has_avx512
-from stemcodecs.entropy.methods import CONTEXT, PACKED2, PACKED4, STATIC
-from stemcodecs.entropy.model_bytes import read_model
+from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, STORED, VERSION, read_header
+from stemcodecs.entropy.kernels.cpu import has_avx512
+from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.model.model_bytes import read_model
+from tests import format_decoder
+from tests.strategies import MODES, same_bits
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "pixel_histogram"
 CHUNKS = sorted(FOLDER.glob("v*/*.bin"))

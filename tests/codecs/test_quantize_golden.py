@@ -15,12 +15,12 @@ from typing import Any
 import numcodecs
 import numpy as np
 import pytest
-from strategies import same_bits
 
 from stemcodecs.codecs.bit_pack import BitPack
 from stemcodecs.codecs.poisson_histogram import PoissonHistogram
 from stemcodecs.quantize import PoissonQuantizer
 from stemcodecs.quantize.guarantee import Deviation
+from tests.strategies import same_bits
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CODECS = ("poisson_histogram", "bit_pack")

@@ -11,8 +11,9 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from strategies import MODES, same_bits, scans, simulated_scan
 from zarr.storage import MemoryStore
+
+from tests.strategies import MODES, same_bits, scans, simulated_scan
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk import COUNTS, PREFIX, Header, checksum, read_header, write_header
-from stemcodecs.entropy.model import HistogramModel
-from stemcodecs.entropy.model_bytes import read_model, write_model
+from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, Header, checksum, read_header, write_header
+from stemcodecs.entropy.model.histogram_model import HistogramModel
+from stemcodecs.entropy.model.model_bytes import read_model, write_model
 from stemcodecs.errors import StemcodecsError
 
 Array = np.ndarray[Any, Any]

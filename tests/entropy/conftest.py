@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from stemcodecs.entropy import encode
-from stemcodecs.entropy.cpu import has_avx512
-from stemcodecs.entropy.threads import set_threads
+from stemcodecs.entropy.chunk import encode
+from stemcodecs.entropy.kernels.cpu import has_avx512
+from stemcodecs.entropy.kernels.threads import set_threads
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Decode damaged chunks in a process of its own: ``PYTHONPATH=tests python tests/entropy/fuzz_worker.py SEED CASES``.
+"""Decode damaged chunks in a process of its own: ``python -m tests.entropy.fuzz_worker SEED CASES``.
 
 Prints the number of a case before it begins, so that the parent knows which one a crash or a hang belongs to, and
 at the end how many were refused. Memory is limited to what the process has after a warm-up, and ``HEADROOM``.
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from chunk_surgery import mutate
-from specimens import specimens
 
-from stemcodecs.entropy.chunk import COUNTS, read_header
-from stemcodecs.entropy.decode import decode_array, decode_positions
-from stemcodecs.entropy.threads import set_threads
+from stemcodecs.entropy.chunk.decode import decode_array, decode_positions
+from stemcodecs.entropy.chunk.header import COUNTS, read_header
+from stemcodecs.entropy.kernels.threads import set_threads
 from stemcodecs.errors import StemcodecsError
+from tests.entropy.chunk_surgery import mutate
+from tests.entropy.specimens import specimens
 
 HEADROOM = 512 << 20
 LARGE = 64 << 20

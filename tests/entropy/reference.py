@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk import Header, read_header
-from stemcodecs.entropy.methods import ABSOLUTE, CONTEXT, PACKED2, PACKED4, STATIC
-from stemcodecs.entropy.model import HistogramModel, PixelClass
-from stemcodecs.entropy.model_bytes import Reader, read_model
+from stemcodecs.entropy.chunk.header import Header, read_header
+from stemcodecs.entropy.kernels.pixel_methods import ABSOLUTE, CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass
+from stemcodecs.entropy.model.model_bytes import Reader, read_model
 
 Array = np.ndarray[Any, Any]
 

@@ -7,10 +7,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from strategies import simulated_scan
 
-from stemcodecs.entropy import encode, rows
-from stemcodecs.entropy.fit import FitOptions
+from stemcodecs.entropy.chunk import encode
+from stemcodecs.entropy.fit import grouped_counts as rows
+from stemcodecs.entropy.fit.fit_model import FitOptions
+from tests.strategies import simulated_scan
 
 Array = np.ndarray[Any, Any]
 

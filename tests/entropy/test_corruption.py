@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chunk_surgery import mutate, reseal
-from specimens import specimens
-from strategies import same_bits
 
-from stemcodecs.entropy.chunk import COUNTS, PREFIX, checksum, read_header
-from stemcodecs.entropy.decode import decode_array
-from stemcodecs.entropy.encode import encode_array
+from stemcodecs.entropy.chunk.decode import decode_array
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, checksum, read_header
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, StemcodecsError
+from tests.entropy.chunk_surgery import mutate, reseal
+from tests.entropy.specimens import specimens
+from tests.strategies import same_bits
 
 Array = np.ndarray[Any, Any]
 NAMES = tuple(specimens())

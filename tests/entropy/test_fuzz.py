@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stemcodecs.entropy.cpu import has_avx512
+from stemcodecs.entropy.kernels.cpu import has_avx512
 
-WORKER = Path(__file__).with_name("fuzz_worker.py")
+REPOSITORY = Path(__file__).resolve().parents[2]
 BATCH = 2500
 SECONDS = 300
 """A batch takes about ten; one that takes this long hangs."""
@@ -20,10 +21,12 @@ pytestmark = pytest.mark.campaign
 
 
 def run_batch(seed: int, cases: int, environment: dict[str, str]) -> dict[str, int]:
-    command = [sys.executable, str(WORKER), str(seed), str(cases)]
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parent.parent), **environment}
+    command = [sys.executable, "-m", "tests.entropy.fuzz_worker", str(seed), str(cases)]
+    environment = {**os.environ, **environment}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, env=environment, cwd=REPOSITORY, check=False
+        )
     except subprocess.TimeoutExpired as error:
         last = (error.stdout or b"").split()[-1:]
         pytest.fail(f"{command}: hangs at case {last}")

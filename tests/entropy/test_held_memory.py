@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from stemcodecs.codecs import PixelHistogram
-from stemcodecs.entropy import decoder as module
-from stemcodecs.entropy import scratch
-from stemcodecs.entropy.rows import GroupedCounts
-from stemcodecs.entropy.threads import run_all, set_threads
+from stemcodecs.entropy.chunk import unrolled_model as module
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.kernels import scratch
+from stemcodecs.entropy.kernels.threads import run_all, set_threads
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from strategies import DTYPES, FLOATS, GAINS, INTEGERS, MODES, same_bits, scans, simulated_scan
 
-from stemcodecs.entropy.chunk import COUNTS, STORED, read_header
-from stemcodecs.entropy.cpu import has_avx512
-from stemcodecs.entropy.decode import decode_array
-from stemcodecs.entropy.encode import encode_array
-from stemcodecs.entropy.fit import FitOptions
-from stemcodecs.entropy.methods import CONTEXT
-from stemcodecs.entropy.model_bytes import read_model
-from stemcodecs.entropy.number_map import MAX_EXCEPTIONS
-from stemcodecs.entropy.planes import restore, to_plane
-from stemcodecs.entropy.threads import set_threads
+from stemcodecs.entropy.chunk.decode import decode_array
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.header import COUNTS, STORED, read_header
+from stemcodecs.entropy.fit.fit_model import FitOptions
+from stemcodecs.entropy.kernels.cpu import has_avx512
+from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
+from stemcodecs.entropy.kernels.threads import set_threads
+from stemcodecs.entropy.model.model_bytes import read_model
+from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
+from stemcodecs.entropy.values.plane import restore, to_plane
 from stemcodecs.errors import ConfigurationError
+from tests.strategies import DTYPES, FLOATS, GAINS, INTEGERS, MODES, same_bits, scans, simulated_scan
 
 Array = np.ndarray[Any, Any]
 PATHS = ["portable", "avx512"] if has_avx512() else ["portable"]

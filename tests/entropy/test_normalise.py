@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemcodecs.entropy.tables import PATCH_BITS, SYMBOLS, build_decode_tables, build_encode_tables, normalise
+from stemcodecs.entropy.kernels.coding_tables import (
+    PATCH_BITS,
+    SYMBOLS,
+    build_decode_tables,
+    build_encode_tables,
+    normalise,
+)
 
 Array = np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stemcodecs.entropy.range_coder import decode_map, decode_numbers, encode_map, encode_numbers
+from stemcodecs.entropy.model.range_coder import decode_map, decode_numbers, encode_map, encode_numbers
 
 Array = np.ndarray[Any, Any]
 

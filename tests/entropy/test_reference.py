@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
-from reference import ReferenceDecoder, coefficients, int32, rans_encode
-from strategies import MODES, simulated_scan
 
-from stemcodecs.entropy.decode import decode_array
-from stemcodecs.entropy.encode import encode_array
-from stemcodecs.entropy.fit import FitOptions
-from stemcodecs.entropy.methods import CONTEXT, PACKED2, PACKED4, STATIC
-from stemcodecs.entropy.model import HistogramModel, PixelClass
-from stemcodecs.entropy.model_bytes import read_model, write_model
-from stemcodecs.entropy.planes import to_plane
-from stemcodecs.entropy.statistics import ScanStatistics
-from stemcodecs.entropy.vector import context_rate
+from stemcodecs.entropy.chunk.decode import decode_array
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.fit.fit_model import FitOptions
+from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
+from stemcodecs.entropy.kernels.lanes import context_rate
+from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
+from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass
+from stemcodecs.entropy.model.model_bytes import read_model, write_model
+from stemcodecs.entropy.values.plane import to_plane
+from tests.entropy.reference import ReferenceDecoder, coefficients, int32, rans_encode
+from tests.strategies import MODES, simulated_scan
 
 Array = np.ndarray[Any, Any]
 
@@ -93,7 +93,7 @@ def test_patches_of_every_method_decode_as_the_format_says(simd: str) -> None:
 @pytest.mark.usefixtures("_counts_only")
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_every_number_of_blocks(simd: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stemcodecs.entropy import encode
+    from stemcodecs.entropy.chunk import encode
 
     monkeypatch.setattr(encode, "_blocks", lambda *_: blocks)
     array = scan_of_all_methods((66,))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemcodecs.entropy.transpose import gather_rows, plane_statistics, scatter_rows
+from stemcodecs.entropy.kernels.transpose import gather_rows, plane_statistics, scatter_rows
 
 Array = np.ndarray[Any, Any]
 GUARD = 12345

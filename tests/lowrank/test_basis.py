@@ -11,10 +11,10 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank import exact_basis
 from stemcodecs.lowrank.rangefinder import (
     Partial,
-    block_partial,
     first_sketch,
     next_sketch,
     nystrom,
+    pass_sums,
     symmetric_product,
 )
 from stemcodecs.lowrank.stabilize import anscombe
@@ -44,7 +44,7 @@ def test_range_finder_is_exact_where_the_sketch_spans_the_data(scan: Array, cent
     for last in (False, True):
         total = Partial.zero(flat.shape[1], 99)
         for start in (0, 40, 80):
-            total.add(block_partial(flat[start : start + 40], None, sketch, True, moments=True))
+            total.add(pass_sums(flat[start : start + 40], None, sketch, True, moments=True))
         product = symmetric_product(total, sketch, centred)
         if not last:
             sketch = next_sketch(product)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
-from stemcodecs.lowrank import LowRankModel, PcaBasis, exact_basis, model
-from stemcodecs.lowrank.model import WEIGHT_BITS
+from stemcodecs.lowrank import LowRankModel, PcaBasis, exact_basis
+from stemcodecs.lowrank import low_rank_model as model
+from stemcodecs.lowrank.low_rank_model import WEIGHT_BITS
 
 Array = np.ndarray[Any, Any]
 

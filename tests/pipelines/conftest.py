@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 
 from stemcodecs.readers import open_scan
 from stemcodecs.readers.scan import Scan
-from stemcodecs_pipelines.encode import encode
+from stemcodecs_pipelines.store.compress import encode
+from tests.pipelines.clusters import cluster_of
 
 
 @pytest.fixture(scope="session")
@@ -58,16 +58,6 @@ def digests() -> Callable[[Path], dict[str, str]]:
         }
 
     return of
-
-
-@contextlib.contextmanager
-def cluster_of(workers, **options):
-    """Workers in this process, and a client."""
-    from distributed import Client, LocalCluster
-
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "silence_logs": 50} | options
-    with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster, set_as_default=False) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

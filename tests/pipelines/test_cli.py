@@ -132,7 +132,7 @@ def test_corrupt_chunk_is_named_and_repaired(source, store, tmp_path):
 
 
 def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
-    from stemcodecs_pipelines import encode
+    from stemcodecs_pipelines.store import compress as encode
 
     def full(handle, index):
         from stemcodecs.store import write_error

@@ -1,0 +1,1 @@
+"""What else could store a scan, and how large it would be."""

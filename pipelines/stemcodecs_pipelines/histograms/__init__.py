@@ -1,0 +1,1 @@
+"""Pixel-specific histograms of a whole scan."""

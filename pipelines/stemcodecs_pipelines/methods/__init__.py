@@ -1,0 +1,1 @@
+"""What a store asks of a method, and which methods there are."""

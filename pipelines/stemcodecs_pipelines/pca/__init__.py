@@ -1,0 +1,1 @@
+"""Eigen-patterns of a whole scan, fitted out of core."""

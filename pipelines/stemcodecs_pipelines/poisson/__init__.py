@@ -1,0 +1,1 @@
+"""Quantisation within the shot noise."""

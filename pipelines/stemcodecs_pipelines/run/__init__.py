@@ -1,0 +1,1 @@
+"""How blocks are run: engines, clusters, plans, reductions, and what the terminal shows of it."""

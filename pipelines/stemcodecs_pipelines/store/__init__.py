@@ -1,0 +1,1 @@
+"""One store of one scan: written, read back, verified, repaired, written out again."""

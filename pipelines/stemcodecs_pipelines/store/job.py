@@ -1,0 +1,291 @@
+"""The job of one compression: what decides the bytes of the store, fixed before the first block.
+
+It lies in the unfinished store as ``.stemcodecs/job.json``. Workers read it from there, so that a
+task is two numbers and a path, and a resumed run continues with the very same choices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Self
+
+import numpy as np
+
+from stemcodecs._version import __version__
+from stemcodecs.errors import ConfigurationError, DestinationError, SourceError
+from stemcodecs.readers.scan import Scan
+from stemcodecs.store import JOURNAL, Location
+from stemcodecs_pipelines.methods.registry import Encoding, Learning, Method, parse_method
+from stemcodecs_pipelines.run.plan import Plan
+from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
+from stemcodecs_pipelines.store.stored_models import load_models
+from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
+
+__all__ = ["Job", "JobHandle", "prepare"]
+
+JOB_KEY = f"{JOURNAL}/job.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to write.
+
+    Parameters
+    ----------
+    plan : Plan
+        Blocks. Its number of workers does not change a byte.
+    metadata : dict
+        Zarr metadata of the array ``data``, codecs and their models included.
+    method : str
+        Method with its options, as `parse_method` reads it.
+    verify : bool
+        Whether each block is read back and compared after it was written.
+    detectors : VirtualDetectors or None
+        Where the bright-field disk is; None for stacks of frames and single patterns.
+    axes : tuple of dict
+        Name, size, scale, offset and units of each dimension.
+    source : dict
+        Where the data came from.
+    fingerprint : dict
+        By what a resumed run knows that the source is still the same.
+    version : str
+        Version of stemcodecs that began the store.
+    """
+
+    plan: Plan
+    metadata: Mapping[str, Any]
+    method: str
+    verify: bool
+    detectors: VirtualDetectors | None
+    axes: tuple[Mapping[str, Any], ...]
+    source: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    version: str = __version__
+
+    @cached_property
+    def coder(self) -> BlockCoder:
+        """Encoder and decoder of the blocks."""
+        return BlockCoder(self.metadata)
+
+    @cached_property
+    def codec(self) -> Method:
+        """Method, with the check of its guarantee."""
+        return parse_method(self.method)[0]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions."""
+        return tuple(axis["name"] for axis in self.axes)
+
+    def to_json(self) -> bytes:
+        """The job as it lies in the store; the number of workers is the run's own business."""
+        content = {
+            "plan": asdict(replace(self.plan, workers=1)),
+            "metadata": self.metadata,
+            "method": self.method,
+            "verify": self.verify,
+            "detectors": self.detectors.to_dict() if self.detectors else None,
+            "axes": self.axes,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "version": self.version,
+        }
+        # Not sorted: the order of the metadata is part of its bytes.
+        return json.dumps(content, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, place: Location) -> Self:
+        """Read a job back.
+
+        Raises
+        ------
+        DestinationError
+            The job is damaged, so that the run cannot be continued.
+        """
+        try:
+            content = json.loads(data)
+            plan: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["plan"].items()}
+            found = content["detectors"]
+            return cls(
+                plan=Plan(**plan),
+                detectors=VirtualDetectors(**found) if found else None,
+                axes=tuple(content["axes"]),
+                **{k: content[k] for k in ("metadata", "method", "verify", "source", "fingerprint", "version")},
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DestinationError(
+                f"{place}: the job of the unfinished store is damaged; start again with --overwrite"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHandle:
+    """What a task carries: where the job is, and how to open the source.
+
+    Parameters
+    ----------
+    location : Location
+        The unfinished store.
+    digest : str
+        SHA-256 of the job, so that a worker never works with one that it remembers from another
+        run.
+    scan : bytes
+        Pickled `Scan`; each process opens its source once.
+    resume : bool
+        Blocks that are on disk already are checked and kept.
+    """
+
+    location: Location
+    digest: str
+    scan: bytes
+    resume: bool = False
+
+    @classmethod
+    def of(cls, location: Location, scan: Scan, *, resume: bool = False) -> Self:
+        """Handle of the job that lies at a location."""
+        data = location.read(JOB_KEY) or b""
+        return cls(
+            location=location,
+            digest=hashlib.sha256(data).hexdigest(),
+            scan=pickle.dumps(scan),
+            resume=resume,
+        )
+
+    @property
+    def parts(self) -> str:
+        """Folder of half-written objects: this job's own, so that no worker of another one can finish a write."""
+        return f"{JOURNAL}/parts/{self.digest[:16]}"
+
+    def job(self) -> Job:
+        """The job, read once per process."""
+        return _load_job(self.location, self.digest)
+
+    def open_scan(self) -> Scan:
+        """The source, opened once per process."""
+        return _load_scan(self.scan)
+
+
+@lru_cache(maxsize=4)
+def _load_job(location: Location, digest: str) -> Job:
+    data = location.read(JOB_KEY)
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        raise DestinationError(f"{location}: its job has changed; another run took this store over")
+    job = Job.from_json(data, location)
+    load_models(job.metadata, location)
+    return job
+
+
+@lru_cache(maxsize=4)
+def _load_scan(pickled: bytes) -> Scan:
+    scan: Scan = pickle.loads(pickled)
+    return scan
+
+
+def fingerprint(scan: Scan) -> dict[str, Any]:
+    """By what a source is recognised: shape, dtype, and size and time of a single file."""
+    known: dict[str, Any] = {"shape": list(scan.shape), "dtype": scan.dtype.str}
+    if os.path.isfile(scan.path):
+        status = os.stat(scan.path)
+        known |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return known
+
+
+def prepare(
+    scan: Scan, plan: Plan, *, method: str, verify: bool, learning: Learning | None = None
+) -> tuple[Job, Mapping[str, bytes]]:
+    """Fix everything that decides the bytes of the store.
+
+    Parameters
+    ----------
+    scan : Scan
+        Source; a few patterns of a 4D scan are read to find the bright-field disk.
+    plan : Plan
+        Chunks.
+    method : str
+        Method with options.
+    verify : bool
+        Whether to read back and compare.
+    learning : Learning, optional
+        Where a method that looks at the whole scan first does so.
+
+    Returns
+    -------
+    Job
+    dict
+        Objects that lie beside the array, by key; to be written before the job.
+
+    Raises
+    ------
+    ConfigurationError
+        The method or its options do not exist.
+    """
+    chosen, options = parse_method(method)
+    four = len(scan.shape) == 4
+    encoding = chosen.build(scan, options, learning or Learning())
+    if encoding.beside and plan.shard:
+        if encoding.self_contained is None:
+            raise ConfigurationError(
+                f"the model takes {sum(map(len, encoding.beside.values())) / 2**20:.1f} MiB, too much for the "
+                "metadata, and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
+            )
+        encoding = Encoding(serializer=encoding.self_contained, filters=encoding.filters)
+    job = Job(
+        plan=plan,
+        metadata=array_metadata(plan, scan.dims, encoding),
+        method=method,
+        verify=verify,
+        detectors=VirtualDetectors.from_scan(scan) if four else None,
+        axes=tuple(
+            {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
+        ),
+        source={"path": os.path.basename(scan.path.rstrip("/")) or scan.path, **scan.metadata},
+        fingerprint=fingerprint(scan),
+    )
+    return job, encoding.beside
+
+
+def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:
+    """Refuse to continue a job with another source or with other choices.
+
+    Parameters
+    ----------
+    job : Job
+        The job in the store.
+    scan : Scan
+        Source given now.
+    asked : dict
+        Choices given now: ``chunk``, ``shard``, ``method``; None where the user left them open.
+
+    Raises
+    ------
+    SourceError
+        The source is not the one that the job began with.
+    ConfigurationError
+        A choice differs from the job's.
+    """
+    now = fingerprint(scan)
+    if dict(job.fingerprint) != now:
+        changed = [k for k in now if job.fingerprint.get(k) != now[k]] or list(job.fingerprint)
+        raise SourceError(
+            f"{scan.path} is not the source that this store was begun with "
+            f"({', '.join(changed)} differ); "
+            "give the same source, or start again with --overwrite"
+        )
+    have = {"chunk": job.plan.chunk, "shards": job.plan.shard, "method": job.method}
+    for name, value in asked.items():
+        if value is not None and have[name] != value:
+            raise ConfigurationError(
+                f"--{name} {value} differs from the interrupted run ({have[name]}); "
+                "leave it out to continue, or start again with --overwrite"
+            )
+
+
+def sha256(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """SHA-256 as 32 numbers."""
+    return np.frombuffer(hashlib.sha256(data).digest(), np.uint8)

@@ -1,0 +1,1 @@
+"""One chunk: array in, bytes out, and back, whole or in part."""

@@ -1,0 +1,281 @@
+"""Decode the bytes of a chunk, whole or only the scan positions that are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from stemcodecs.entropy.chunk.header import (
+    BIG_ENDIAN,
+    COLUMN_MAJOR,
+    COUNTS,
+    STORED_PIECE,
+    GroupEntry,
+    Header,
+    checksum,
+    read_header,
+)
+from stemcodecs.entropy.chunk.unrolled_model import Decoder, decoder_of
+from stemcodecs.entropy.fit.grouped_counts import active_lanes, doses_of_lanes
+from stemcodecs.entropy.kernels.cpu import simd_path
+from stemcodecs.entropy.kernels.group import decode_group
+from stemcodecs.entropy.kernels.pixel_methods import step_masks
+from stemcodecs.entropy.kernels.rans import LANES
+from stemcodecs.entropy.kernels.scratch import SLACK, lent_rows
+from stemcodecs.entropy.kernels.threads import run_all
+from stemcodecs.entropy.kernels.transpose import scatter_rows
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.histogram_model import HistogramModel
+from stemcodecs.entropy.model.model_bytes import Reader
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.plane import restore
+from stemcodecs.errors import CorruptChunkError
+
+__all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of"]
+
+Array = np.ndarray[Any, Any]
+Fetch = Callable[[int, int], "bytes | memoryview"]
+"""Bytes ``[start, stop)`` of a chunk."""
+
+
+def _model_bytes(header: Header, shared: SharedModel | None) -> bytes:
+    if not header.shared:
+        return header.model
+    if shared is None or shared.digest != header.model:
+        raise CorruptChunkError("it needs another shared model than the one in the array's metadata")
+    if shared.detector != header.layout.detector:
+        raise CorruptChunkError("its shared model is of another detector")
+    return shared.model
+
+
+def model_of(header: Header, shared: SharedModel | None = None) -> HistogramModel:
+    """Model of a counts chunk."""
+    return decoder_of(_model_bytes(header, shared), header.layout.detector).model
+
+
+def decode_array(data: bytes | memoryview, shared: SharedModel | None = None) -> Array:
+    """Decode a whole chunk.
+
+    Returns
+    -------
+    ndarray
+        Writable, with the memory order and byte order of the array that was encoded.
+
+    Raises
+    ------
+    CorruptChunkError
+        If anything about the bytes is wrong, including bytes left over.
+    FormatVersionError
+        If a newer stemcodecs wrote them.
+    """
+    data = memoryview(data)
+    return decode_parsed(read_header(data), data, shared)
+
+
+def decode_parsed(header: Header, data: memoryview, shared: SharedModel | None = None) -> Array:
+    """Decode a whole chunk whose header has been read."""
+    if header.kind == COUNTS:
+        end = header.groups[-1].offset + header.groups[-1].size if header.groups else header.length
+        if end != len(data):
+            raise CorruptChunkError(f"{len(data)} bytes long instead of {end}")
+        out = decode_positions(header, lambda start, stop: data[start:stop], None, shared)
+    else:
+        out = _decode_stored(header, data)
+    if header.flags & BIG_ENDIAN:
+        out = out.astype(out.dtype.newbyteorder(">"))
+    return np.asfortranarray(out) if header.flags & COLUMN_MAJOR else out
+
+
+def _decode_stored(header: Header, data: memoryview) -> Array:
+    body = data[header.length :]
+    if checksum(body) != header.groups[0].crc:
+        raise CorruptChunkError("the checksum of the data is wrong")
+    r = Reader(body)
+    # Zstandard makes at most 128 kB of three bytes: refuse what cannot be, before it is allocated.
+    if math.prod(header.shape) * header.dtype.itemsize > (len(body) + 64) << 16:
+        raise CorruptChunkError("more values than the stored data can hold")
+    out = np.empty(header.shape, header.dtype)
+    raw = out.reshape(-1).view(np.uint8)
+    shuffle = numcodecs.Shuffle(header.dtype.itemsize)
+    for start in range(0, raw.size, STORED_PIECE):
+        piece = raw[start : start + STORED_PIECE]
+        try:
+            piece[:] = np.frombuffer(shuffle.decode(_decompress(r.section(), piece.size)), np.uint8)
+        except (RuntimeError, ValueError) as error:
+            raise CorruptChunkError(f"the stored data does not decompress ({error})") from None
+    r.end()
+    return out.astype(header.dtype.newbyteorder("="), copy=False)
+
+
+def _decompress(frame: memoryview, size: int) -> Array:
+    """Bytes of a Zstandard frame that states ``size`` as its content: a shorter one would leave the rest unwritten."""
+    n = {0: 1, 1: 2, 2: 4, 3: 8}[frame[4] >> 6] if len(frame) > 4 else 0
+    # Single-segment frames, which ours are, have the size right behind the descriptor; else a window byte comes first.
+    start = 5 if n and frame[4] & 0x20 else 6
+    if n == 0 or frame[4] & 3 or (n == 1 and start == 6):
+        raise ValueError("no content size")
+    stated = int.from_bytes(frame[start : start + n], "little") + (256 if n == 2 else 0)
+    if stated != size:
+        raise ValueError(f"{stated} bytes instead of {size}")
+    out = np.empty(size, np.uint8)
+    numcodecs.Zstd().decode(frame, out=out)
+    return out
+
+
+def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shared: SharedModel | None = None) -> Array:
+    """Decode scan positions of a counts chunk, reading only the groups that hold them.
+
+    Parameters
+    ----------
+    header : Header
+        Of the chunk.
+    fetch : callable
+        Gives bytes ``[start, stop)`` of the chunk.
+    positions : int64[n], increasing, or None
+        Flat scan positions; None for all.
+
+    Returns
+    -------
+    ndarray
+        The whole array if ``positions`` is None, else of shape (n, n_pixels).
+    """
+    layout = header.layout
+    everything = positions is None
+    wanted = np.arange(layout.n_positions) if positions is None else positions
+    row_of = np.full(layout.n_positions, -1, np.int64)
+    row_of[wanted] = np.arange(wanted.size)
+    native = header.dtype.newbyteorder("=")
+    decoder = decoder_of(_model_bytes(header, shared), layout.detector)
+    if decoder.model.neighbours and header.doses.size == 0:
+        raise CorruptChunkError("no doses for a model with contexts")
+    narrow = native.itemsize == 1 and native.kind in "bu"
+    counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
+    low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
+    jobs = header.jobs(wanted)
+
+    def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
+        with lent_rows(decoder.margin + n_steps * layout.n_pixels) as rows:
+            return _decode_chain(header, layout, decoder, fetch, rows, chain, first_entry, n_steps, row_of, counts, low)
+
+    found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
+    at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
+    values = np.concatenate([v for _, v in found]) if found else np.zeros(0, np.uint64)
+    out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
+    return out.reshape(header.shape if everything else counts.shape)
+
+
+def _decode_chain(
+    header: Header, layout: GroupLayout, decoder: Decoder, fetch: Fetch, rows: Array, chain: int, first_entry: int,
+    n_steps: int, row_of: Array, counts: Array, low: Array | None,
+) -> list[tuple[Array, Array]]:  # fmt: skip
+    n, margin = layout.n_pixels, decoder.margin
+    rows[:margin] = 0
+    simd = simd_path()
+    found: list[tuple[Array, Array]] = []
+    entry_index = first_entry - 1
+    for step in range(n_steps):
+        positions = layout.chains[chain, step]
+        active = active_lanes(positions)
+        origin = margin + step * n
+        if active == 0:
+            rows[origin : origin + n] = 0
+            continue
+        entry_index += 1
+        entry = header.groups[entry_index]
+        payload = memoryview(fetch(entry.offset, entry.offset + entry.size))
+        if len(payload) != entry.size or checksum(payload) != entry.crc:
+            raise CorruptChunkError(f"the checksum of group {entry_index} is wrong")
+        words, end = _words(payload[: entry.words])
+        patch_at, patch_value = _read_patches(payload, entry, n)
+        mixture, selection = _selection(header, decoder, entry_index, step)
+        dose = doses_of_lanes(header.doses, positions) if header.doses.size else np.zeros(LANES, np.int32)
+        p = decoder.program
+        status = decode_group(
+            simd, rows, origin, np.uint64(active), p.methods, p.decode_starts, p.bases, p.shifts, p.classes,
+            p.index_bases, p.index_shifts, p.centre_shifts, p.luts, decoder.model.row_offsets(layout, step),
+            p.coefficients, dose, selection, mixture,
+            decoder.tables, p.bits, header.blocks, step_masks(active), words, SLACK, end, patch_at, patch_value,
+        )  # fmt: skip
+        if status != 0:
+            raise CorruptChunkError(f"group {entry_index} does not decode to its end")
+        target = np.where(positions >= 0, row_of[positions], -1)
+        scatter_rows(rows, origin, target, counts)
+        _read_rest(header, payload, entry, positions, target, n, low, found)
+    return found
+
+
+def _words(payload: memoryview) -> tuple[Array, int]:
+    """The words of a group with slack on both sides, and where they end."""
+    words = np.zeros(len(payload) // 2 + 2 * SLACK, np.uint16)
+    end = SLACK + len(payload) // 2
+    words[SLACK:end] = np.frombuffer(payload, "<u2")
+    return words, end
+
+
+def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tuple[Array, Array]:
+    if entry.patches == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.uint16)
+    start = entry.words + entry.low
+    section = payload[start : start + entry.patches]
+    probe = Reader(section)
+    n = probe.varint()
+    if n % 2 or n > 2 * n_pixels * LANES:
+        raise CorruptChunkError("impossible number of patches")
+    r = Reader(section)
+    numbers = r.numbers(n, np.repeat([0, 1], n // 2))
+    r.end()
+    at, values = np.cumsum(numbers[: n // 2]), numbers[n // 2 :]
+    if n and (numbers[1 : n // 2].min(initial=1) < 1 or at[0] < 0 or at[-1] >= n_pixels * LANES):
+        raise CorruptChunkError("patches out of order")
+    if (values < 0).any() or (values > 65535).any():
+        raise CorruptChunkError("impossible patch")
+    return at, values.astype(np.uint16)
+
+
+def _selection(header: Header, decoder: Decoder, entry_index: int, step: int) -> tuple[int, Array]:
+    """Which weight set the lanes of a group use: all the first, all the second, or lane by lane."""
+    if decoder.n_sets < 2 or step == 0:
+        return 0, np.zeros(LANES, bool)
+    if header.selections.size == 0:
+        raise CorruptChunkError("no weight sets for a model with two")
+    selection = np.unpackbits(header.selections[entry_index], bitorder="little").astype(bool)
+    return (1 if selection.all() else 2 if selection.any() else 0), selection
+
+
+def _read_rest(
+    header: Header, payload: memoryview, entry: GroupEntry, positions: Array, target: Array, n_pixels: int,
+    low: Array | None, found: list[tuple[Array, Array]],
+) -> None:  # fmt: skip
+    """Raw low bits into ``low``, exceptions into ``found``."""
+    held = np.flatnonzero(positions >= 0)
+    if low is not None:
+        raw = np.frombuffer(payload[entry.words : entry.words + entry.low], np.uint8)
+        n_values = held.size * n_pixels
+        plane_bytes = -(-n_values // 8)
+        if raw.size != plane_bytes * header.numbers.low_bits:
+            raise CorruptChunkError("impossible size of the low bits")
+        total = np.zeros(n_values, np.uint16)
+        for b, bits in enumerate(raw.reshape(header.numbers.low_bits, plane_bytes)):
+            total |= np.unpackbits(bits, count=n_values, bitorder="little").astype(np.uint16) << b
+        keep = target[held] >= 0
+        low[target[held][keep]] = total.reshape(held.size, n_pixels)[keep]
+    elif entry.low:
+        raise CorruptChunkError("unexpected low bits")
+    if entry.exceptions == 0:
+        return
+    r = Reader(payload[entry.words + entry.low + entry.patches :])
+    index = np.cumsum(r.numbers(LANES * n_pixels))
+    try:
+        values = _decompress(r.section(), 8 * index.size).view("<u8")
+    except (RuntimeError, ValueError) as error:
+        raise CorruptChunkError(f"exceptions do not decompress ({error})") from None
+    r.end()
+    if index.size and (index.min() < 0 or index.max() >= LANES * n_pixels):
+        raise CorruptChunkError("exceptions out of range")
+    lane, pixel = np.divmod(index, n_pixels)
+    row = target[lane]
+    found.append((row[row >= 0] * n_pixels + pixel[row >= 0], values[row >= 0].astype(np.uint64)))

@@ -1,0 +1,245 @@
+"""Encode an array to the bytes of a chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from stemcodecs.entropy.chunk.header import (
+    BIG_ENDIAN,
+    COLUMN_MAJOR,
+    COUNTS,
+    STORED,
+    STORED_PIECE,
+    Header,
+    checksum,
+    write_header,
+)
+from stemcodecs.entropy.chunk.unrolled_model import decoder_of
+from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
+from stemcodecs.entropy.fit.weights import mixture_of
+from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
+from stemcodecs.entropy.kernels.cpu import simd_path
+from stemcodecs.entropy.kernels.group import encode_group
+from stemcodecs.entropy.kernels.pixel_methods import step_masks
+from stemcodecs.entropy.kernels.rans import LANES
+from stemcodecs.entropy.kernels.scratch import SLACK, lent_output, lent_rows
+from stemcodecs.entropy.kernels.threads import begin, run_all
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.histogram_model import HistogramModel
+from stemcodecs.entropy.model.model_bytes import Writer, write_model
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.plane import Plane, to_plane
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["encode_array"]
+
+Array = np.ndarray[Any, Any]
+
+SMALL = 1 << 16
+"""Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """An encoded group: its bytes, how many of them are words, low bits, patches and exceptions, and their CRC-32."""
+
+    payload: bytes | memoryview
+    sizes: tuple[int, ...]
+    crc: int
+
+    @classmethod
+    def of(cls, *parts: bytes | memoryview) -> _Group:
+        # Most groups have words only: what need not be copied is not.
+        payload = b"".join(parts) if any(map(len, parts[1:])) else parts[0]
+        return cls(payload, tuple(map(len, parts)), checksum(payload))
+
+
+def encode_array(array: Array, options: FitOptions | None = None, shared: SharedModel | None = None) -> bytes:
+    """Encode any real numeric array, losslessly.
+
+    Parameters
+    ----------
+    array : ndarray
+        Booleans, integers or floats of any width; the last two axes are the detector.
+    options : FitOptions, optional
+        Mode of the entropy coder.
+    shared : SharedModel, optional
+        Model to use instead of one fitted to the array.
+
+    Returns
+    -------
+    bytes
+        A chunk, see ``FORMAT.md``.
+    """
+    options = options or FitOptions()
+    flags = COLUMN_MAJOR * bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+    flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    plane = to_plane(array)
+    if plane is None or array.size == 0:
+        return _encode_stored(array, flags)
+    data = _encode_counts(array, plane, options, flags, shared)
+    if array.nbytes < SMALL:
+        stored = _encode_stored(array, flags)
+        return stored if len(stored) < len(data) else data
+    return data
+
+
+def _encode_stored(array: Array, flags: int) -> bytes:
+    """Byte-shuffled Zstandard in pieces: for true floats, for numbers without a common gain, for tiny arrays."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    raw = little.reshape(-1).view(np.uint8)
+    w = Writer()
+    shuffle, zstd = numcodecs.Shuffle(little.dtype.itemsize), numcodecs.Zstd(5)
+    for start in range(0, raw.size, STORED_PIECE):
+        w.section(bytes(zstd.encode(shuffle.encode(raw[start : start + STORED_PIECE]))))
+    body = w.getvalue()
+    nothing = np.zeros(0, np.int64)
+    header = Header(kind=STORED, dtype=array.dtype, shape=array.shape, flags=flags, doses=nothing, selections=nothing)
+    return write_header(header, nothing, np.array([checksum(body)])) + body
+
+
+def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, shared: SharedModel | None) -> bytes:
+    layout = GroupLayout.of_shape(array.shape)
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    if shared is None:
+        layout = choose_layout(patterns, layout, options.mode)
+    elif shared.detector != layout.detector:
+        raise ConfigurationError(
+            f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
+            "chunks must span the whole detector"
+        )
+    margin = 4 * layout.detector[1]
+    if shared is not None:
+        decoder = decoder_of(shared.model, layout.detector)
+        model = decoder.model
+        counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
+        counts.set_reference(shared.mean_frame_sum)
+        fit = Fit(model=model, program=decoder.program, selections={})
+        blocks = _blocks(counts, fit.model)
+        groups = _encode_groups(counts, fit, plane, blocks)
+        patches = sum(g.sizes[2] for g in groups)
+        if patches * 20 < sum(len(g.payload) for g in groups):
+            return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
+        # The model is of other data than this: the chunk is better off with its own.
+        return _encode_counts(array, plane, options, flags, None)
+    counts = GroupedCounts(patterns, layout, margin)
+    fit = fit_model(counts, options)
+    blocks = _blocks(counts, fit.model)
+    serialised = begin(write_model, fit.model)
+    groups = _encode_groups(counts, fit, plane, blocks)
+    return _assemble(array, flags, plane, counts, fit, blocks, groups, serialised(), shared=False)
+
+
+def _assemble(
+    array: Array, flags: int, plane: Plane, counts: GroupedCounts, fit: Fit, blocks: int,
+    groups: list[_Group], model: bytes, *, shared: bool,
+) -> bytes:  # fmt: skip
+    header = Header(
+        kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
+        tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
+        doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
+        selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),
+    )  # fmt: skip
+    head = write_header(header, np.array([g.sizes for g in groups], np.int64), np.array([g.crc for g in groups]))
+    return b"".join([head, *(g.payload for g in groups)])
+
+
+def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
+    """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
+    per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
+    return 4 if per_group > 60_000 else 2 if per_group > 15_000 else 1
+
+
+def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:
+    model = fit.model
+    program = fit.program
+    tables = np.zeros(model.frequencies.shape[0] * STRIDE, np.uint32)
+    likeliest = np.empty(model.frequencies.shape[0], np.int64)
+    build_encode_tables(model.frequencies, tables, likeliest)
+    simd = simd_path()
+    n = counts.layout.n_pixels
+    exceptions = _exceptions_by_group(plane, counts.layout)
+    nobody = np.zeros(LANES, bool)
+
+    def encode_one(rows: Array, chain: int, step: int) -> _Group:
+        positions = counts.layout.chains[chain, step]
+        active = counts.active(chain, step)
+        selection = fit.selections.get((chain, step))
+        with lent_output(n * LANES) as (words, patch_at, patch_value):
+            end = words.size - SLACK
+            pos, patches = encode_group(
+                simd, rows, counts.origin(step), np.uint64(active), program.methods, program.tables_of,
+                program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+                program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
+                counts.dose(chain, step),
+                nobody if selection is None else selection, mixture_of(selection),
+                tables, likeliest, program.bits, blocks, step_masks(active), words, end, patch_at, patch_value,
+            )  # fmt: skip
+            w = Writer()
+            if patches:
+                at = patch_at[:patches][::-1]
+                values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
+                w.numbers(values, np.repeat([0, 1], patches))
+            # A copy by NumPy, which lets the other threads go on, unlike one to bytes.
+            coded = words[pos:end].astype("<u2").view(np.uint8).data
+        return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, step), b""))
+
+    steps_of: dict[int, list[int]] = {}
+    for chain, step in counts.groups():
+        steps_of.setdefault(chain, []).append(step)
+    if counts.layout.chain_length > 1:
+        counts.forget()
+        out = []
+        for chain, steps in steps_of.items():
+            with lent_rows(counts.origin(counts.layout.chain_length)) as rows:
+                counts.load_chain(chain, rows)
+                out += run_all(encode_one, [(rows, chain, step) for step in steps])
+        return out
+
+    def encode_single(chain: int) -> _Group:
+        with counts.chain(chain) as rows:
+            return encode_one(rows, chain, 0)
+
+    # Those that the fit has left come first, so that others can have their rows.
+    order = sorted(steps_of, key=counts.holds, reverse=True)
+    done = dict(zip(order, run_all(encode_single, [(chain,) for chain in order]), strict=True))
+    return [done[chain] for chain in steps_of]
+
+
+def _low_bits(plane: Plane, positions: Array, n_pixels: int) -> bytes:
+    """Raw low bits of a group, one bit plane after the other."""
+    if plane.low is None:
+        return b""
+    low = plane.low.reshape(-1, n_pixels)[positions[positions >= 0]].ravel()
+    planes = [np.packbits((low >> b) & 1, bitorder="little") for b in range(plane.numbers.low_bits)]
+    return np.concatenate(planes).tobytes()
+
+
+def _exceptions_by_group(plane: Plane, layout: GroupLayout) -> dict[tuple[int, int], bytes]:
+    """Exceptions of every group: index = lane * n_pixels + pixel, then the bits of the value."""
+    out: dict[tuple[int, int], bytes] = {}
+    if plane.exceptions_at.size == 0:
+        return out
+    position, pixel = np.divmod(plane.exceptions_at, layout.n_pixels)
+    group_of = np.empty(layout.n_positions, np.int64)
+    lane_of = np.empty(layout.n_positions, np.int64)
+    flat = layout.chains.reshape(-1, LANES)
+    group, lane = np.nonzero(flat >= 0)
+    group_of[flat[group, lane]] = group
+    lane_of[flat[group, lane]] = lane
+    index = lane_of[position] * layout.n_pixels + pixel
+    for g in np.unique(group_of[position]):
+        here = np.flatnonzero(group_of[position] == g)
+        here = here[np.argsort(index[here])]
+        w = Writer()
+        w.numbers(np.diff(index[here], prepend=0))
+        w.section(bytes(numcodecs.Zstd(5).encode(plane.exceptions[here].astype("<u8").view(np.uint8))))
+        out[divmod(int(g), layout.chain_length)] = w.getvalue()
+    return out

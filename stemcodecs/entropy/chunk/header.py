@@ -1,0 +1,306 @@
+"""A chunk's bytes: header, model, group table, groups. ``FORMAT.md`` has the layout bit by bit."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
+from stemcodecs.errors import CorruptChunkError, FormatVersionError
+
+__all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header", "write_header"]
+
+Array = np.ndarray[Any, Any]
+
+MAGIC = b"SCPH"
+VERSION = 1
+STORED, COUNTS = 0, 1
+INLINE, SHARED = 0, 1
+PREFIX = 16
+"""Bytes before the shape: magic, version, kind, dtype, flags, dimensions, three zeros, header length."""
+COLUMN_MAJOR, BIG_ENDIAN = 1, 2
+"""Flags: how the array lay in memory, which Zarr format 2 wants back."""
+
+DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
+"""Index = dtype code. Chunks are little-endian whatever the machine or the array's byte order."""
+
+MAX_HEADER = 1 << 30
+MAX_TILE = 64
+"""Scan positions of a tile: bounds the rows that decoding a chain takes."""
+STORED_PIECE = 1 << 26
+"""Bytes of an array that ``STORED`` compresses at a time."""
+_PREFIX = struct.Struct("<BBBBBBHI")
+_NUMBER_MAP = struct.Struct("<qdBBH")
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """CRC-32 of the zlib library."""
+    return zlib.crc32(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupEntry:
+    """Where one group lies and how it is made up.
+
+    Attributes
+    ----------
+    offset : int
+        First byte, from the start of the chunk.
+    words, low, patches, exceptions : int
+        Bytes of the rANS words, the raw low bits, the patches and the exceptions.
+    crc : int
+        CRC-32 of all of them.
+    """
+
+    offset: int
+    words: int
+    low: int
+    patches: int
+    exceptions: int
+    crc: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the group."""
+        return self.words + self.low + self.patches + self.exceptions
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Header:
+    """Everything of a chunk but its groups.
+
+    Attributes
+    ----------
+    kind : int
+        ``STORED`` (generic compression) or ``COUNTS``.
+    dtype, shape
+        Of the array; the dtype is little-endian.
+    flags : int
+        ``COLUMN_MAJOR``, ``BIG_ENDIAN``: memory layout of the array that was encoded.
+    length : int
+        Bytes of the header.
+    numbers : NumberMap
+        How 16-bit counts become values.
+    tile : tuple of int
+        Scan tile of the layout.
+    blocks : int
+        Blocks of 16 lanes that the steps of a group take in turn: 1, 2 or 4.
+    model : bytes
+        The model, or its sha256 if ``shared``.
+    doses : int64[n_positions] or empty
+        Dose of every position, 4096 for the mean frame.
+    selections : uint8[n_groups, 8] or empty
+        Weight set of every lane, one bit each.
+    groups : tuple of GroupEntry
+        In the order of the layout's chains and steps.
+    """
+
+    kind: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    flags: int = 0
+    length: int = 0
+    numbers: NumberMap = field(default_factory=NumberMap)
+    tile: tuple[int, int] = (1, 1)
+    blocks: int = 4
+    shared: bool = False
+    model: bytes = b""
+    doses: Array
+    selections: Array
+    groups: tuple[GroupEntry, ...] = ()
+
+    @cached_property
+    def layout(self) -> GroupLayout:
+        """Lanes and chains of the chunk."""
+        return GroupLayout.of_shape(self.shape, self.tile)
+
+    @cached_property
+    def _entries_before(self) -> Array:
+        """Group entries before each step of each chain, and behind its last: int64[n_chains, chain_length + 1]."""
+        held = np.any(self.layout.chains >= 0, axis=2)
+        ends = np.cumsum(held.ravel()).reshape(held.shape)
+        return np.concatenate([ends[:, :1] - held[:, :1], ends], axis=1)
+
+    def jobs(self, positions: Array) -> list[tuple[int, int, int]]:
+        """(chain, index of its first group entry, steps to decode) of every chain that holds a position."""
+        first = self._entries_before[:, 0]
+        return [(chain, int(first[chain]), steps) for chain, steps in self.layout.chains_of(positions).items()]
+
+    def ranges(self, positions: Array) -> list[tuple[int, int]]:
+        """Byte ranges, one a chain, that decoding some positions needs."""
+        out = []
+        for chain, first, steps in self.jobs(positions):
+            last = self.groups[self._entries_before[chain, steps] - 1]
+            out.append((self.groups[first].offset, last.offset + last.size))
+        return out
+
+
+def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
+    """Serialise a header; ``sizes`` is int64[n_groups, 4], ``crcs`` uint32[n_groups]."""
+    w = Writer()
+    if header.kind == COUNTS:
+        n = header.numbers
+        # Offsets are modulo 2**64, so that those of uint64 fit as well.
+        offset = (n.offset + 2**63) % 2**64 - 2**63
+        specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
+        w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
+        w.varint(header.tile[0])
+        w.varint(header.tile[1])
+        w.varint(header.blocks)
+        w.varint(SHARED if header.shared else INLINE)
+        w.section(header.model)
+        w.numbers(header.doses - 4096 if header.doses.size else header.doses)
+        w.section(header.selections.tobytes())
+        w.numbers(sizes, np.tile(np.arange(4), len(sizes)))
+    w.section(np.asarray(crcs, "<u4").tobytes())
+    body = w.getvalue()
+    shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
+    length = PREFIX + len(shape) + len(body) + 4
+    code = DTYPES.index(header.dtype.newbyteorder("<").str)
+    prefix = MAGIC + _PREFIX.pack(VERSION, header.kind, code, header.flags, len(header.shape), 0, 0, length)
+    head = prefix + shape + body
+    return head + struct.pack("<I", checksum(head))
+
+
+def header_length(data: bytes | memoryview) -> int:
+    """Length of the header that begins ``data``, from its first bytes.
+
+    Raises
+    ------
+    CorruptChunkError
+        If these are not the first bytes of a chunk.
+    FormatVersionError
+        If a newer stemcodecs wrote it.
+    """
+    if len(data) < PREFIX:
+        raise CorruptChunkError(f"only {len(data)} bytes long")
+    if bytes(data[:4]) != MAGIC:
+        raise CorruptChunkError("it does not begin with the mark of a pixel_histogram chunk")
+    version, *_, length = _PREFIX.unpack_from(data, 4)
+    if version > VERSION:
+        raise FormatVersionError(
+            f"the chunk has format version {version}, this stemcodecs reads up to {VERSION}: upgrade stemcodecs"
+        )
+    if version < 1 or not PREFIX + 4 <= length <= MAX_HEADER:
+        raise CorruptChunkError("impossible format version or header length")
+    return int(length)
+
+
+def read_header(data: bytes | memoryview) -> Header:
+    """Parse and check the header that begins ``data``; inverse of :func:`write_header`.
+
+    Raises
+    ------
+    CorruptChunkError, FormatVersionError
+        As :func:`header_length`, or if the checksum or any field is wrong.
+    """
+    data = memoryview(data)
+    length = header_length(data)
+    if len(data) < length:
+        raise CorruptChunkError(f"the header has {length} bytes, only {len(data)} are there")
+    if checksum(data[: length - 4]) != struct.unpack_from("<I", data, length - 4)[0]:
+        raise CorruptChunkError("the checksum of the header is wrong")
+    _, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
+    if kind not in (STORED, COUNTS) or code >= len(DTYPES) or flags > 3 or ndim > 32 or zero or zeros:
+        raise CorruptChunkError("unknown kind, dtype, flags or number of dimensions")
+    at = PREFIX + 8 * ndim
+    if at + 4 > length:
+        raise CorruptChunkError("the shape is cut off")
+    shape = tuple(int(s) for s in struct.unpack_from(f"<{ndim}Q", data, PREFIX))
+    if math.prod(max(s, 1) for s in shape) >= 1 << 48 or (kind == COUNTS and 0 in shape):
+        raise CorruptChunkError("impossible shape")
+    r = Reader(data[at : length - 4])
+    dtype = np.dtype(DTYPES[code])
+    if kind == STORED:
+        header = _stored_header(r, dtype, shape, flags, length)
+    else:
+        header = _counts_header(r, dtype, shape, flags, length)
+    r.end()
+    return header
+
+
+def _stored_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
+    crcs = r.section()
+    if len(crcs) != 4:
+        raise CorruptChunkError("impossible group table")
+    crc = int(np.frombuffer(crcs, "<u4")[0])
+    entry = GroupEntry(offset=length, words=0, low=0, patches=0, exceptions=0, crc=crc)
+    nothing = np.zeros(0, np.int64)
+    return Header(
+        kind=STORED,
+        dtype=dtype,
+        shape=shape,
+        flags=flags,
+        length=length,
+        doses=nothing,
+        selections=nothing,
+        groups=(entry,),
+    )
+
+
+def _number_map(section: memoryview) -> NumberMap:
+    n_specials, rest = divmod(len(section) - _NUMBER_MAP.size, 8)
+    if rest or not 0 <= n_specials <= MAX_SPECIALS:
+        raise CorruptChunkError("impossible number map")
+    offset, gain, divide, low_bits, negatives = _NUMBER_MAP.unpack_from(section)
+    if low_bits > 15 or divide > 1 or not np.isfinite(gain) or gain == 0 or negatives + n_specials >= PLANE_TOP:
+        raise CorruptChunkError("impossible number map")
+    specials = struct.unpack_from(f"<{n_specials}Q", section, _NUMBER_MAP.size)
+    return NumberMap(
+        offset=offset, gain=gain, divide=bool(divide), low_bits=low_bits, negatives=negatives, specials=specials
+    )
+
+
+def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
+    numbers = _number_map(r.section())
+    tile = (r.varint(), r.varint())
+    scan = GroupLayout.of_shape(shape).scan
+    if not (1 <= tile[0] <= scan[0] and 1 <= tile[1] <= scan[1] and tile[0] * tile[1] <= MAX_TILE):
+        raise CorruptChunkError("impossible scan tile")
+    blocks = r.varint()
+    if blocks not in (1, 2, 4):
+        raise CorruptChunkError("impossible number of blocks")
+    layout = GroupLayout.of_shape(shape, tile)
+    shared = r.varint()
+    model = bytes(r.section())
+    if shared not in (INLINE, SHARED) or (shared == SHARED and len(model) != 32):
+        raise CorruptChunkError("impossible model reference")
+    # A group, of up to 64 positions, takes at least four bytes of header: bound the layout before it is laid out.
+    if layout.n_positions > 16 * length:
+        raise CorruptChunkError("more positions than the header can describe")
+    doses = r.numbers(layout.n_positions)
+    if doses.size:
+        doses = doses + 4096
+        if doses.size != layout.n_positions or (doses < 0).any() or (doses > 65535).any():
+            raise CorruptChunkError("impossible doses")
+    selections = np.frombuffer(r.section(), np.uint8)
+    n_groups = int((layout.chains >= 0).any(axis=2).sum())
+    sizes = r.numbers(4 * n_groups, np.tile(np.arange(4), n_groups)).reshape(-1, 4)
+    crcs = np.frombuffer(r.section(), np.uint8)
+    if len(sizes) != n_groups or crcs.size != 4 * n_groups or selections.size not in (0, 8 * n_groups):
+        raise CorruptChunkError("impossible group table")
+    # One value takes at most two words; patches and exceptions are bounded when they are read.
+    if (sizes < 0).any() or (sizes[:, 0] > layout.n_pixels * 64 * 4 + 512).any() or (sizes[:, 0] & 1).any():
+        raise CorruptChunkError("impossible group sizes")
+    ends = length + np.cumsum(sizes.sum(axis=1))
+    groups = tuple(
+        GroupEntry(
+            offset=int(end - row.sum()), words=int(row[0]), low=int(row[1]), patches=int(row[2]),
+            exceptions=int(row[3]), crc=int(crc),
+        )
+        for row, end, crc in zip(sizes, ends, crcs.view("<u4"), strict=True)
+    )  # fmt: skip
+    return Header(
+        kind=COUNTS, dtype=dtype, shape=shape, flags=flags, length=length,
+        numbers=numbers,
+        tile=tile, blocks=blocks, shared=bool(shared), model=model, doses=doses,
+        selections=selections.reshape(-1, 8), groups=groups,
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""Decode a selection of a chunk, as Zarr asks for it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.chunk.decode import decode_positions
+from stemcodecs.entropy.chunk.header import Header, read_header
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.errors import CorruptChunkError
+
+__all__ = ["cached_header", "decode_selection", "positions_of"]
+
+Array = np.ndarray[Any, Any]
+
+
+@lru_cache(maxsize=64)
+def cached_header(head: bytes) -> Header:
+    """Header from its bytes, kept for the next read from the same chunk."""
+    return read_header(head)
+
+
+def _scan_axes(shape: tuple[int, ...]) -> int:
+    return max(len(shape) - 2, min(len(shape), 1))
+
+
+def _is_basic(selection: tuple[Any, ...]) -> bool:
+    return all(isinstance(s, slice | int | np.integer) for s in selection)
+
+
+def positions_of(selection: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """Flat scan positions that a selection of a chunk touches: int64, increasing."""
+    k = _scan_axes(shape)
+    scan = shape[:k]
+    index = np.arange(int(np.prod(scan, dtype=np.int64))).reshape(scan)
+    if _is_basic(selection):
+        return np.unique(index[selection[:k]])
+    spread = np.broadcast_to(index.reshape(scan + (1,) * (len(shape) - k)), shape)
+    return np.unique(spread[selection])
+
+
+def decode_selection(
+    header: Header,
+    parts: dict[tuple[int, int], bytes],
+    positions: Array,
+    selection: tuple[Any, ...],
+    shared: SharedModel | None,
+) -> Array:
+    """``chunk[selection]`` from the byte ranges of the chains that hold it; NumPy's indexing rules."""
+
+    def fetch(start: int, stop: int) -> memoryview:
+        for (first, last), data in parts.items():
+            if first <= start and stop <= last:
+                return memoryview(data)[start - first : stop - first]
+        raise CorruptChunkError("a group is missing")
+
+    shape = header.shape
+    patterns = decode_positions(header, fetch, positions, shared)
+    k = _scan_axes(shape)
+    if _is_basic(selection):
+        index = np.arange(header.layout.n_positions).reshape(shape[:k])[selection[:k]]
+        rows = np.searchsorted(positions, index)
+        block = patterns[rows].reshape(np.shape(rows) + shape[k:])
+        return np.asarray(block[(..., *selection[k:])], order="C")
+    # Untouched pages of zeros cost nothing, and NumPy's own rules then apply.
+    whole = np.zeros((header.layout.n_positions, *shape[k:]), patterns.dtype)
+    whole[positions] = patterns.reshape(-1, *shape[k:])
+    return np.asarray(whole.reshape(shape)[selection], order="C")

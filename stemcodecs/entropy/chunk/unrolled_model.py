@@ -1,0 +1,46 @@
+"""A model unrolled for decoding, kept between chunks that share it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemcodecs.entropy.kernels.coding_tables import build_decode_tables
+from stemcodecs.entropy.model.histogram_model import HistogramModel
+from stemcodecs.entropy.model.model_bytes import read_model
+
+__all__ = ["Decoder", "decoder_of"]
+
+KEPT_BYTES = 32 << 20
+"""What may be kept. Unrolling takes milliseconds, and chunks with models of their own are rarely decoded twice."""
+_kept: dict[tuple[bytes, tuple[int, int]], Decoder] = {}
+
+
+class Decoder:
+    """A model ready to decode: one entry per pixel, and the lookup tables."""
+
+    def __init__(self, model: HistogramModel) -> None:
+        self.model = model
+        self.program = model.program()
+        starts = model.decode_starts()
+        self.tables = np.empty(starts[-1], np.uint32)
+        build_decode_tables(model.frequencies, starts, self.tables)
+        self.margin = model.margin()
+        self.n_sets = model.n_sets
+        pixels = model.levels.nbytes + model.constants.nbytes + model.frequencies.nbytes
+        self.nbytes = pixels + sum(array.nbytes for array in vars(self.program).values()) + self.tables.nbytes
+
+
+def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:
+    """Decoder of a serialised model; the last one, and those before it that fit, are kept for the next read."""
+    key = (model, detector)
+    decoder = _kept.get(key) or Decoder(read_model(model, detector))
+    # No lock: a fork could copy it locked. Each step is atomic, and a race only unrolls a model twice.
+    _kept.pop(key, None)
+    _kept[key] = decoder
+    excess = sum(kept.nbytes for kept in list(_kept.values())) - KEPT_BYTES
+    for other, old in list(_kept.items()):
+        if excess <= 0 or other == key:
+            break
+        _kept.pop(other, None)
+        excess -= old.nbytes
+    return decoder

@@ -1,0 +1,196 @@
+"""Fit the histograms that follow a predicted rate, and take them where they save something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numba import int64, njit
+
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.static import TABLE_BITS
+from stemcodecs.entropy.fit.weights import context_classes, mixture_of, sample_groups
+from stemcodecs.entropy.kernels.lanes import context_rate
+from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
+from stemcodecs.entropy.kernels.rans import KERNEL, LANES, LUT_SIZE
+from stemcodecs.entropy.kernels.threads import run_all
+from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass, Program
+
+__all__ = ["ContextFit", "fit_context", "mix_classes"]
+
+Array = np.ndarray[Any, Any]
+
+_SHAPED_VALUES = 80_000
+
+
+@njit(**KERNEL)
+def _sample_rates(
+    rows, origin, lanes, methods, neighbours, coefficients, dose, selection, mixture, first, step,
+    out_pixel, out_rate, out_value,
+):  # fmt: skip
+    factors = coefficients.reshape(-1)
+    width = int64(coefficients.shape[1] * coefficients.shape[2])
+    rate = np.zeros(LANES, np.int32)
+    n = 0
+    for p in range(first, methods.shape[0], step):
+        if methods[p] != CONTEXT:
+            continue
+        context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate)
+        for j in range(LANES):
+            if lanes[j]:
+                out_pixel[n] = p
+                out_rate[n] = rate[j]
+                out_value[n] = rows[origin + p, j]
+                n += 1
+    return n
+
+
+def sample_rates(
+    counts: GroupedCounts, model: HistogramModel, program: Program, selections: dict[tuple[int, int], Array]
+) -> tuple[Array, Array, Array]:
+    """Predicted rates of sampled values: pixel, rate (fixed point of the pixel's class), value."""
+    groups = sample_groups(counts, model.neighbours)
+    n_pixels = program.methods.size
+    step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
+    nobody = np.zeros(LANES, bool)
+
+    def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
+        pixel, rate, value = (np.empty((n_pixels // step + 1) * LANES, np.int32) for _ in range(3))
+        selection = selections.get((chain, position))
+        n = _sample_rates(
+            *counts.group(chain, position), counts.lanes(chain, position), program.methods,
+            model.row_offsets(counts.layout, position), program.coefficients, counts.dose(chain, position),
+            nobody if selection is None else selection, mixture_of(selection), (k * 5) % step, step,
+            pixel, rate, value,
+        )  # fmt: skip
+        return pixel[:n], rate[:n], value[:n]
+
+    parts = run_all(of_group, [(k, *group) for k, group in enumerate(groups)])
+    pixel, rate, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return pixel, rate, value
+
+
+@njit(nogil=True, cache=True)
+def _count_pairs(bins, symbols, low, n_bins, span):
+    """How often every pair of a bin and a symbol occurs, and every bin: np.bincount would hold the other threads."""
+    joint, alone = np.zeros(n_bins * span, np.int64), np.zeros(n_bins, np.int64)
+    for k in range(bins.size):
+        joint[bins[k] * span + symbols[k] - low] += 1
+        alone[bins[k]] += 1
+    return joint, alone
+
+
+def _conditional_entropy(bins: Array, symbols: Array) -> float:
+    """Entropy of symbols given bins, bits each, corrected for the size of the sample (Miller and Madow)."""
+    n = symbols.size
+    low = int(symbols.min())
+    span = int(symbols.max()) - low + 1
+    joint, alone = _count_pairs(bins, symbols, low, int(bins.max()) + 1, span)
+    joint, alone = joint[joint > 0], alone[alone > 0]
+    h = (alone * np.log2(alone)).sum() - (joint * np.log2(joint)).sum()
+    return float(h + (joint.size - alone.size) / (2 * np.log(2))) / n
+
+
+def _bins(levels: Array, n: int) -> Array:
+    """Cut pixel levels into ``n`` bins of equal width."""
+    low, high = _range(levels, 0.001)
+    return np.clip(((levels - low) * (n / max(high - low, 1e-9))).astype(np.int64), 0, n - 1)
+
+
+def _range(values: Array, tail: float) -> tuple[float, float]:
+    """Range of integers without a tail on either side."""
+    cut = int(tail * values.size)
+    ordered = np.partition(values, [cut, values.size - 1 - cut])
+    return float(ordered[cut]), float(ordered[-1 - cut])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContextFit:
+    """Context classes by range of levels, and what each is estimated to take against static histograms."""
+
+    neighbours: tuple[tuple[int, int, int], ...]
+    edges: Array
+    classes: tuple[PixelClass | None, ...]
+    static_bits: Array
+    context_bits: Array
+
+
+def fit_context(
+    counts: GroupedCounts, model: HistogramModel, edges: Array, selections: dict[tuple[int, int], Array]
+) -> ContextFit:
+    """Shape the histograms of a model with tentative context classes."""
+    of = context_classes(model, edges)
+    pixel, rate, value = sample_rates(counts, model, model.program(), selections)
+    of_sample = of[pixel].astype(np.int16)
+    order = np.argsort(of_sample, kind="stable")
+    ends = np.searchsorted(of_sample[order], np.arange(edges.size + 1))
+    values = np.bincount(of[of >= 0], minlength=edges.size) * counts.layout.n_positions
+
+    def shape(c: int, tentative: PixelClass) -> tuple[PixelClass | None, float, float]:
+        here = order[ends[c] : ends[c + 1]]
+        if here.size < 64:
+            return None, 0.0, np.inf
+        level = model.levels[pixel[here]]
+        return _shape_context_class(tentative, rate[here], value[here], level, int(values[c]))
+
+    shaped = run_all(shape, list(enumerate(model.classes)))
+    classes, static_bits, context_bits = zip(*shaped, strict=True)
+    return ContextFit(
+        neighbours=model.neighbours, edges=edges, classes=classes, static_bits=np.array(static_bits),
+        context_bits=np.array(context_bits),
+    )  # fmt: skip
+
+
+def _shape_context_class(
+    c: PixelClass, rate: Array, value: Array, level: Array, n_values: int
+) -> tuple[PixelClass, float, float]:
+    """Choose symbols and histogram boundaries of a context class; returns it with its static and context bits."""
+    rate = np.maximum(rate, 0)
+    low, top = _range(rate, 0.0005)
+    index_base = int(low)
+    index_shift = max(0, int(np.ceil(np.log2((top - low + 1) / (LUT_SIZE - 1)))))
+    centre = np.minimum(rate >> c.rate_bits, 65535)
+    residual = bool((value > 200).mean() > 0.0005 or top / 2**c.rate_bits > 48)
+    shift = 0
+    if residual:
+        spread = 1.4826 * np.median(np.abs(value - centre)) + 1e-9
+        shift = int(np.clip(np.floor(np.log2(spread / 6)), 0, 15))
+    root_low, root_top = np.sqrt(low / 2**c.rate_bits), np.sqrt(top / 2**c.rate_bits)
+    width = np.cbrt(2 * TABLE_BITS * max(root_top - root_low, 0.1) / (max(n_values, 1) * 0.48))
+    n = int(np.clip((root_top - root_low) / width, 2, 20 if residual else 48))
+    roots = root_low + (root_top - root_low) * np.arange(1, n) / n
+    thresholds = np.unique(np.rint((roots**2 * 2.0**c.rate_bits - index_base) / 2.0**index_shift).astype(np.int64))
+    thresholds = thresholds[(thresholds > 0) & (thresholds < LUT_SIZE)]
+    symbols = (value - centre + (128 << shift)) >> shift if residual else value
+    symbols = np.clip(symbols, -300, 1 << 14)
+    context = (
+        _conditional_entropy(np.searchsorted(thresholds, (rate - index_base) >> index_shift, side="right"), symbols)
+        + shift
+    )
+    static = _conditional_entropy(_bins(level, n), np.minimum(value >> shift, 1 << 14)) + shift
+    fitted = replace(
+        c,
+        shift=shift,
+        thresholds=tuple(int(t) for t in thresholds),
+        index_base=index_base,
+        index_shift=index_shift,
+        residual=residual,
+    )
+    return fitted, static, context
+
+
+def mix_classes(static: list[PixelClass], context: ContextFit, least_gain: float) -> tuple[PixelClass, ...]:
+    """Take the context class of every range of levels where it saves at least ``least_gain``, else the static ones."""
+    out: list[PixelClass] = []
+    ends = [*context.edges[1:], 1 << 30]
+    for i, (first, end) in enumerate(zip(context.edges, ends, strict=True)):
+        candidate = context.classes[i]
+        if candidate is not None and context.context_bits[i] < context.static_bits[i] * (1 - least_gain):
+            out.append(candidate)
+            continue
+        bounds = [s.first_level for s in static[1:]] + [1 << 30]
+        for s, bound in zip(static, bounds, strict=True):
+            if bound > first and s.first_level < end:
+                out.append(replace(s, first_level=max(int(first), s.first_level)))
+    return tuple(out)

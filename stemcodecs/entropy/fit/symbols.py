@@ -1,0 +1,144 @@
+"""The symbols that a model codes, counted into histograms or weighed in bits, without coding them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import int32, njit, uint32, uint64
+
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.weights import mixture_of
+from stemcodecs.entropy.kernels.coding_tables import PATCH_BITS, STRIDE, SYMBOLS
+from stemcodecs.entropy.kernels.cpu import simd_path
+from stemcodecs.entropy.kernels.group import scratch
+from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, step_masks, symbols_of_pixels
+from stemcodecs.entropy.kernels.rans import BLOCK, KERNEL, LANES
+from stemcodecs.entropy.kernels.threads import in_parts
+from stemcodecs.entropy.model.histogram_model import HistogramModel, Program
+
+__all__ = ["bits_per_pixel_map", "count_symbols"]
+
+Array = np.ndarray[Any, Any]
+
+_COUNTED_VALUES = 6_000_000
+"""Values whose symbols are counted: more would cost time, and hardly change a histogram."""
+_AT_ONCE = 512
+"""Pixels whose symbols are found at a time: they stay in cache."""
+
+
+@njit(**KERNEL)
+def _symbols(
+    simd, rows, origin, pixels, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
+    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, symbols, offsets, outside,
+):  # fmt: skip
+    """:func:`symbols_of_pixels` as a function by itself."""
+    _, _, centre, _, rate = scratch()
+    low = np.empty(symbols.size, np.uint16)
+    symbols_of_pixels(
+        simd, rows, origin, pixels, pixels.shape[0], methods, tables_of, bases, shifts, classes, index_bases,
+        index_shifts, centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
+        rate, centre, symbols.reshape(-1), low, offsets.reshape(-1), outside,
+    )  # fmt: skip
+
+
+@njit(**KERNEL)
+def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
+    """Add the symbols of some pixels; histograms : uint32[2, n_tables * STRIDE]."""
+    flat = histograms.reshape(-1)
+    second = uint64(histograms.shape[1])
+    for k in range(pixels.shape[0]):
+        method = methods[pixels[k]]
+        for b in range(4):
+            mask = masks[method, b]
+            if mask == 0xFFFF and (outside[k] == 0 or method < STATIC):
+                # Unsigned indices spare Numba's test for negative ones; in two histograms an addition waits for another
+                # less often, four would leave the cache.
+                for j in range(16 * b, 16 * b + BLOCK, 2):
+                    flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
+                    flat[second + uint64(offsets[k, j + 1]) + uint64(symbols[k, j + 1])] += uint32(1)
+            elif mask:
+                for i in range(BLOCK):
+                    j = 16 * b + i
+                    if (mask >> i) & 1 and (method < STATIC or not (outside[k] >> uint64(j)) & uint64(1)):
+                        flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
+
+
+@njit(**KERNEL)
+def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, patch_bits, bits):
+    """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
+    for k in range(pixels.shape[0]):
+        p = pixels[k]
+        method = methods[p]
+        for b in range(4):
+            mask = masks[method, b]
+            for i in range(BLOCK):
+                j = 16 * b + i
+                if (mask >> i) & 1:
+                    if method >= STATIC and (outside[k] >> uint64(j)) & uint64(1):
+                        bits[p] += patch_bits
+                    else:
+                        bits[p] += costs[offsets[k, j] + int32(symbols[k, j])] + shifts[p]
+
+
+def _over_groups(
+    kernel: Any, counts: GroupedCounts, model: HistogramModel, program: Program,
+    selections: dict[tuple[int, int], Array], groups: list[tuple[int, int]], stride: int, empty: Array, *costs: Any,
+) -> Array:  # fmt: skip
+    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones.
+
+    The kernel adds to an array like ``empty``; returns the sum over the groups.
+    """
+    nobody = np.zeros(LANES, bool)
+    live = program.methods != CONSTANT
+    # A packed symbol stands for several values: they are cheap to count, and their tails are long.
+    always = program.methods < STATIC
+    phases = np.arange(live.size) % stride
+
+    def add_up(part: int, parts: int) -> Array:
+        symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
+        outside = np.empty(_AT_ONCE, np.uint64)
+        out = np.zeros_like(empty)
+        for k, (chain, step) in enumerate(groups):
+            selection = selections.get((chain, step))
+            masks = step_masks(counts.active(chain, step))
+            chosen = np.flatnonzero(live & (always | (phases == k % stride)))
+            rows, origin = counts.group(chain, step)
+            neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
+            for first in range(part * _AT_ONCE, chosen.size, parts * _AT_ONCE):
+                pixels = chosen[first : first + _AT_ONCE]
+                _symbols(
+                    simd_path(), rows, origin, pixels, program.methods, program.tables_of,
+                    program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
+                    program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
+                    nobody if selection is None else selection, mixture_of(selection), symbols, offsets, outside,
+                )  # fmt: skip
+                kernel(pixels, program.methods, masks, symbols, offsets, outside, *costs, out)
+        return out
+
+    return np.asarray(np.sum(in_parts(add_up), axis=0))
+
+
+def count_symbols(
+    counts: GroupedCounts, model: HistogramModel, program: Program, selections: dict[tuple[int, int], Array]
+) -> Array:
+    """Histogram of the symbols of every table over a sample of the groups: int64[n_tables, 256]."""
+    n_tables = sum(c.n_tables for c in model.classes)
+    groups = counts.sample()
+    # An odd stride meets every column of the detector.
+    stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
+    empty = np.zeros((2, n_tables * STRIDE), np.uint32)
+    histograms = _over_groups(_count, counts, model, program, selections, groups, stride, empty)
+    return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
+
+
+def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections: dict[tuple[int, int], Array]) -> Array:
+    """Mean bits that a count takes at every detector pixel: float64[det_y, det_x]."""
+    with np.errstate(divide="ignore"):
+        costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
+    costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
+    costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
+    program, groups, empty = model.program(), counts.groups(), np.zeros(counts.layout.n_pixels)
+    costs = costs.ravel()
+    bits = _over_groups(_weigh, counts, model, program, selections, groups, 1, empty, program.shifts, costs, PATCH_BITS)
+    return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

@@ -1,0 +1,1 @@
+"""What a decoder must know besides the coded symbols, and its bytes."""
