@@ -10,7 +10,7 @@ import pytest
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank import exact_basis
 from stemcodecs.lowrank.rangefinder import (
-    Partial,
+    PassSums,
     first_sketch,
     next_sketch,
     nystrom,
@@ -42,7 +42,7 @@ def test_range_finder_is_exact_where_the_sketch_spans_the_data(scan: Array, cent
     flat = scan.reshape(99, -1)
     sketch = first_sketch(flat.shape[1], 99, seed=3)
     for last in (False, True):
-        total = Partial.zero(flat.shape[1], 99)
+        total = PassSums.zero(flat.shape[1], 99)
         for start in (0, 40, 80):
             total.add(pass_sums(flat[start : start + 40], None, sketch, True, moments=True))
         product = symmetric_product(total, sketch, centred)
