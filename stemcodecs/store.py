@@ -89,7 +89,9 @@ class Location:
             return None
 
     def write(self, key: str, data: Any, *, parts: str = JOURNAL) -> None:
-        """Write an object at once: nobody ever sees half of it.
+        """Write an object at once: in a local folder or an object store, nobody ever sees half of it.
+
+        What another of fsspec's file systems shows while it is being written is its own affair.
 
         Locally the bytes go to a file in the folder `parts` first, which is then renamed, so that a
         killed process leaves no debris among the chunks, and one that lives too long cannot write

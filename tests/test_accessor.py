@@ -10,7 +10,7 @@ import xarray as xr
 import stemcodecs
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 DERIVED = ["mean_pattern", "sum_image", "bright_field", "annular_dark_field", "com_y", "com_x"]
 
@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     """A simulated scan, opened from its store."""
     place = tmp_path_factory.mktemp("store") / "scan.zarr"
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2).scan() as scan:
-        encode(scan, place, chunk=(3, 4))
+        compress(scan, place, chunk=(3, 4))
     return stemcodecs.open(place)
 
 

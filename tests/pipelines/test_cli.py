@@ -140,7 +140,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
         raise write_error("out.zarr", OSError(errno.ENOSPC, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "encode_block", full)
+        patch.setattr(encode, "compress_block", full)
         refused(run("compress", source, tmp_path / "out.zarr"), "disk is full", "--resume")
     refused(run("info", tmp_path / "out.zarr"), "incomplete", "--resume")
     assert run("compress", source, tmp_path / "out.zarr", "--resume").exit_code == 0

@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.run.engine import DaskEngine, Engine, Patience, WorkersLostError
+from stemcodecs.errors import ConfigurationError, WorkersLostError
+from stemcodecs_pipelines.run.engine import DaskEngine, Engine, Patience
 
 if TYPE_CHECKING:
     from stemcodecs_pipelines.run.slurm import JobKeeper
@@ -93,6 +93,11 @@ def cluster_engine(
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); "
                 "check the address, or start one with: dask scheduler"
             ) from error
+        if slurm or scheduler == "local":
+            from stemcodecs_pipelines.run.worker_memory import SharedBlocks
+
+            # These processes are ours; those of another scheduler may do other work too.
+            client.register_plugin(SharedBlocks())  # type: ignore[no-untyped-call]
         # Nobody waits for a worker here: what there is to check or to fit before the first block comes first.
         yield DaskEngine(client, patience=patience), max(sum(client.nthreads().values()), threads)
 

@@ -18,16 +18,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from stemcodecs.errors import StemcodecsError
+from stemcodecs.errors import WorkersLostError
 
-__all__ = ["DaskEngine", "Engine", "Patience", "ThreadEngine", "WorkersLostError"]
+__all__ = ["DaskEngine", "Engine", "Patience", "ThreadEngine"]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-
-
-class WorkersLostError(StemcodecsError):
-    """The scheduler is gone, no worker is left, or a block was lost again and again."""
 
 
 class Engine(Protocol):
@@ -38,7 +34,8 @@ class Engine(Protocol):
     ) -> Generator[Result, None, None]:
         """Yield ``function(common, index)`` in order of completion.
 
-        The first error cancels what has not started, waits for what has, and is raised.
+        The first error cancels what has not started, and is raised. What has started may still be running then: threads
+        are waited for, workers of a cluster are not. So a task must do no harm when it ends late.
         """
 
     def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:

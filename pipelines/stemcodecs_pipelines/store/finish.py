@@ -236,7 +236,7 @@ def _provenance(job: Job, stored: int, digest: str) -> dict[str, Any]:
         "method": job.method,
         "codecs": [codec["name"] for codec in job.metadata["codecs"]],
         "codec": serializer["name"],
-        "guarantee": job.codec.guarantee,
+        "guarantee": job.chosen_method.guarantee,
         "verified": job.verify,
         "source": dict(job.source),
         "shape": list(plan.shape),

@@ -27,7 +27,7 @@ from stemcodecs_pipelines.pca import method as pca_method
 from stemcodecs_pipelines.pca.fit import choose_rank, pca_basis, plan_pca
 from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks, in_order
 from stemcodecs_pipelines.store import job, verify
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 Array = np.ndarray[Any, Any]
 
@@ -392,11 +392,11 @@ def test_an_interrupted_run_with_its_model_beside_continues(
 
     with open_scan(tmp_path / "scan.npy") as source:
         options: dict[str, Any] = {"method": "pca:rank=4,residual=lossless", "chunk": (2, 25)}
-        encode(source, tmp_path / "whole.zarr", **options)
+        compress(source, tmp_path / "whole.zarr", **options)
         with pytest.raises(KeyboardInterrupt):
-            encode(source, tmp_path / "a.zarr", **options, progress=interrupt)
+            compress(source, tmp_path / "a.zarr", **options, progress=interrupt)
         forget(monkeypatch)
-        resumed = encode(source, tmp_path / "a.zarr", resume=True)
+        resumed = compress(source, tmp_path / "a.zarr", resume=True)
     assert resumed.kept_blocks > 0
     for file in (tmp_path / "whole.zarr").rglob("*"):
         if file.is_file():

@@ -17,7 +17,7 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.run.cluster import cluster_engine, slurm_jobs
 from stemcodecs_pipelines.run.engine import WorkersLostError
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 
 NAME = f"stemcodecs-tests-{os.getpid()}"
@@ -94,7 +94,7 @@ def test_cancelled_jobs_are_replaced_and_the_store_is_whole(configured, larger, 
     with cluster_engine(slurm=True, workers=2) as (engine, workers):
         assert workers == 2
         wait_for(lambda: len(jobs("-t", "R")) == 2)
-        result = encode(
+        result = compress(
             larger,
             tmp_path / "slurm.zarr",
             chunk=(4, 4),
@@ -105,7 +105,7 @@ def test_cancelled_jobs_are_replaced_and_the_store_is_whole(configured, larger, 
         assert verify(larger, tmp_path / "slurm.zarr", engine=engine).intact
     assert len(cancelled) == 3
     assert sorted(r.index for r in results) == list(range(result.plan.blocks)) == list(range(576))
-    encode(larger, tmp_path / "threads.zarr", chunk=(4, 4))
+    compress(larger, tmp_path / "threads.zarr", chunk=(4, 4))
     assert digests(tmp_path / "slurm.zarr") == digests(tmp_path / "threads.zarr")
 
 
@@ -201,7 +201,7 @@ def test_jobs_that_die_at_once_are_one_clear_error(configured, monkeypatch, scan
         cluster_engine(slurm=True, workers=5) as (engine, _),
         pytest.raises(WorkersLostError, match=r"SLURM jobs in a row ended before their worker connected .*logs"),
     ):
-        encode(scan, tmp_path / "scan.zarr", engine=engine)
+        compress(scan, tmp_path / "scan.zarr", engine=engine)
     assert "/no/python" in "".join(path.read_text() for path in (tmp_path / "logs").glob("*.err"))
 
 

@@ -14,13 +14,14 @@ from stemcodecs.errors import VerificationError
 from stemcodecs.readers import Axis, open_scan
 from stemcodecs.simulate import simulate_scan
 from stemcodecs_pipelines.store import compress as encode_module
-from stemcodecs_pipelines.store.compress import encode, encode_block
+from stemcodecs_pipelines.store.compress import compress
+from stemcodecs_pipelines.store.compress_block import compress_block
 
 
 def compress(array, tmp_path, **options):
     np.save(tmp_path / "source.npy", array)
     with open_scan(tmp_path / "source.npy") as scan:
-        return encode(scan, tmp_path / "out.zarr", **options)
+        return compress(scan, tmp_path / "out.zarr", **options)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "u8", "f4", "f8", "?"])
@@ -70,7 +71,7 @@ def test_any_chunking_gives_the_same_values_and_images(shape, options, tmp_path)
 def test_calibrations_and_units_arrive_as_coordinates(tmp_path):
     simulation = simulate_scan("unstructured", (4, 5), (8, 8))
     with simulation.scan() as scan:
-        encode(scan, tmp_path / "out.zarr")
+        compress(scan, tmp_path / "out.zarr")
         axes = scan.axes
     dataset = xarray.open_zarr(tmp_path / "out.zarr")
     assert dataset["data"].dims == tuple(axis.name for axis in axes)
@@ -112,8 +113,8 @@ def test_all_zero_chunks_are_stored_too(tmp_path):
 
 
 def test_number_of_workers_does_not_change_a_byte(scan, tmp_path, digests):
-    encode(scan, tmp_path / "one.zarr", chunk=(4, 4), workers=1)
-    encode(scan, tmp_path / "four.zarr", chunk=(4, 4), workers=4)
+    compress(scan, tmp_path / "one.zarr", chunk=(4, 4), workers=1)
+    compress(scan, tmp_path / "four.zarr", chunk=(4, 4), workers=4)
     assert digests(tmp_path / "one.zarr") == digests(tmp_path / "four.zarr")
 
 
@@ -126,7 +127,7 @@ def test_every_block_of_the_source_is_read_once(scan, tmp_path, monkeypatch):
         return plain(self, region)
 
     monkeypatch.setattr(type(scan), "read", counted)
-    result = encode(scan, tmp_path / "out.zarr", chunk=(4, 8))
+    result = compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
     whole = [region for region in read if len(region) == 4]
     assert sorted(whole, key=str) == sorted(map(result.plan.region, range(6)), key=str)
 
@@ -144,7 +145,7 @@ def test_a_coder_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(BlockCoder, "decode", wrong)
     with pytest.raises(VerificationError, match="differs from its source") as error:
-        encode(scan, tmp_path / "out.zarr", chunk=(4, 8))
+        compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
     assert error.value.index == (5, 10, 3, 4)
     assert not (tmp_path / "out.zarr" / "zarr.json").exists()
 
@@ -154,10 +155,10 @@ def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
 
     def noted(handle, index):
         events.append("block")
-        return encode_block(handle, index)
+        return compress_block(handle, index)
 
-    monkeypatch.setattr(encode_module, "encode_block", noted)
-    encode(scan, tmp_path / "out.zarr", start=lambda plan: events.append(plan.memory_bound))
+    monkeypatch.setattr(encode_module, "compress_block", noted)
+    compress(scan, tmp_path / "out.zarr", start=lambda plan: events.append(plan.memory_bound))
     assert isinstance(events[0], int)
     assert events[1:] == ["block"]
 
@@ -166,7 +167,7 @@ def test_memory_urls_work(scan, counts):
     import fsspec
 
     fsspec.filesystem("memory").store.clear()
-    encode(scan, "memory://folder/scan.zarr", chunk=(4, 8))
+    compress(scan, "memory://folder/scan.zarr", chunk=(4, 8))
     dataset = xarray.open_zarr("memory://folder/scan.zarr")
     assert np.array_equal(dataset["data"].values, counts)
     assert not fsspec.filesystem("memory").exists("/folder/scan.zarr/.stemcodecs")

@@ -12,10 +12,10 @@ import pytest
 CODE = """
 import sys
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 bounds = []
 with open_scan(sys.argv[1]) as scan:
-    encode(scan, sys.argv[2], chunk=(8, 8), workers=2, start=lambda plan: bounds.append(plan.memory_bound))
+    compress(scan, sys.argv[2], chunk=(8, 8), workers=2, start=lambda plan: bounds.append(plan.memory_bound))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(bounds[0], int(peak.split()[1]) * 1024)
 """

@@ -6,10 +6,11 @@ import zarr
 
 from stemcodecs.errors import CorruptChunkError, IncompleteStoreError, SourceError, VerificationError
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.decompress import decompress
-from stemcodecs_pipelines.store.info import store_info
-from stemcodecs_pipelines.store.verify import repair, verify
+from stemcodecs_pipelines.store.info import info
+from stemcodecs_pipelines.store.repair import repair
+from stemcodecs_pipelines.store.verify import verify
 
 VICTIM = "data/c/1/0/0/0"
 
@@ -83,7 +84,7 @@ def test_chunk_in_another_ones_place_is_found(scan, store):
 
 def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
     store = tmp_path / "shards.zarr"
-    encode(scan, store, chunk=(2, 4), shards=(4, 8))
+    compress(scan, store, chunk=(2, 4), shards=(4, 8))
     before = digests(store)
     damage(store, "truncated")
     assert [f.index for f in verify(None, store).failures] == [2]
@@ -94,7 +95,7 @@ def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 @pytest.mark.parametrize("chunk", [(4, 8), (10, 13), (3, 13), (4, 8, 5, 16), (4, 8, 12, 5)])
 def test_decompressed_files_hold_every_value(scan, tmp_path, suffix, chunk):
-    encode(scan, tmp_path / "scan.zarr", chunk=chunk)
+    compress(scan, tmp_path / "scan.zarr", chunk=chunk)
     out = tmp_path / f"out{suffix}"
     decompress(tmp_path / "scan.zarr", out)
     with open_scan(out) as back:
@@ -117,7 +118,7 @@ def test_no_half_file_is_left_by_a_corrupt_store(store, tmp_path, suffix):
 
 
 def test_info_knows_the_sizes(scan, store):
-    found = store_info(store)
+    found = info(store)
     assert found.total_bytes == sum(p.stat().st_size for p in store.rglob("*") if p.is_file())
     assert any("10×13×12×16 uint16" in value for _, value in found.rows())
 
@@ -125,4 +126,4 @@ def test_info_knows_the_sizes(scan, store):
 def test_info_says_when_chunks_are_missing(store):
     (store / VICTIM).unlink()
     with pytest.raises(IncompleteStoreError, match="1 of 6 chunks are missing"):
-        store_info(store)
+        info(store)
