@@ -46,5 +46,5 @@ def test_importing_every_lower_module_loads_no_dask():
 
 
 def test_command_starts_without_the_heavy_packages():
-    heavy = {"numba", "xarray", "dask", "distributed", "h5py", "matplotlib", "zarr"}
+    heavy = {"numpy", "numba", "xarray", "dask", "distributed", "h5py", "matplotlib", "zarr"}
     assert not heavy & modules_after("import stemcodecs; import stemcodecs_pipelines.cli")

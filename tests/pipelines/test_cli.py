@@ -132,7 +132,7 @@ def test_corrupt_chunk_is_named_and_repaired(source, store, tmp_path):
 
 
 def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
-    from stemcodecs_pipelines.store import compress as encode
+    from stemcodecs_pipelines.store import compress as module
 
     def full(handle, index):
         from stemcodecs.store import write_error
@@ -140,7 +140,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
         raise write_error("out.zarr", OSError(errno.ENOSPC, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "compress_block", full)
+        patch.setattr(module, "compress_block", full)
         refused(run("compress", source, tmp_path / "out.zarr"), "disk is full", "--resume")
     refused(run("info", tmp_path / "out.zarr"), "incomplete", "--resume")
     assert run("compress", source, tmp_path / "out.zarr", "--resume").exit_code == 0
@@ -198,7 +198,7 @@ def test_version_and_help():
     from stemcodecs import __version__
 
     assert run("--version").stdout.strip() == f"stemcodecs {__version__}"
-    for command in ("compress", "verify", "info", "decompress", "repair", "demo"):
+    for command in ("compress", "verify", "info", "decompress", "repair", "methods", "pca", "demo"):
         assert run(command, "--help").exit_code == 0
 
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from stemcodecs_pipelines.run.engine import DaskEngine, Patience, ThreadEngine, WorkersLostError
+from stemcodecs.errors import WorkersLostError
+from stemcodecs_pipelines.run.engine import DaskEngine, Patience, ThreadEngine
 from tests.pipelines.clusters import cluster_of
 
 

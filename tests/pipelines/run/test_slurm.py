@@ -13,10 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from stemcodecs.errors import ConfigurationError
+from stemcodecs.errors import ConfigurationError, WorkersLostError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.run.cluster import cluster_engine, slurm_jobs
-from stemcodecs_pipelines.run.engine import WorkersLostError
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 

@@ -10,15 +10,16 @@ import pytest
 import xarray
 import zarr
 
-from stemcodecs.errors import VerificationError
+from stemcodecs.errors import ConfigurationError, ReadBackError, VerificationError
 from stemcodecs.readers import Axis, open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.store import compress as encode_module
+from stemcodecs.store import Location
+from stemcodecs_pipelines.store import compress as compress_module
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.compress_block import compress_block
 
 
-def compress(array, tmp_path, **options):
+def compressed(array, tmp_path, **options):
     np.save(tmp_path / "source.npy", array)
     with open_scan(tmp_path / "source.npy") as scan:
         return compress(scan, tmp_path / "out.zarr", **options)
@@ -27,7 +28,7 @@ def compress(array, tmp_path, **options):
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "u8", "f4", "f8", "?"])
 def test_every_dtype_round_trips(dtype, tmp_path):
     values = np.random.default_rng(0).poisson(2, (5, 6, 7, 8)).astype(dtype)
-    result = compress(values, tmp_path, chunk=(2, 4))
+    result = compressed(values, tmp_path, chunk=(2, 4))
     back = zarr.open_array(tmp_path / "out.zarr" / "data", mode="r")[:]
     assert np.array_equal(back, values)
     assert back.dtype == values.dtype.newbyteorder("=")
@@ -50,7 +51,7 @@ def test_every_dtype_round_trips(dtype, tmp_path):
 )
 def test_any_chunking_gives_the_same_values_and_images(shape, options, tmp_path):
     values = np.random.default_rng(1).poisson(1.5, shape).astype("u2")
-    compress(values, tmp_path, **options)
+    compressed(values, tmp_path, **options)
     dataset = xarray.open_zarr(tmp_path / "out.zarr")
     assert np.array_equal(dataset["data"].values, values)
     if len(shape) > 2:
@@ -108,7 +109,7 @@ def test_provenance_says_what_the_store_holds(store, scan):
 
 
 def test_all_zero_chunks_are_stored_too(tmp_path):
-    compress(np.zeros((4, 4, 8, 8), "u2"), tmp_path, chunk=(2, 2))
+    compressed(np.zeros((4, 4, 8, 8), "u2"), tmp_path, chunk=(2, 2))
     assert len([p for p in (tmp_path / "out.zarr/data/c").rglob("*") if p.is_file()]) == 4
 
 
@@ -150,6 +151,29 @@ def test_a_coder_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
     assert not (tmp_path / "out.zarr" / "zarr.json").exists()
 
 
+def test_a_disk_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
+    plain = Location.read
+
+    def wrong(self, key):
+        data = plain(self, key)
+        return data[:-1] + b"x" if data is not None and key.startswith("data/c") else data
+
+    monkeypatch.setattr(Location, "read", wrong)
+    with pytest.raises(ReadBackError, match="check the disk"):
+        compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
+
+
+def test_a_path_is_taken_like_an_open_scan(source, scan, counts, tmp_path, digests):
+    compress(source, tmp_path / "path.zarr", chunk=(4, 8))
+    compress(scan, tmp_path / "scan.zarr", chunk=(4, 8))
+    assert digests(tmp_path / "path.zarr") == digests(tmp_path / "scan.zarr")
+    counts.tofile(tmp_path / "scan.bin")
+    result = compress(tmp_path / "scan.bin", tmp_path / "raw.zarr", shape=counts.shape, dtype="u2")
+    assert result.raw_bytes == counts.nbytes
+    with pytest.raises(ConfigurationError, match="open already"):
+        compress(scan, tmp_path / "out.zarr", dataset="data")
+
+
 def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
     events = []
 
@@ -157,7 +181,7 @@ def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
         events.append("block")
         return compress_block(handle, index)
 
-    monkeypatch.setattr(encode_module, "compress_block", noted)
+    monkeypatch.setattr(compress_module, "compress_block", noted)
     compress(scan, tmp_path / "out.zarr", start=lambda plan: events.append(plan.memory_bound))
     assert isinstance(events[0], int)
     assert events[1:] == ["block"]

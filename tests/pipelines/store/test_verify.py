@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from stemcodecs.errors import CorruptChunkError, IncompleteStoreError, SourceError, VerificationError
+from stemcodecs.errors import CorruptChunkError, IncompleteStoreError, SourceMismatchError, VerificationError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.decompress import decompress
@@ -58,7 +58,7 @@ def test_wrong_value_is_named_by_its_coordinates(scan, counts, store, tmp_path):
         report = verify(other, store)
         assert report.failures[0].position == (6, 9, 10, 11)
         # The store is what the source was: the source must not be repaired into it.
-        with pytest.raises(SourceError, match="original source"):
+        with pytest.raises(SourceMismatchError, match="original source"):
             repair(other, store)
     assert verify(scan, store).intact
 
@@ -68,9 +68,32 @@ def test_other_shape_and_dtype_are_refused(counts, store, tmp_path):
         np.save(tmp_path / f"{name}.npy", array)
         with (
             open_scan(tmp_path / f"{name}.npy") as other,
-            pytest.raises(VerificationError, match="give the source"),
+            pytest.raises(SourceMismatchError, match="give the source"),
         ):
             verify(other, store)
+
+
+def test_another_scan_of_the_same_kind_is_told_from_a_wrong_store(scan, counts, tmp_path):
+    """With a bound, values of another source may lie within it; what the store was made from is noted."""
+    store = tmp_path / "poisson.zarr"
+    compress(scan, store, method="poisson:r=2", chunk=(4, 8))
+    near = counts.copy()
+    bright = np.argwhere(counts >= 9)[0]
+    near[tuple(bright)] += 1
+    np.save(tmp_path / "near.npy", near)
+    report = verify(tmp_path / "near.npy", store)
+    assert [f.other_source for f in report.failures] == [True]
+    with pytest.raises(SourceMismatchError, match="1 of 6 blocks failed"):
+        report.require_intact(store)
+    assert verify(scan, store).intact
+
+
+def test_a_path_is_opened_as_it_is_said(counts, store, tmp_path):
+    counts.tofile(tmp_path / "scan.bin")
+    assert verify(tmp_path / "scan.bin", store, shape=counts.shape, dtype="u2").intact
+    damage(store, "truncated")
+    assert [f.index for f in repair(tmp_path / "scan.bin", store, shape=counts.shape, dtype="u2").failures] == [2]
+    assert verify(None, store).intact
 
 
 def test_chunk_in_another_ones_place_is_found(scan, store):
