@@ -336,10 +336,3 @@ def _check_shard(shard: tuple[int, ...] | None, chunk: tuple[int, ...]) -> tuple
             "choose both so that whole chunks fill a shard"
         )
     return shard
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse what no method can store; readers refuse it too, arrays in memory come here."""
-    from stemcodecs.codecs.base import check_dtype as check
-
-    check("stemcodecs", dtype)
