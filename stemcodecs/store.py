@@ -297,9 +297,11 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     """
     import xarray
 
-    import stemcodecs.accessor  # noqa: F401  registers Dataset.stem
+    # Registers Dataset.stem.
+    from stemcodecs.accessor import remember_opened
 
     location = Location.of(store)
     require_complete(location)
     dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    remember_opened(dataset)
     return dataset
