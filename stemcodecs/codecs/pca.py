@@ -26,8 +26,9 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 
-from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
+from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
@@ -155,7 +156,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     def _encode(self, chunk: Array, flags: int) -> bytes:
         from stemcodecs.lowrank.coding import encode_counts, encode_prediction
 
-        check_dtype(NAME, chunk.dtype)
+        require_numeric(NAME, chunk.dtype)
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         model = self._model()
         lead = check_detector(chunk.shape, model.detector)

@@ -207,3 +207,15 @@ def test_processes_of_this_machine_write_the_same_bytes(source, tmp_path, digest
     assert done.exit_code == 0, done.output
     assert run("compress", source, tmp_path / "threads.zarr", "--chunk", "4,8").exit_code == 0
     assert digests(tmp_path / "local.zarr") == digests(tmp_path / "threads.zarr")
+
+
+def test_a_reader_that_has_read_enough_is_no_error(store):
+    """``stemcodecs info STORE | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from stemcodecs_pipelines.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", str(store)], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 141)

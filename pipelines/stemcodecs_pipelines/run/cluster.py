@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -178,13 +179,17 @@ def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
 
 
 def _require_jobqueue() -> None:
-    handler = signal.getsignal(signal.SIGINT)
+    if sys.modules.get("dask_jobqueue") is not None:
+        return
+    really = signal.signal
+    # Its import makes Ctrl-C a silent end of the process, with the exit code of a success, and outside the main thread
+    # it fails for that alone.
+    signal.signal = lambda *_: None  # type: ignore[assignment]
     try:
         import dask_jobqueue  # noqa: F401  brings the defaults of its configuration
     except ImportError as error:
         raise ConfigurationError(
             "--slurm needs dask-jobqueue; install it with: pip install 'stemcodecs[slurm]'"
         ) from error
-    if signal.getsignal(signal.SIGINT) is not handler:
-        # Its import makes Ctrl-C a silent end of the process, with the exit code of a success.
-        signal.signal(signal.SIGINT, handler)
+    finally:
+        signal.signal = really

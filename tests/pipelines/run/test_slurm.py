@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -244,3 +245,26 @@ def test_missing_package_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(ConfigurationError, match=r"stemcodecs\[slurm\]"), slurm_jobs(1):
         pass
+
+
+def test_slurm_is_asked_from_any_thread_and_ctrl_c_stays_as_it_was(monkeypatch):
+    """A service calls from a thread of its own, where Python refuses to change signals."""
+    pytest.importorskip("dask_jobqueue")
+    for name in [name for name in sys.modules if name.split(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("shutil.which", lambda command: None)
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def ask() -> None:
+        try:
+            with slurm_jobs(1):
+                pass
+        except Exception as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in seen] == [ConfigurationError], seen
+    assert signal.getsignal(signal.SIGINT) is before
