@@ -124,7 +124,7 @@ def test_nothing_shows_stale_values(dataset, change):
 
 def test_data_of_another_store_are_not_taken_for_this_one(dataset, tmp_path):
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2, seed=9).scan() as scan:
-        encode(scan, tmp_path / "other.zarr", chunk=(3, 4))
+        compress(scan, tmp_path / "other.zarr", chunk=(3, 4))
     other = stemcodecs.open(tmp_path / "other.zarr")
     mixed = dataset.assign(data=other["data"])
     assert np.array_equal(mixed.stem.sum_image(), other["data"].sum(("det_y", "det_x")))

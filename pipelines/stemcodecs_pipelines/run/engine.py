@@ -51,6 +51,9 @@ class Engine(Protocol):
             Called with an index into ``parts``, once for each.
         """
 
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """Call a function once in every process that runs tasks; one that cannot be reached has nothing to tidy."""
+
 
 class ThreadEngine:
     """Threads of this process: the kernels release the GIL, and nothing is copied.
@@ -94,6 +97,10 @@ class ThreadEngine:
 
         with Callback(posttask=finished):  # type: ignore[no-untyped-call]
             return total.compute(scheduler="threads", num_workers=self.workers)
+
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """See `Engine.tell`."""
+        function(argument)
 
 
 class Patience:
@@ -242,6 +249,12 @@ class DaskEngine:
             if self.client.status == "running":
                 with suppress(Exception):
                     self.client.cancel([future, *reading], force=True)
+
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """See `Engine.tell`."""
+        if self.client.status == "running":
+            with suppress(Exception):
+                self.client.run(function, argument, on_error="ignore")
 
     @staticmethod
     def _value(future: Any) -> Any:

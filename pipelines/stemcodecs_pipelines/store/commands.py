@@ -134,18 +134,26 @@ def compress(
 def _outcome(store: str, result: CompressResult) -> list[str]:
     """What compress says at the end."""
     lines = []
-    if result.kept_blocks:
+    if result.kept_blocks and not result.already_complete:
         lines.append(f"{result.kept_blocks} of {result.plan.blocks} blocks were finished already and kept")
     lines.append(
         f"{store}: {filesize.decimal(result.raw_bytes)} → {filesize.decimal(result.stored_bytes)} "
         f"({result.raw_bytes:,} → {result.stored_bytes:,} bytes), ratio {result.ratio:.2f}, "
         f"{result.bits_per_pixel:.3f} bits per pixel"
     )
-    if result.deviation is not None:
+    if result.already_complete:
+        lines.append("it was complete already, and nothing was read; check it with: stemcodecs verify SRC DST")
+    elif result.deviation is not None:
         written = " written now" if result.kept_blocks else ""
         lines.append(f"every value{written} was read back and compared with the source: {result.deviation.summary()}")
     elif result.verified:
-        lines.append("verified: every value was read back and compared with the source")
+        kept = ", those of kept blocks by the run that wrote them" if result.kept_blocks else ""
+        lines.append(f"verified: every value was read back and compared with the source{kept}")
+    elif result.kept_blocks == result.plan.blocks:
+        lines.append(
+            "nothing was left to compare: the interrupted run had written every block; check it with: "
+            "stemcodecs verify SRC DST"
+        )
     else:
         lines.append("not verified; check it with: stemcodecs verify SRC DST")
     return lines

@@ -5,24 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from stemcodecs.errors import DestinationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location, State, state
 from stemcodecs_pipelines.methods.base import Comparison, Learning, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
+from stemcodecs_pipelines.run.open_sources import close_source, source_key
 from stemcodecs_pipelines.run.plan import Plan, make_plan
 from stemcodecs_pipelines.run.source import opened
 from stemcodecs_pipelines.store.compress_block import BlockResult, compress_block
 from stemcodecs_pipelines.store.destination import Destination
 from stemcodecs_pipelines.store.finish import finish
-from stemcodecs_pipelines.store.job import JOB_KEY, Job, JobHandle, check_resumable, method_named, prepare
+from stemcodecs_pipelines.store.job import (
+    JOB_KEY,
+    Job,
+    JobHandle,
+    check_resumable,
+    check_same_source,
+    method_named,
+    prepare,
+)
 from stemcodecs_pipelines.store.journal import RECORDS
 
 __all__ = ["CompressResult", "compress"]
@@ -45,7 +53,10 @@ class CompressResult:
     kept_blocks : int
         Blocks that an interrupted run had finished.
     verified : bool
-        Every value was read back and compared.
+        This run read back every value that it wrote and compared it with the source; what it kept of an interrupted run
+        was compared by that one, and has the bytes that it had then.
+    already_complete : bool
+        There was nothing left to do, and nothing was read.
     deviation : Comparison or None
         How far the values of the blocks that this run wrote lie from the source, where the method measures it.
     """
@@ -56,6 +67,7 @@ class CompressResult:
     stored_bytes: int
     kept_blocks: int
     verified: bool
+    already_complete: bool = False
     deviation: Comparison | None = None
 
     @property
@@ -140,6 +152,8 @@ def compress(
         The destination exists, or cannot be written; a full disk says so.
     SourceMismatchError
         The run to be resumed was begun with another source.
+    SourceError
+        The source changed while it was read.
     ReadBackError
         The disk does not give back what was written to it.
     VerificationError
@@ -148,22 +162,25 @@ def compress(
     where = Learning(engine=engine, workers=workers, memory=memory)
     if learning is not None:
         where = Learning(engine=engine, workers=workers, memory=memory, report=learning)
-    with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
-        destination = Destination.choose(Location.of(store), source=scan.path, overwrite=overwrite, resume=resume)
-        with destination.lock():
-            found = state(destination.working)
-            if resume and found.kind == "complete":
-                return _already_complete(destination, found, scan, store)
-            if resume and found.kind == "incomplete":
-                job, plan = _resumed(destination.working, scan, method, chunk, shards, where)
-            else:
-                job, plan = _begun(destination, scan, method, chunk, shards, verify, where)
-            if start is not None:
-                start(plan)
-            handle = JobHandle.of(destination.working, scan, resume=resume)
-            kept, deviation = _write_blocks(handle, plan, engine, progress)
-            finish(job, destination.working)
-            destination.publish()
+    with (
+        opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan,
+        Destination.held(Location.of(store), source=scan.path, overwrite=overwrite, resume=resume) as destination,
+    ):
+        found = state(destination.working)
+        if resume and found.kind == "complete":
+            return _already_complete(destination, found, scan, store)
+        if resume and found.kind == "incomplete":
+            job, plan = _resumed(destination.working, scan, method, chunk, shards, where)
+        else:
+            job, plan = _begun(destination, scan, method, chunk, shards, verify, where)
+        if start is not None:
+            start(plan)
+        handle = JobHandle.of(destination.working, scan, resume=resume)
+        kept, deviation = _write_blocks(handle, plan, engine or ThreadEngine(plan.workers), progress)
+        # What was compared must be what the user has: only a source that is still the same may be called verified.
+        scan.check_unchanged()
+        finish(job, destination.working)
+        destination.publish()
     return _result_of(state(destination.target), plan, store, kept, deviation)
 
 
@@ -227,31 +244,37 @@ def _resumed(
 
 
 def _write_blocks(
-    handle: JobHandle, plan: Plan, engine: Engine | None, progress: Callable[[BlockResult], None] | None
+    handle: JobHandle, plan: Plan, engine: Engine, progress: Callable[[BlockResult], None] | None
 ) -> tuple[int, Comparison | None]:
     """Write all blocks that are not there yet; how many were, and how far the others lie from the source."""
     handle.location.make_folder(handle.parts)
     kept = 0
     deviation: Comparison | None = None
-    tasks = (engine or ThreadEngine(plan.workers)).map(compress_block, handle, range(plan.blocks))
-    with contextlib.closing(tasks) as results:
-        for result in results:
-            kept += result.kept
-            deviation = merged(deviation, result.deviation)
-            if progress is not None:
-                progress(result)
+    try:
+        with contextlib.closing(engine.map(compress_block, handle, range(plan.blocks))) as results:
+            for result in results:
+                kept += result.kept
+                deviation = merged(deviation, result.deviation)
+                if progress is not None:
+                    progress(result)
+    finally:
+        engine.tell(close_source, source_key(handle.scan))
     return kept, deviation
 
 
 def _already_complete(destination: Destination, found: State, scan: Scan, store: str | Path) -> CompressResult:
     """A resumed run whose store was complete: only what comes after the last byte is left to do."""
     attributes = found.attributes
-    if tuple(attributes["shape"]) != scan.shape or attributes["dtype"] != scan.dtype.name:
-        raise DestinationError(f"{destination.target} is complete and holds another scan; replace it with --overwrite")
+    check_same_source(
+        attributes.get("fingerprint", {}),
+        scan,
+        what=f"{destination.target}, which is complete (compare them with stemcodecs verify, or replace the store with "
+        "--overwrite)",
+    )
     destination.working.remove(JOURNAL)
     destination.publish()
     plan = make_plan(scan, chunk=attributes["chunk"], shard=attributes["shard"])
-    return _result_of(found, plan, store, plan.blocks)
+    return replace(_result_of(found, plan, store, plan.blocks), verified=False, already_complete=True)
 
 
 def _result_of(
@@ -263,6 +286,6 @@ def _result_of(
         raw_bytes=found.attributes["raw_bytes"],
         stored_bytes=found.attributes["stored_bytes"],
         kept_blocks=kept,
-        verified=found.attributes["verified"],
+        verified=found.attributes["verified"] and kept < plan.blocks,
         deviation=deviation,
     )

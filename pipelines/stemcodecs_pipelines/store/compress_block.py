@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from stemcodecs.errors import ReadBackError
+from stemcodecs.errors import ReadBackError, SourceMismatchError
 from stemcodecs.readers.scan import Region
 from stemcodecs.store import Location
 from stemcodecs_pipelines.methods.base import Comparison
@@ -48,6 +49,8 @@ def compress_block(handle: JobHandle, index: int) -> BlockResult:
     ------
     ReadBackError
         The disk gives back other bytes than were written.
+    SourceMismatchError
+        A block that is there already was made from another source.
     VerificationError
         What was read back breaks the method's guarantee.
     """
@@ -55,6 +58,9 @@ def compress_block(handle: JobHandle, index: int) -> BlockResult:
     region = job.plan.region(index)
     key = job.coder.key(job.plan.coordinates(index))
     if handle.resume and (record := _intact(location, key, index)) is not None:
+        if job.fingerprint["files"] is None:
+            # A source without files has no identity but its values.
+            _require_same(handle.open_scan().read(region), record)
         return _result(job, region, record, kept=True)
     block = handle.open_scan().read(region)
     stored = job.coder.encode(block, region)[key]
@@ -81,6 +87,14 @@ def compress_block(handle: JobHandle, index: int) -> BlockResult:
     )
     record.write(location, parts=handle.parts)
     return _result(job, region, record, kept=False, deviation=deviation)
+
+
+def _require_same(block: np.ndarray[Any, Any], record: Record) -> None:
+    if not np.array_equal(raw_digest(block), record.raw_sha256):
+        raise SourceMismatchError(
+            f"block {record.index} was made from other values than the source has now; "
+            "give the same source, or start again with --overwrite"
+        )
 
 
 def _result(

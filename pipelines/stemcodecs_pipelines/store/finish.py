@@ -244,6 +244,7 @@ def _provenance(job: Job, stored: int, digest: str) -> dict[str, Any]:
         "guarantee": job.chosen_method.guarantee,
         "verified": job.verify,
         "source": dict(job.source),
+        "fingerprint": dict(job.fingerprint),
         "shape": list(plan.shape),
         "dtype": np.dtype(plan.dtype).name,
         "chunk": list(plan.chunk),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.run.source import opened
 from stemcodecs_pipelines.store.contents import StoreContents
 from stemcodecs_pipelines.store.digests import sha256
+from stemcodecs_pipelines.store.lock import locked
 from stemcodecs_pipelines.store.verify import (
     BlockCheck,
     Report,
@@ -105,8 +107,7 @@ def repair(
     contents = StoreContents.of(location)
     with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
         check_source(contents, scan, store)
-        location.make_folder(JOURNAL)
-        try:
+        with locked(location), _parts(location):
             report = check_all(
                 repair_block,
                 contents=contents,
@@ -118,9 +119,19 @@ def repair(
             )
             if report.failures:
                 _note_digests(contents, report)
-        finally:
-            location.remove(JOURNAL)
+            location.sync()
+        scan.check_unchanged()
     return report
+
+
+@contextlib.contextmanager
+def _parts(location: Location) -> Iterator[None]:
+    """A folder for half-written objects; a complete store has none."""
+    location.make_folder(JOURNAL)
+    try:
+        yield
+    finally:
+        location.remove(JOURNAL)
 
 
 def _note_digests(contents: StoreContents, report: Report) -> None:

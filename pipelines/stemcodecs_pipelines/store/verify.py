@@ -283,4 +283,6 @@ def verify(
         return check(scan=None)
     with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
         check_source(contents, scan, store)
-        return check(scan=scan)
+        report = check(scan=scan)
+        scan.check_unchanged()
+    return report

@@ -18,7 +18,7 @@ import pytest
 from stemcodecs import disk
 from stemcodecs.readers import open_scan
 from stemcodecs.store import JOURNAL
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 Tree = dict[str, bytes | None]
 """Files with their bytes, folders with None."""
@@ -138,7 +138,7 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
 
 def run(source: Path, store: Path, **options: Any) -> None:
     with open_scan(source) as scan:
-        encode(scan, store, chunk=(3, 6), workers=1, **options)
+        compress(scan, store, chunk=(3, 6), workers=1, **options)
 
 
 def test_no_power_cut_leaves_a_store_that_looks_complete_and_is_not(sources, tmp_path, monkeypatch):
