@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,18 +130,18 @@ class Destination:
         """Put the finished store at the target; the old one goes when the new one is there."""
         if self.working == self.target:
             return
-        # A name that nothing else can have: what lies beside the target is the user's.
-        old = Path(f"{self.target.url}.{uuid.uuid4().hex[:12]}.old")
+        target = Path(self.target.url)
         try:
-            replaced = self.target.exists()
-            if replaced:
-                disk.rename(Path(self.target.url), old)
-            disk.rename(Path(self.working.url), Path(self.target.url))
+            if self.target.exists():
+                disk.rename(target, _set_aside(self.target))
+            disk.rename(Path(self.working.url), target)
         except OSError as error:
             raise write_error(self.target.url, error) from error
-        if replaced:
-            with contextlib.suppress(OSError):
-                disk.remove_tree(old)
+        # Also what a run that was killed here has left; its name tells that it is a store which was set aside.
+        for old in target.parent.glob(f"{glob.escape(target.name)}.*.old"):
+            if old == _set_aside(self.target, Location(str(old))):
+                with contextlib.suppress(OSError):
+                    disk.remove_tree(old)
 
 
 def _sibling(target: Location) -> Location:
@@ -150,6 +150,13 @@ def _sibling(target: Location) -> Location:
         return target
     digest = hashlib.sha256(os.fsencode(target.url)).hexdigest()[:12]
     return Location(f"{target.url}.{digest}.partial")
+
+
+def _set_aside(target: Location, store: Location | None = None) -> Path:
+    """Name of a replaced store until it is removed: with the digest of its own root, which no folder of a user has."""
+    store = store or target
+    root = next(filter(None, map(store.read, ("zarr.json", ".zgroup", ".zarray", ".zmetadata"))), b"")
+    return Path(f"{target.url}.{hashlib.sha256(root).hexdigest()[:16]}.old")
 
 
 def _refuse_what_we_did_not_begin(sibling: Location, target: Location, resume: bool) -> None:

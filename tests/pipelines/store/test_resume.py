@@ -49,6 +49,9 @@ class BrittleEngine:
                 raise Killed
             yield function(common, index)
 
+    def tell(self, function, argument):
+        function(argument)
+
 
 def interrupted(scan, place, survive=4, **options):
     with pytest.raises(Killed):
@@ -220,6 +223,9 @@ class Orphan:
         common.job()
         raise Killed
         yield
+
+    def tell(self, function, argument):
+        pass
 
 
 def test_orphaned_worker_cannot_write_into_the_next_run(scan, tmp_path, digests):
