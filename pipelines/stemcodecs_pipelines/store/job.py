@@ -25,7 +25,7 @@ from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
 from stemcodecs_pipelines.store.stored_models import load_models
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
-__all__ = ["Job", "JobHandle", "check_resumable", "method_named", "prepare"]
+__all__ = ["Job", "JobHandle", "check_resumable", "method_named", "prepare_job"]
 
 JOB_KEY = f"{JOURNAL}/job.json"
 
@@ -207,7 +207,7 @@ def fingerprint(scan: Scan) -> dict[str, Any]:
     return known
 
 
-def prepare(
+def prepare_job(
     scan: Scan, plan: Plan, *, method: Method[Any], verify: bool, learning: Learning
 ) -> tuple[Job, Mapping[str, bytes]]:
     """Fix everything that decides the bytes of the store.
