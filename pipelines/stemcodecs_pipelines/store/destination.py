@@ -142,8 +142,8 @@ def _refuse_overlap(target: Location, source: str) -> None:
 
 
 def _flock(descriptor: int, place: Location) -> None:
-    # The folder itself is locked, which filelock cannot do: it locks a file of its own that stays behind, one object too
-    # many in the store or litter next to it. This lock leaves nothing, and ends with the process however that ends.
+    # The folder itself is locked, which filelock cannot do: it locks a file of its own that stays behind, one object
+    # too many in the store or litter next to it. This lock leaves nothing, and ends with the process however it ends.
     try:
         import fcntl
     except ImportError:  # Windows
