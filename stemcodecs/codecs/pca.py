@@ -33,7 +33,7 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.stored_model import StoredModel, find_model
+from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model
 
 __all__ = ["NumcodecsPca", "Pca"]
 
@@ -97,9 +97,9 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return cls(sha256=model.digest, model=model.to_uri(), residual=residual, bound=bound)
 
     @staticmethod
-    def stored_model(configuration: Mapping[str, Any]) -> StoredModel | None:
+    def stored_model(configuration: Mapping[str, Any]) -> StoredPcaModel | None:
         """The model that an array with this configuration keeps beside it, if it does."""
-        return None if "model" in configuration else StoredModel(configuration["sha256"])
+        return None if "model" in configuration else StoredPcaModel(configuration["sha256"])
 
     @property
     def guarantee(self) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteGetter
 
 __all__ = [
-    "StoredModel",
+    "StoredPcaModel",
     "chunk_key",
     "find_model",
     "keep_packed",
@@ -59,7 +59,7 @@ def metadata_keys(digest: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class StoredModel:
+class StoredPcaModel:
     """A model that lies beside an array, for whoever handles a whole store.
 
     Parameters

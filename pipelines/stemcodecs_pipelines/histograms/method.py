@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_exact
-from stemcodecs_pipelines.methods.options import option
+from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_exact, option
 
 if TYPE_CHECKING:
     import numpy as np

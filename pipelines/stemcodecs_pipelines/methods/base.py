@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from stemcodecs.errors import VerificationError
+from stemcodecs_pipelines.methods.options import Exact, option
 
 if TYPE_CHECKING:
     # The command reads the options of all methods when it starts; NumPy can wait.
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from stemcodecs.readers.scan import Region, Scan
     from stemcodecs_pipelines.run.engine import Engine
 
-__all__ = ["Comparison", "Encoding", "Learning", "Method", "check_exact", "check_form", "merged"]
+__all__ = [
+    "Comparison",
+    "Encoding",
+    "Exact",
+    "Learning",
+    "Method",
+    "check_exact",
+    "check_form",
+    "merged",
+    "option",
+]
 
 Chosen = TypeVar("Chosen")
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich import filesize
 
 from stemcodecs.errors import ConfigurationError, VerificationError
-from stemcodecs_pipelines.methods.base import Comparison, Encoding, Learning, Method, check_exact, check_form
-from stemcodecs_pipelines.methods.options import option
+from stemcodecs_pipelines.methods.base import Comparison, Encoding, Learning, Method, check_exact, check_form, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +88,7 @@ class PcaMethod(Method[PcaOptions]):
         from stemcodecs.lowrank.low_rank_model import WARN_BYTES
         from stemcodecs.lowrank.stored_model import model_objects
 
-        model = _fit(scan, self.options, learning)
+        model = _fitted(scan, self.options, learning)
         kind: dict[str, Any] = {"residual": self.options.residual, "bound": self.options.r}
         inside = model.uri_bytes
         self_contained = Pca.from_model(model, **kind) if inside <= WARN_BYTES else None
@@ -112,7 +111,7 @@ class PcaMethod(Method[PcaOptions]):
         return None
 
 
-def _fit(scan: Scan, options: PcaOptions, learning: Learning) -> LowRankModel:
+def _fitted(scan: Scan, options: PcaOptions, learning: Learning) -> LowRankModel:
     from stemcodecs_pipelines.pca.fit import LARGEST_RANK, choose_rank, pca_basis
 
     rank = options.rank

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from stemcodecs.errors import ConfigurationError, VerificationError
-from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_form
-from stemcodecs_pipelines.methods.options import Exact, option
+from stemcodecs_pipelines.methods.base import Encoding, Exact, Learning, Method, check_form, option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -178,7 +178,7 @@ def reduce_scan(
     statistics : Statistics
         What to take.
     workers, memory, engine
-        Where and how many at once, see `stemcodecs_pipelines.store.compress.encode`.
+        Where and how many at once, see `stemcodecs_pipelines.run.plan.make_plan`.
     start, progress : callable, optional
         Called with the plan, and with the raw bytes of every finished run of blocks.
 

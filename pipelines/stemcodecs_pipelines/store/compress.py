@@ -22,16 +22,9 @@ from stemcodecs_pipelines.run.source import opened
 from stemcodecs_pipelines.store.compress_block import BlockResult, compress_block
 from stemcodecs_pipelines.store.destination import Destination
 from stemcodecs_pipelines.store.finish import finish
-from stemcodecs_pipelines.store.job import (
-    JOB_KEY,
-    Job,
-    JobHandle,
-    check_resumable,
-    check_same_source,
-    method_named,
-    prepare,
-)
+from stemcodecs_pipelines.store.job import JOB_KEY, Job, JobHandle, check_resumable, method_named, prepare_job
 from stemcodecs_pipelines.store.journal import RECORDS
+from stemcodecs_pipelines.store.source_identity import check_same_source
 
 __all__ = ["CompressResult", "compress"]
 
@@ -204,7 +197,7 @@ def _begun(
         engine=where.engine,
         whole_detector=chosen.whole_detector,
     )
-    job, stored_models = prepare(scan, plan, method=chosen, verify=verify, learning=where)
+    job, stored_models = prepare_job(scan, plan, method=chosen, verify=verify, learning=where)
     # Only now: whatever was refused until here has left an old unfinished store alone.
     destination.clear()
     place = destination.working

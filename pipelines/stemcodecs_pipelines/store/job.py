@@ -16,18 +16,18 @@ from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from stemcodecs._version import __version__
-from stemcodecs.errors import ConfigurationError, DestinationError, SourceMismatchError
-from stemcodecs.readers.identity import Identity
+from stemcodecs.errors import ConfigurationError, DestinationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
 from stemcodecs_pipelines.run.open_sources import source_of
 from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
+from stemcodecs_pipelines.store.source_identity import check_same_source, fingerprint
 from stemcodecs_pipelines.store.stored_models import load_models
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
-__all__ = ["Job", "JobHandle", "check_resumable", "check_same_source", "method_named", "prepare"]
+__all__ = ["Job", "JobHandle", "check_resumable", "method_named", "prepare_job"]
 
 JOB_KEY = f"{JOURNAL}/job.json"
 
@@ -194,61 +194,7 @@ def _load_job(location: Location, digest: str) -> Job:
     return job
 
 
-def fingerprint(scan: Scan) -> dict[str, Any]:
-    """By what a source is recognised: shape, dtype, which array of its file, and the identity of all its files."""
-    return {
-        "shape": list(scan.shape),
-        "dtype": scan.dtype.str,
-        "dataset": scan.dataset,
-        "files": None if scan.identity is None else _noted(scan.identity, scan.path).to_dict(),
-    }
-
-
-def _noted(identity: Identity, source: str) -> Identity:
-    """Files as a store notes them: by their place beside the source, so that a store tells no path of a machine."""
-    folder = source.rpartition("/")[0] if "://" in source else os.path.dirname(os.path.abspath(source))
-
-    def beside(path: str) -> str:
-        inside = path.startswith(f"{folder}/") or path.startswith(f"{folder}{os.sep}")
-        name = path[len(folder) + 1 :] if inside else path.replace(os.sep, "/").rpartition("/")[2]
-        return name.replace(os.sep, "/")
-
-    return Identity(tuple(sorted((replace(p, path=beside(p.path)) for p in identity.parts), key=lambda p: p.path)))
-
-
-def check_same_source(known: Mapping[str, Any], scan: Scan, *, what: str) -> None:
-    """Refuse a source that is not the one that was noted.
-
-    Parameters
-    ----------
-    known : dict
-        What `fingerprint` gave then, read back from JSON.
-    scan : Scan
-        Source given now.
-    what : str
-        Store or run that it must belong to, with what to do instead.
-
-    Raises
-    ------
-    SourceMismatchError
-        It is another one; the message names what differs.
-    """
-    now = fingerprint(scan)
-    for name in ("shape", "dtype", "dataset"):
-        if known.get(name) != now[name]:
-            raise SourceMismatchError(
-                f"{scan.path} is not the source of {what}: {name} {now[name]}, not {known.get(name)}"
-            )
-    if known.get("files") != now["files"]:
-        change = "it lies in memory" if scan.identity is None else "its files were not noted"
-        if scan.identity is not None and known.get("files"):
-            change = (
-                Identity.from_dict(known["files"]).difference(_noted(scan.identity, scan.path)) or "its files differ"
-            )
-        raise SourceMismatchError(f"{scan.path} is not the source of {what}: {change}")
-
-
-def prepare(
+def prepare_job(
     scan: Scan, plan: Plan, *, method: Method[Any], verify: bool, learning: Learning
 ) -> tuple[Job, Mapping[str, bytes]]:
     """Fix everything that decides the bytes of the store.

@@ -17,7 +17,9 @@ __all__ = ["locked"]
 def locked(place: Location) -> Iterator[bool]:
     """Keep a second run away from a store while this one lives; a killed run keeps nobody away.
 
-    The lock is on the folder itself, so that nothing is left behind that could be taken for a part of the store.
+    The lock is on the folder itself, which the package filelock cannot do: it locks a file of its own that stays
+    behind, one object too many in the store or litter next to it. This lock leaves nothing, and ends with the process
+    however it ends.
     Object stores, Windows, and network file systems without locks have none: there the checksums of the journal and
     the digests of the job keep two runs from mixing.
 

@@ -15,7 +15,7 @@ __all__ = ["load_models", "model_bytes", "model_documents"]
 
 
 class StoredModel(Protocol):
-    """What a store must know of a model, whatever kind it is; see `stemcodecs.lowrank.stored_model.StoredModel`."""
+    """What a store must know of a model of any kind, as `stemcodecs.lowrank.stored_model.StoredPcaModel` says it."""
 
     @property
     def key(self) -> str:

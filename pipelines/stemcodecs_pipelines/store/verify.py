@@ -259,7 +259,7 @@ def verify(
     dataset, shape, dtype, offset
         How to open a path, see `stemcodecs.readers.open_scan`.
     workers, engine
-        Where and how many at once, see `stemcodecs_pipelines.store.compress.compress`.
+        Where and how many at once, see `stemcodecs_pipelines.compress`.
     start, progress : callable, optional
         Called with the plan, and with every `BlockCheck`.
 

@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.methods.options import Exact, option, options_of, read_options, split_options
+from stemcodecs_pipelines.methods.base import Exact, option
+from stemcodecs_pipelines.methods.options import options_of, read_options, split_options
 
 
 @dataclass(frozen=True, kw_only=True)
