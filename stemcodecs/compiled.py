@@ -101,7 +101,9 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         try:
             return files.load_overload(sig, target_context)
         except Exception:
-            # Unpickling what a full disk or a power cut left behind can raise anything: it is compiled anew.
+            # Unpickling what a power cut left behind can raise anything. It is forgotten, and compiled anew.
+            with contextlib.suppress(OSError):
+                files.flush()
             return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:
