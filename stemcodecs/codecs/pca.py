@@ -19,11 +19,9 @@ from typing import Any, Literal, Self
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
+from zarr.abc.buffer import Buffer, NDBuffer
 from zarr.abc.codec import ArrayBytesCodecPartialDecodeMixin
 from zarr.abc.store import ByteGetter
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
-from zarr.core.common import JSON, parse_named_configuration
 
 from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
@@ -31,7 +29,8 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.stored_model import find_model
+from stemcodecs.lowrank.stored_model import find_model, find_model_sync
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["NumcodecsPca", "Pca"]
 
@@ -202,6 +201,15 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         if self.model is None and not LowRankModel.is_kept(self.sha256):
             await find_model(byte_getter, self.sha256)
         return await asyncio.to_thread(self._decode_selection, data, selection, chunk_spec)
+
+    def _decode_partial_sync(self, byte_getter: Any, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
+        """As above, for Zarr's fused pipeline."""
+        data = byte_getter.get_sync(prototype=chunk_spec.prototype)
+        if data is None:
+            return None
+        if self.model is None and not LowRankModel.is_kept(self.sha256):
+            find_model_sync(byte_getter, self.sha256)
+        return self._decode_selection(data, selection, chunk_spec)
 
     def _decode_selection(self, data: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
         from stemcodecs.entropy.chunk.partial import positions_of

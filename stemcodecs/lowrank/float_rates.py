@@ -28,12 +28,8 @@ def rates(array: zarr.Array[Any]) -> zarr.Array[Any]:
     ConfigurationError
         If the array was coded in another way.
     """
-    import zarr
-    from zarr.core.array import AsyncArray
-    from zarr.core.metadata import ArrayV3Metadata
-    from zarr.storage import StorePath
-
     from stemcodecs.codecs.pca import Pca
+    from stemcodecs.zarr_private import array_of
 
     metadata = array.metadata
     codecs = getattr(metadata, "codecs", ())
@@ -45,7 +41,5 @@ def rates(array: zarr.Array[Any]) -> zarr.Array[Any]:
             "read the array itself"
         )
     document = {**metadata.to_dict(), "data_type": "float32", "fill_value": 0.0}
-    unrounded: Any = ArrayV3Metadata.from_dict(document)
     # Written through this view, a chunk would have a dtype that the array itself does not expect.
-    place = StorePath(array.store.with_read_only(True), array.path)
-    return zarr.Array(AsyncArray(metadata=unrounded, store_path=place))
+    return array_of(document, array.store.with_read_only(True), array.path)

@@ -323,6 +323,7 @@ def sum_elsewhere(place: Path) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("nested", ["", "deep/down"])
 def test_zarr_finds_a_model_beside_the_array(nested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, and in one that imports nothing but Zarr."""
@@ -342,6 +343,7 @@ def test_zarr_finds_a_model_beside_the_array(nested: str, tmp_path: Path, monkey
     )
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_model_beside_a_sharded_array_needs_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zarr does not say where a shard's chunk lies; the message names the reader, which reads it."""
     counts = simulated(40).astype(np.uint16)
@@ -359,6 +361,7 @@ def test_model_beside_a_sharded_array_needs_the_reader(monkeypatch: pytest.Monke
     assert np.array_equal(open_with_model(root)[:], counts)
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_damaged_or_missing_models_beside_the_array(monkeypatch: pytest.MonkeyPatch) -> None:
     store: dict[str, Any] = {}
     root = zarr.create_group(store)
