@@ -36,6 +36,7 @@ __all__ = ["NumcodecsPca", "Pca"]
 
 NAME = "stemcodecs.pca"
 VERSION = 1
+DEFAULT_BOUND = 0.5
 
 Array = np.ndarray[Any, Any]
 Residual = Literal["none", "bounded", "lossless"]
@@ -71,18 +72,20 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     sha256: str
     model: str | None = field(default=None, repr=False, compare=False, hash=False)
     residual: Residual = "none"
-    bound: float = 0.5
+    bound: float = DEFAULT_BOUND
 
     def __post_init__(self) -> None:
         if self.residual not in ("none", "bounded", "lossless"):
             raise ConfigurationError(f"{NAME}: residual {self.residual!r} is not 'none', 'bounded' or 'lossless'")
         if not (isinstance(self.bound, int | float) and 0 < self.bound <= 64):
             raise ConfigurationError(f"{NAME}: bound {self.bound!r} must be a number above 0 and at most 64")
+        if self.residual != "bounded" and self.bound != DEFAULT_BOUND:
+            raise ConfigurationError(f"{NAME}: bound {self.bound!r} is that of residual 'bounded'; leave it out")
         if not (isinstance(self.sha256, str) and len(self.sha256) == 64):
             raise ConfigurationError(f"{NAME}: sha256 must be the 64 hexadecimal digits of the model's digest")
 
     @classmethod
-    def from_model(cls, model: LowRankModel, *, residual: Residual = "none", bound: float = 0.5) -> Self:
+    def from_model(cls, model: LowRankModel, *, residual: Residual = "none", bound: float = DEFAULT_BOUND) -> Self:
         """Codec with the model inside its configuration.
 
         Raises

@@ -196,6 +196,8 @@ def _check(options: Mapping[str, str]) -> None:
     _residual(options)
     _number(options, "step", 1.0)
     _number(options, "r", 0.5)
+    if "r" in options and options.get("residual") != "bounded":
+        raise ConfigurationError("r is the bound of residual=bounded; give that too, or leave out r")
 
 
 def _rank(options: Mapping[str, str]) -> int | Literal["auto"]:
