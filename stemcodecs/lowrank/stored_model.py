@@ -116,7 +116,7 @@ def open_with_model(group: zarr.Group, array: str = "data") -> zarr.Array[Any]:
     return group[array]  # type: ignore[return-value]
 
 
-def keep_packed(packed: bytes, digest: str) -> None:
+def keep_packed(packed: bytes, digest: str) -> LowRankModel:
     """Load a model from the bytes of its array.
 
     Raises
@@ -130,40 +130,40 @@ def keep_packed(packed: bytes, digest: str) -> None:
         raise CorruptChunkError(_DAMAGED) from error
     if hashlib.sha256(raw).hexdigest() != digest:
         raise CorruptChunkError("the PCA model beside the array does not match its sha256; restore it")
-    LowRankModel.from_bytes(raw).keep()
+    return LowRankModel.from_bytes(raw).keep()
 
 
-async def find_model(byte_getter: ByteGetter, digest: str) -> None:
+async def find_model(byte_getter: ByteGetter, digest: str) -> LowRankModel | None:
     """Load a model from a group above the chunk that is being read, where the store and the chunk's place in it are
     known; decoding fails with advice where no model is found.
     """
     if not isinstance(byte_getter, StorePath):
-        return
+        return LowRankModel.kept(digest)
     # Chunks are read many at once, and each would fetch the model.
     async with _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        if LowRankModel.is_kept(digest):
-            return
-        found = None
+        kept, found = LowRankModel.kept(digest), None
+        if kept is not None:
+            return kept
         for place in _places(byte_getter, digest):
             found = await place.get(default_buffer_prototype())
             if found is not None:
                 break
-        await asyncio.to_thread(_keep_found, found, byte_getter.store, digest)
+        return await asyncio.to_thread(_keep_found, found, byte_getter.store, digest)
 
 
-def find_model_sync(byte_getter: Any, digest: str) -> None:
+def find_model_sync(byte_getter: Any, digest: str) -> LowRankModel | None:
     """As :func:`find_model`, where Zarr reads in a thread: its fused pipeline, for stores that can be read so."""
     if not isinstance(byte_getter, StorePath):
-        return
+        return LowRankModel.kept(digest)
     with _lock:
-        if LowRankModel.is_kept(digest):
-            return
-        found = None
+        kept, found = LowRankModel.kept(digest), None
+        if kept is not None:
+            return kept
         for place in _places(byte_getter, digest):
             found = place.get_sync()  # type: ignore[attr-defined, unused-ignore]
             if found is not None:
                 break
-        _keep_found(found, byte_getter.store, digest)
+        return _keep_found(found, byte_getter.store, digest)
 
 
 def _places(chunk: StorePath, digest: str) -> Iterator[StorePath]:
@@ -172,13 +172,12 @@ def _places(chunk: StorePath, digest: str) -> Iterator[StorePath]:
         yield StorePath(chunk.store, str(parent / chunk_key(digest)))
 
 
-def _keep_found(found: Buffer | None, store: Store, digest: str) -> None:
+def _keep_found(found: Buffer | None, store: Store, digest: str) -> LowRankModel | None:
     packed = None if found is None else found.to_bytes()
     if packed is None and isinstance(store, LocalStore):
         # The array was opened by its own path: its group lies above the root of the store.
         packed = _read_above(Path(store.root), chunk_key(digest))
-    if packed is not None:
-        keep_packed(packed, digest)
+    return None if packed is None else keep_packed(packed, digest)
 
 
 def _read_above(folder: Path, key: str) -> bytes | None:

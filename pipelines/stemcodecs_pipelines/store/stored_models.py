@@ -34,7 +34,7 @@ def load_models(metadata: Mapping[str, Any], place: Location) -> None:
         from stemcodecs.lowrank.low_rank_model import LowRankModel
         from stemcodecs.lowrank.stored_model import chunk_key, keep_packed
 
-        if LowRankModel.is_kept(digest):
+        if LowRankModel.kept(digest) is not None:
             continue
         packed = place.read(chunk_key(digest))
         if packed is None:
