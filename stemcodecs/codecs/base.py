@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+from zarr.abc.buffer import Buffer, NDBuffer
 from zarr.abc.codec import ArrayBytesCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
 
 from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
+from stemcodecs.zarr_private import ArraySpec
 
 __all__ = ["ChunkCodec", "as_buffer", "check_configuration", "check_declared"]
 

@@ -32,8 +32,6 @@ from typing import Any, Self
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
-from zarr.core.array_spec import ArraySpec
-from zarr.core.common import JSON, parse_named_configuration
 
 from stemcodecs.codecs.base import ChunkCodec, check_configuration
 from stemcodecs.errors import (
@@ -43,6 +41,7 @@ from stemcodecs.errors import (
     UnsupportedDtypeError,
     ValueRangeError,
 )
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["BitPack", "NumcodecsBitPack", "packed_size"]
 

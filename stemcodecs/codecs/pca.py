@@ -15,16 +15,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
+from zarr.abc.buffer import Buffer, NDBuffer
 from zarr.abc.codec import ArrayBytesCodecPartialDecodeMixin
 from zarr.abc.store import ByteGetter
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
-from zarr.core.common import JSON, parse_named_configuration
 
 from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
@@ -33,12 +31,14 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model
+from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model, find_model_sync
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["NumcodecsPca", "Pca"]
 
 NAME = "stemcodecs.pca"
 VERSION = 1
+DEFAULT_BOUND = 0.5
 
 Array = np.ndarray[Any, Any]
 Residual = Literal["none", "bounded", "lossless"]
@@ -74,18 +74,22 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     sha256: str
     model: str | None = field(default=None, repr=False, compare=False, hash=False)
     residual: Residual = "none"
-    bound: float = 0.5
+    bound: float = DEFAULT_BOUND
+    _held: ClassVar[LowRankModel | None] = None
 
     def __post_init__(self) -> None:
         if self.residual not in ("none", "bounded", "lossless"):
             raise ConfigurationError(f"{NAME}: residual {self.residual!r} is not 'none', 'bounded' or 'lossless'")
         if not (isinstance(self.bound, int | float) and 0 < self.bound <= 64):
             raise ConfigurationError(f"{NAME}: bound {self.bound!r} must be a number above 0 and at most 64")
+        if self.residual != "bounded" and self.bound != DEFAULT_BOUND:
+            raise ConfigurationError(f"{NAME}: bound {self.bound!r} is that of residual 'bounded'; leave it out")
         if not (isinstance(self.sha256, str) and len(self.sha256) == 64):
             raise ConfigurationError(f"{NAME}: sha256 must be the 64 hexadecimal digits of the model's digest")
+        self._hold(LowRankModel.kept(self.sha256))
 
     @classmethod
-    def from_model(cls, model: LowRankModel, *, residual: Residual = "none", bound: float = 0.5) -> Self:
+    def from_model(cls, model: LowRankModel, *, residual: Residual = "none", bound: float = DEFAULT_BOUND) -> Self:
         """Codec with the model inside its configuration.
 
         Raises
@@ -138,7 +142,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         """Refuse dtypes and detector shapes that can never be encoded when the array is created."""
         super().validate(shape=shape, dtype=dtype, chunk_grid=chunk_grid)
         # A model beside the array is loaded by the first read; opening an array must not need it.
-        if self.model is not None or LowRankModel.is_kept(self.sha256):
+        if self.model is not None or self._held is not None:
             check_detector(tuple(shape), self._model().detector)
 
     def encode_chunk(self, chunk: Array) -> bytes:
@@ -206,9 +210,18 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         data = await byte_getter.get(chunk_spec.prototype)
         if data is None:
             return None
-        if self.model is None and not LowRankModel.is_kept(self.sha256):
-            await find_model(byte_getter, self.sha256)
+        if self.model is None and self._held is None:
+            self._hold(await find_model(byte_getter, self.sha256))
         return await asyncio.to_thread(self._decode_selection, data, selection, chunk_spec)
+
+    def _decode_partial_sync(self, byte_getter: Any, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
+        """As above, for Zarr's fused pipeline."""
+        data = byte_getter.get_sync(prototype=chunk_spec.prototype)
+        if data is None:
+            return None
+        if self.model is None and self._held is None:
+            self._hold(find_model_sync(byte_getter, self.sha256))
+        return self._decode_selection(data, selection, chunk_spec)
 
     def _decode_selection(self, data: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
         from stemcodecs.entropy.chunk.partial import positions_of
@@ -226,7 +239,18 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return as_buffer(decoded if selection is None else np.array(decoded[selection]), chunk_spec)
 
     def _model(self) -> LowRankModel:
-        return LowRankModel.load(self.model, self.sha256)
+        if self._held is None:
+            self._hold(LowRankModel.load(self.model, self.sha256))
+        assert self._held is not None
+        return self._held
+
+    def _hold(self, model: LowRankModel | None) -> None:
+        # For as long as the codec lives: a model that lies beside the array cannot be found again from everywhere.
+        object.__setattr__(self, "_held", model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model, which is found again: arrays travel to every worker of a cluster."""
+        return {key: value for key, value in vars(self).items() if key != "_held"}
 
     def _r(self) -> Fraction | None:
         # The decimal that was written, not its binary neighbour.

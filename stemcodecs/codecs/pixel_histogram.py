@@ -8,24 +8,19 @@ counts already decoded refine the prediction. The bytes are described in ``FORMA
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
-from zarr.abc.codec import ArrayBytesCodecPartialDecodeMixin
-from zarr.abc.store import ByteGetter, RangeByteRequest
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
-from zarr.core.common import JSON, parse_named_configuration
-from zarr.storage import LocalStore, StorePath
+from zarr.abc.buffer import Buffer, NDBuffer
 
 from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
+from stemcodecs.codecs.partial_decode import PartialDecode, Steps
 from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 if TYPE_CHECKING:
     from stemcodecs.entropy.chunk.header import Header
@@ -36,9 +31,6 @@ __all__ = ["MODES", "NumcodecsPixelHistogram", "PixelHistogram"]
 NAME = "stemcodecs.pixel_histogram"
 MODES = ("auto", "pixel", "neighbour", "scan")
 _KEYS = frozenset({"mode", "model", "model_sha256"})
-_FIRST_READ = 1 << 16
-"""Bytes that are read of a chunk at first: most headers are shorter. A file is asked again at no cost."""
-_FIRST_READ_OF_FILE = 1 << 13
 _MOSTLY = 0.75
 """Share of a chunk's positions above which it is read whole."""
 
@@ -87,7 +79,7 @@ def _check_model(model: object, digest: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
+class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
     """Zarr format 3 serializer ``stemcodecs.pixel_histogram``.
 
     Give it as ``serializer``, with ``compressors=None``. The last two axes of a chunk are taken as the detector; a
@@ -144,60 +136,29 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         native = chunk_spec.dtype.to_native_dtype()
         return as_buffer(array.astype(native, copy=False), chunk_spec)
 
-    async def _decode_partial_single(
-        self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
-    ) -> NDBuffer | None:
+    def decode_in_steps(self, selection: Any, chunk_spec: ArraySpec, first_read: int) -> Steps:
         """Decode only the groups of scan positions that a selection needs, and read no other bytes."""
         from stemcodecs.entropy.chunk.header import header_length
 
-        file = _local_file(byte_getter)
-        if file is not None:
-            return await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
-        prototype = chunk_spec.prototype
-
-        async def get(start: int, stop: int) -> bytes:
-            got = await byte_getter.get(prototype, RangeByteRequest(start, stop))
-            return b"" if got is None else got.to_bytes()
-
-        first = await byte_getter.get(prototype, RangeByteRequest(0, _FIRST_READ))
-        if first is None:
+        (head,) = yield [(0, first_read)]
+        if head is None:
             return None
-        head = first.to_bytes()
         length = header_length(head)
         if length > len(head):
-            head += await get(len(head), length)
+            (rest,) = yield [(len(head), length)]
+            head += rest or b""
         header, positions = self._positions(head[:length], selection, chunk_spec)
         if positions is None:
-            whole = await byte_getter.get(prototype)
-            return None if whole is None else (await self._decode_single(whole, chunk_spec))[selection]
+            (whole,) = yield [(0, None)]
+            if whole is None:
+                return None
+            return self._decode_sync(chunk_spec.prototype.buffer.from_bytes(whole), chunk_spec)[selection]
         ranges = header.ranges(positions)
-        parts = await asyncio.gather(
-            *(get(start, stop) if stop > len(head) else _slice(head, start, stop) for start, stop in ranges)
-        )
-        return await asyncio.to_thread(
-            self._decode_parts, header, dict(zip(ranges, parts, strict=True)), positions, selection, chunk_spec
-        )
-
-    def _decode_from_file(self, path: Path, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
-        """As above, for a file: without waiting for other threads, and from one state of it if it is replaced."""
-        from stemcodecs.entropy.chunk.header import header_length
-
-        try:
-            file = path.open("rb")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return None
-        with file:
-            head = file.read(_FIRST_READ_OF_FILE)
-            length = header_length(head)
-            head += file.read(max(length - len(head), 0))
-            header, positions = self._positions(head[:length], selection, chunk_spec)
-            if positions is None:
-                file.seek(0)
-                return self._decode_sync(chunk_spec.prototype.buffer.from_bytes(file.read()), chunk_spec)[selection]
-            parts = {}
-            for start, stop in header.ranges(positions):
-                file.seek(start)
-                parts[start, stop] = file.read(stop - start)
+        parts = {(start, stop): head[start:stop] for start, stop in ranges if stop <= len(head)}
+        missing = [one for one in ranges if one not in parts]
+        if missing:
+            got = yield list(missing)
+            parts |= {one: part or b"" for one, part in zip(missing, got, strict=True)}
         return self._decode_parts(header, parts, positions, selection, chunk_spec)
 
     @staticmethod
@@ -224,17 +185,6 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
         array = decode_selection(header, parts, positions, selection, self.shared())
         return as_buffer(np.asarray(array).astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
-
-
-def _local_file(byte_getter: ByteGetter) -> Path | None:
-    """The file of a chunk in a folder."""
-    if type(byte_getter) is StorePath and type(byte_getter.store) is LocalStore:
-        return byte_getter.store.root / byte_getter.path
-    return None
-
-
-async def _slice(data: bytes, start: int, stop: int) -> bytes:
-    return data[start:stop]
 
 
 class NumcodecsPixelHistogram(_Coding, numcodecs.abc.Codec):  # type: ignore[misc]

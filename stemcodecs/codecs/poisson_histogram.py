@@ -25,7 +25,6 @@ chunk of the codes::
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -34,19 +33,17 @@ from typing import Any, Self
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
-from zarr.abc.codec import ArrayBytesCodecPartialDecodeMixin
-from zarr.abc.store import ByteGetter, ByteRequest, OffsetByteRequest, RangeByteRequest
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, BufferPrototype, NDBuffer
-from zarr.core.common import JSON, parse_named_configuration
+from zarr.abc.buffer import Buffer, NDBuffer
 from zarr.dtype import parse_dtype
 
 from stemcodecs.codecs.base import ChunkCodec, check_configuration
+from stemcodecs.codecs.partial_decode import PartialDecode, Steps, behind
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 from stemcodecs.quantize.decoders import read_offsets, write_offsets
 from stemcodecs.quantize.levels import Int64
 from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["NumcodecsPoissonHistogram", "PoissonHistogram"]
 
@@ -194,26 +191,8 @@ def decode(quantizer: PoissonQuantizer, entropy: PixelHistogram, data: bytes | m
     return np.asfortranarray(values) if head.flags & _COLUMN_MAJOR else values
 
 
-@dataclass(frozen=True)
-class _Behind:
-    """Bytes of a stored chunk from ``start`` on, as a chunk of their own."""
-
-    chunk: ByteGetter
-    start: int
-
-    async def get(self, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """As of any stored object."""
-        if byte_range is None:
-            byte_range = OffsetByteRequest(self.start)
-        elif isinstance(byte_range, RangeByteRequest):
-            byte_range = RangeByteRequest(byte_range.start + self.start, byte_range.end + self.start)
-        elif isinstance(byte_range, OffsetByteRequest):
-            byte_range = OffsetByteRequest(byte_range.offset + self.start)
-        return await self.chunk.get(prototype, byte_range)
-
-
 @dataclass(frozen=True, kw_only=True)
-class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
+class PoissonHistogram(PoissonQuantizer, PartialDecode, ChunkCodec):
     """Zarr format 3 serializer ``stemcodecs.poisson_histogram``.
 
     Attributes
@@ -263,30 +242,26 @@ class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, Chun
         return decode(self, self._entropy, data)
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        head = self._head(chunk_data, chunk_spec)
+        head = self._head(chunk_data.as_numpy_array().data, chunk_spec)
         codes = self._entropy._decode_sync(chunk_data[head.length :], self._codes_spec(head, chunk_spec))
         return self._values(head, codes, chunk_spec)
 
-    async def _decode_partial_single(
-        self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
-    ) -> NDBuffer | None:
+    def decode_in_steps(self, selection: Any, chunk_spec: ArraySpec, first_read: int) -> Steps:
         """Decode only the groups of scan positions that a selection needs."""
-        first = await byte_getter.get(chunk_spec.prototype, RangeByteRequest(0, _FIRST_READ))
+        (first,) = yield [(0, _FIRST_READ)]
         if first is None:
             return None
-        length = _Head.length_of(first.to_bytes())
+        length = _Head.length_of(first)
         if length > len(first):
-            first = await byte_getter.get(chunk_spec.prototype, RangeByteRequest(0, length))
-        if first is None:
-            return None
-        head = await asyncio.to_thread(self._head, first, chunk_spec)
-        codes = await self._entropy._decode_partial_single(
-            _Behind(byte_getter, length), selection, self._codes_spec(head, chunk_spec)
-        )
-        return None if codes is None else await asyncio.to_thread(self._values, head, codes, chunk_spec)
+            (rest,) = yield [(len(first), length)]
+            first += rest or b""
+        head = self._head(first, chunk_spec)
+        spec = self._codes_spec(head, chunk_spec)
+        codes = yield from behind(self._entropy.decode_in_steps(selection, spec, first_read), length)
+        return None if codes is None else self._values(head, codes, chunk_spec)
 
-    def _head(self, data: Buffer, chunk_spec: ArraySpec) -> _Head:
-        head = _Head.read(self, data.as_numpy_array().data)
+    def _head(self, data: bytes | memoryview, chunk_spec: ArraySpec) -> _Head:
+        head = _Head.read(self, data)
         # Held against the metadata before anything of its size is allocated; the shape is held by the entropy coder.
         native = chunk_spec.dtype.to_native_dtype()
         if head.dtype != native.newbyteorder("="):

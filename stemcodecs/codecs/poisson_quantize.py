@@ -16,15 +16,14 @@ from typing import Any, Self
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
+from zarr.abc.buffer import NDBuffer
 from zarr.abc.codec import ArrayArrayCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import NDBuffer
-from zarr.core.common import JSON, parse_named_configuration
 from zarr.dtype import parse_dtype
 
 from stemcodecs.codecs.base import check_configuration
 from stemcodecs.errors import ConfigurationError, StemcodecsError
 from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
+from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["NumcodecsPoissonQuantize", "PoissonQuantize"]
 

@@ -29,10 +29,7 @@ def rates(array: zarr.Array[Any]) -> zarr.Array[Any]:
     ConfigurationError
         If the array was coded in another way.
     """
-    import zarr
-    from zarr.core.array import AsyncArray
-    from zarr.core.metadata import ArrayV3Metadata
-    from zarr.storage import StorePath
+    from stemcodecs.zarr_private import array_of
 
     document: dict[str, Any] = dict(array.metadata.to_dict())
     if not _holds_rates(document):
@@ -40,10 +37,9 @@ def rates(array: zarr.Array[Any]) -> zarr.Array[Any]:
             "only an array that stemcodecs.pca stored without a residual, in Zarr format 3, holds rates; "
             "read the array itself"
         )
-    unrounded: Any = ArrayV3Metadata.from_dict(document | {"data_type": "float32", "fill_value": 0.0})
+    document |= {"data_type": "float32", "fill_value": 0.0}
     # Written through this view, a chunk would have a dtype that the array itself does not expect.
-    place = StorePath(array.store.with_read_only(True), array.path)
-    return zarr.Array(AsyncArray(metadata=unrounded, store_path=place))
+    return array_of(document, array.store.with_read_only(True), array.path)
 
 
 def _holds_rates(document: Mapping[str, Any]) -> bool:

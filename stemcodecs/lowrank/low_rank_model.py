@@ -15,6 +15,7 @@ import hashlib
 import json
 import threading
 import warnings
+import weakref
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
+from stemcodecs.last_used import LastUsed
 from stemcodecs.lowrank.basis import PcaBasis, as_features
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, anscombe_variance
 
@@ -45,7 +47,10 @@ TILE = 1 << 13
 """Pixels predicted at once."""
 LARGEST_BYTES = 4 << 30
 
-_loaded: dict[str, LowRankModel] = {}
+KEPT_BYTES = 512 << 20
+"""What models may take that no codec holds, so that opening many stores does not fill the memory."""
+_kept: LastUsed[str, LowRankModel] = LastUsed(KEPT_BYTES)
+_alive: weakref.WeakValueDictionary[str, LowRankModel] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -327,9 +332,9 @@ class LowRankModel:
             If the URI is missing and the model was not loaded before, or the URI does not hold this
             model.
         """
-        with _lock:
-            if digest in _loaded:
-                return _loaded[digest]
+        kept = cls.kept(digest)
+        if kept is not None:
+            return kept
         if uri is None:
             raise ConfigurationError(
                 f"the PCA model {digest[:12]}… is not in the array's metadata and was not found beside it; "
@@ -349,15 +354,22 @@ class LowRankModel:
         return cls.from_bytes(raw).keep()
 
     @staticmethod
-    def is_kept(digest: str) -> bool:
-        """Whether a model is in this process's cache."""
+    def kept(digest: str) -> LowRankModel | None:
+        """A model in this process's cache: one that somebody holds, or one of the last."""
         with _lock:
-            return digest in _loaded
+            return _kept.get(digest) or _alive.get(digest)
 
     def keep(self) -> LowRankModel:
         """Put the model into this process's cache, so that codecs with its digest find it."""
         with _lock:
-            return _loaded.setdefault(self.digest, self)
+            model = _alive.setdefault(self.digest, self)
+            return _kept.put(self.digest, model, model.nbytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the model takes once it has been used, in bytes."""
+        # The integers as they are stored, and as float64 for the products with coefficients and with patterns.
+        return int(self.mean.nbytes + 5 * self.weights.nbytes)
 
 
 def inflate(data: bytes) -> bytes:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from stemcodecs.compiled import kernel
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, TABLE_END
 
 __all__ = [
@@ -60,7 +61,7 @@ _FRACTION = FRACTION_BITS
 _TABLE_END = TABLE_END << FRACTION_BITS
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def to_rates(prediction: Array, table: Array, stabilised: bool) -> None:
     """Fixed-point predictions to fixed-point rates ≥ 0, in place."""
     flat = prediction.ravel()
@@ -90,7 +91,7 @@ def _leading_zeros(typing_context: Any, number: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, moment: Array) -> None:
     """Normal equations of the deviation on its neighbours' deviations, per weight class (encoder
     only). ``rates`` become deviations.
@@ -121,7 +122,7 @@ def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, 
                     gram[w, i, j] += importance * r[i] * r[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _around(p: int, width: int) -> tuple[int, int, int, int, int]:
     """Which neighbours of a pixel exist (as `_edges` has them), and the pixels W, N, NW, NE.
 
@@ -132,7 +133,7 @@ def _around(p: int, width: int) -> tuple[int, int, int, int, int]:
     return known, max(p - 1, 0), max(p - width, 0), max(p - width - 1, 0), max(p - width + 1, 0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _class_of(rate: int) -> int:
     """Rate class, sixteen an octave: a floating-point exponent and four digits, by integer shifts."""
     length = 64 - _leading_zeros(rate)
@@ -140,7 +141,7 @@ def _class_of(rate: int) -> int:
     return min(((length - 1) << 4) + (digits & 15), CONTEXTS - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def model_group(
     values: Array,
     levels: Array,
@@ -180,7 +181,7 @@ def model_group(
             offset[p, lane] = levels[p, lane] - base
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _edges(weights: Array) -> Array:
     """Weights for each combination of the neighbours that exist: 1 west, 2 north, 4 east."""
     edge = np.zeros((8, WEIGHT_CLASSES, 4), np.int64)
@@ -197,7 +198,7 @@ def _edges(weights: Array) -> Array:
     return edge
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_sizes(context: Array, offset: Array, sizes: Array) -> None:
     """How many binary digits the magnitudes of each context have."""
     for p in range(context.shape[0]):
@@ -206,7 +207,7 @@ def count_sizes(context: Array, offset: Array, sizes: Array) -> None:
             sizes[context[p, lane], 64 - _leading_zeros(number) if number > 0 else 0] += 1  # type: ignore[index]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_symbols(context: Array, offset: Array, shift: Array, histogram: Array) -> int:
     """Histogram of the symbols of each context; returns the number of escapes."""
     escapes = 0
@@ -223,7 +224,7 @@ def count_symbols(context: Array, offset: Array, shift: Array, histogram: Array)
     return escapes
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def encode_group(
     context: Array,
     offset: Array,
@@ -276,7 +277,7 @@ def encode_group(
     return at, escapes.size - escape_at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decode_group(
     words: Array,
     escapes: Array,

@@ -10,25 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import weakref
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank.low_rank_model import LowRankModel, inflate
 
 if TYPE_CHECKING:
     import zarr
-    from zarr.abc.store import ByteGetter
+    from zarr.abc.buffer import Buffer
+    from zarr.abc.store import ByteGetter, Store
 
 __all__ = [
     "StoredPcaModel",
     "chunk_key",
     "find_model",
+    "find_model_sync",
     "keep_packed",
     "metadata_keys",
     "model_key",
@@ -41,6 +47,7 @@ FOLDER = "models"
 _DAMAGED = "the PCA model beside the array is damaged; restore it from another copy"
 
 _locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def model_key(digest: str) -> str:
@@ -83,7 +90,7 @@ class StoredPcaModel:
     @property
     def is_loaded(self) -> bool:
         """Whether codecs of this process find it."""
-        return LowRankModel.is_kept(self.digest)
+        return LowRankModel.kept(self.digest) is not None
 
     def load(self, stored: bytes) -> None:
         """Let codecs of this process find it.
@@ -120,7 +127,6 @@ def write_model(group: zarr.Group, model: LowRankModel) -> None:
 def model_objects(model: LowRankModel) -> dict[str, bytes]:
     """What :func:`write_model` writes into a group of Zarr format 3: objects by key."""
     import zarr
-    from zarr.storage import MemoryStore
 
     objects: dict[str, Any] = {}
     write_model(zarr.create_group(MemoryStore(objects)), model)
@@ -150,7 +156,7 @@ def open_with_model(group: zarr.Group, array: str = "data") -> zarr.Array[Any]:
     return group[array]  # type: ignore[return-value]
 
 
-def keep_packed(packed: bytes, digest: str) -> None:
+def keep_packed(packed: bytes, digest: str) -> LowRankModel:
     """Load a model from the bytes of its array.
 
     Raises
@@ -164,34 +170,54 @@ def keep_packed(packed: bytes, digest: str) -> None:
         raise CorruptChunkError(_DAMAGED) from error
     if hashlib.sha256(raw).hexdigest() != digest:
         raise CorruptChunkError("the PCA model beside the array does not match its sha256; restore it")
-    LowRankModel.from_bytes(raw).keep()
+    return LowRankModel.from_bytes(raw).keep()
 
 
-async def find_model(byte_getter: ByteGetter, digest: str) -> None:
+async def find_model(byte_getter: ByteGetter, digest: str) -> LowRankModel | None:
     """Load a model from a group above the chunk that is being read, where the store and the chunk's place in it are
     known; decoding fails with advice where no model is found.
     """
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.storage import LocalStore, StorePath
-
     if not isinstance(byte_getter, StorePath):
-        return
+        return LowRankModel.kept(digest)
     # Chunks are read many at once, and each would fetch the model.
     async with _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        if LowRankModel.is_kept(digest):
-            return
-        store, key, packed = byte_getter.store, chunk_key(digest), None
-        for parent in PurePosixPath(byte_getter.path).parents:
-            found = await StorePath(store, str(parent / key)).get(default_buffer_prototype())
+        kept, found = LowRankModel.kept(digest), None
+        if kept is not None:
+            return kept
+        for place in _places(byte_getter, digest):
+            found = await place.get(default_buffer_prototype())
             if found is not None:
-                packed = found.to_bytes()
                 break
-        else:
-            if isinstance(store, LocalStore):
-                # The array was opened by its own path: its group lies above the root of the store.
-                packed = await asyncio.to_thread(_read_above, Path(store.root), key)
-        if packed is not None:
-            await asyncio.to_thread(keep_packed, packed, digest)
+        return await asyncio.to_thread(_keep_found, found, byte_getter.store, digest)
+
+
+def find_model_sync(byte_getter: Any, digest: str) -> LowRankModel | None:
+    """As :func:`find_model`, where Zarr reads in a thread: its fused pipeline, for stores that can be read so."""
+    if not isinstance(byte_getter, StorePath):
+        return LowRankModel.kept(digest)
+    with _lock:
+        kept, found = LowRankModel.kept(digest), None
+        if kept is not None:
+            return kept
+        for place in _places(byte_getter, digest):
+            found = place.get_sync()  # type: ignore[attr-defined, unused-ignore]
+            if found is not None:
+                break
+        return _keep_found(found, byte_getter.store, digest)
+
+
+def _places(chunk: StorePath, digest: str) -> Iterator[StorePath]:
+    """Where the model may lie: in each group above the chunk."""
+    for parent in PurePosixPath(chunk.path).parents:
+        yield StorePath(chunk.store, str(parent / chunk_key(digest)))
+
+
+def _keep_found(found: Buffer | None, store: Store, digest: str) -> LowRankModel | None:
+    packed = None if found is None else found.to_bytes()
+    if packed is None and isinstance(store, LocalStore):
+        # The array was opened by its own path: its group lies above the root of the store.
+        packed = _read_above(Path(store.root), chunk_key(digest))
+    return None if packed is None else keep_packed(packed, digest)
 
 
 def _read_above(folder: Path, key: str) -> bytes | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.values.plane_kernels import look_up
 
 __all__ = ["OUTSIDE", "compare", "encode_floats", "encode_integers", "histogram", "look_up", "pack", "span", "unpack"]
@@ -17,14 +17,14 @@ OUTSIDE = np.uint32(0xFFFFFFFF)
 _Array = np.ndarray[Any, Any]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def histogram(indices: _Array, counts: _Array) -> None:
     """Count each index; the caller has checked that every index is in the table."""
     for i in range(indices.size):
         counts[indices[i]] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def span(values: _Array, lowest: int, highest: int) -> tuple[Any, int]:
     """Largest value within lowest..highest (lowest if there is none), and how many are outside."""
     largest: Any = np.int64(lowest)
@@ -37,7 +37,7 @@ def span(values: _Array, lowest: int, highest: int) -> tuple[Any, int]:
     return largest, outside
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _level(x: Any, direct: _Array, blocks: _Array, lows: _Array) -> Any:
     """Level of x: by table below 2¹⁶, else by bisection among the levels of x's block of 2¹⁶."""
     if x < direct.size:
@@ -54,7 +54,7 @@ def _level(x: Any, direct: _Array, blocks: _Array, lows: _Array) -> Any:
     return first
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def encode_integers(
     values: _Array, offset: int, top: int, direct: _Array, blocks: _Array, lows: _Array, out: _Array
 ) -> int:
@@ -70,7 +70,7 @@ def encode_integers(
     return outside
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def encode_floats(
     values: _Array, offset: int, top: int, direct: _Array, blocks: _Array, lows: _Array, out: _Array
 ) -> int:
@@ -89,7 +89,7 @@ def encode_floats(
     return outside
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack(values: _Array, bits: int, out: _Array) -> None:
     """Values in so many bits each, lowest bit first; ``out`` has room for all bits."""
     waiting = np.uint64(0)
@@ -107,7 +107,7 @@ def pack(values: _Array, bits: int, out: _Array) -> None:
         out[position] = np.uint8(waiting & np.uint64(0xFF))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def unpack(stream: _Array, bits: int, out: _Array) -> None:
     """Inverse of :func:`pack`; the caller has checked that the stream holds all of ``out``."""
     mask = np.uint64((1 << bits) - 1)
@@ -124,7 +124,7 @@ def unpack(stream: _Array, bits: int, out: _Array) -> None:
         n -= bits
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def compare(
     source: _Array, decoded: _Array, offset: int, top: int, p: int, q: int
 ) -> tuple[int, int, int, int, int, int, float]:

@@ -94,6 +94,9 @@ class PoissonQuantizer:
                 f"preset {self.preset!r} fixes its bound and its exact counts; "
                 "leave out r and exact_below, or use preset 'optimal'"
             )
+        if fixed is None and self.r is None:
+            # As metadata will say it, so that a codec read back equals the one that was stored.
+            object.__setattr__(self, "r", DEFAULT_R)
         for name in ("offset", "exact_below", "saturation"):
             value = getattr(self, name)
             if value is None and name != "offset":
@@ -113,8 +116,11 @@ class PoissonQuantizer:
     @property
     def r_squared(self) -> Fraction:
         """The bound in σ, squared, as an exact fraction."""
+        if self.r is not None:
+            return exact_fraction("r", self.r) ** 2
         fixed = preset_bound(self.preset)
-        return fixed if fixed is not None else exact_fraction("r", DEFAULT_R if self.r is None else self.r) ** 2
+        assert fixed is not None
+        return fixed
 
     @property
     def adu_per_count(self) -> Fraction:
@@ -185,8 +191,6 @@ class PoissonQuantizer:
         """What differs from the defaults, and always preset and bound: they are the guarantee."""
         known = {key: getattr(self, key) for key in KEYS}
         shown = {"preset", "r"} if self.preset == "optimal" else {"preset"}
-        if self.preset == "optimal" and known["r"] is None:
-            known["r"] = DEFAULT_R
         return {k: v for k, v in known.items() if k in shown or v != _DEFAULTS[k]}
 
     @classmethod
@@ -197,8 +201,7 @@ class PoissonQuantizer:
     def guarantee(self) -> str:
         """One line for people and for a store's attributes."""
         fixed = preset_bound(self.preset)
-        r = DEFAULT_R if self.r is None else self.r
-        bound = str(r) if fixed is None else f"√({fixed})" if fixed != 1 else "1"
+        bound = str(self.r) if fixed is None else f"√({fixed})" if fixed != 1 else "1"
         noise = "√N counts"
         if self.gain != 1 or self.offset:
             noise = f"√N counts, N = (v − {self.offset})/{self.gain} for the stored value v"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import subprocess
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest
+from zarr.buffer import cpu, default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
-from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
+from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram, partial_decode
 from stemcodecs.entropy.chunk.header import COUNTS, read_header
 from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.errors import (
@@ -179,17 +181,32 @@ def test_complex_array_is_refused_when_it_is_created() -> None:
 # Random access.
 
 
-class CountingStore(WrapperStore[MemoryStore]):
+class OpenStore(MemoryStore):
+    """A store in memory whose objects a test may look at and replace."""
+
+    def __init__(self, store_dict: dict[str, Any] | None = None, *, read_only: bool = False) -> None:
+        self.objects = {} if store_dict is None else store_dict
+        super().__init__(self.objects, read_only=read_only)
+
+
+class CountingStore(WrapperStore[OpenStore]):
     """Counts the bytes that are read of every chunk."""
 
     reads: list[tuple[str, int]]
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: OpenStore) -> None:
         super().__init__(store)
+        self.objects = store.objects
         self.reads = []
 
     async def get(self, key: str, prototype: Any, byte_range: ByteRequest | None = None) -> Any:
         got = await super().get(key, prototype, byte_range)
+        if got is not None and not key.endswith("zarr.json"):
+            self.reads.append((key, len(got)))
+        return got
+
+    def get_sync(self, key: str, **options: Any) -> Any:
+        got = super().get_sync(key, **options)
         if got is not None and not key.endswith("zarr.json"):
             self.reads.append((key, len(got)))
         return got
@@ -206,20 +223,19 @@ def counted(
     array: Array, chunks: tuple[int, ...], mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, CountingStore]:
     """An array whose chunks are larger than what is read of each at first."""
-    from stemcodecs.codecs import pixel_histogram
-
-    monkeypatch.setattr(pixel_histogram, "_FIRST_READ", 256)
-    store = MemoryStore()
+    monkeypatch.setattr(partial_decode, "_FIRST_READ", 256)
+    store = OpenStore()
     create(store, array, chunks, PixelHistogram(mode=mode))
     counting = CountingStore(store)
     return zarr.open_array(counting, mode="r+"), counting
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_one_pattern_reads_its_group_and_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
     array = scan(16, 64, 12, 12)
     z, store = counted(array, (16, 64, 12, 12), "neighbour", monkeypatch)
     key = "c/0/0/0/0"
-    chunk = store._store._store_dict[key].to_bytes()
+    chunk = store.objects[key].to_bytes()
     header = read_header(chunk)
     assert header.kind == COUNTS
     assert len(header.groups) == 16
@@ -231,10 +247,11 @@ def test_one_pattern_reads_its_group_and_the_header(monkeypatch: pytest.MonkeyPa
         assert store.n_bytes < len(chunk) / 4
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_chained_pattern_reads_one_chain_up_to_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     array = scan(64, 64, 6, 6)
     z, store = counted(array, (64, 64, 6, 6), "scan", monkeypatch)
-    header = read_header(store._store._store_dict["c/0/0/0/0"].to_bytes())
+    header = read_header(store.objects["c/0/0/0/0"].to_bytes())
     assert header.tile == (4, 4)
     assert np.array_equal(z[0, 0], array[0, 0])
     assert store.n_bytes == header.length + header.groups[0].size
@@ -244,31 +261,32 @@ def test_chained_pattern_reads_one_chain_up_to_its_step(monkeypatch: pytest.Monk
     assert store.n_bytes == header.length + sum(g.size for g in header.groups[32:39])
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_most_of_a_chunk_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     array = scan(8, 64, 6, 6)
     z, store = counted(array, (8, 64, 6, 6), "pixel", monkeypatch)
     assert np.array_equal(z[1:], array[1:])
-    whole = len(store._store._store_dict["c/0/0/0/0"])
+    whole = len(store.objects["c/0/0/0/0"])
     assert store.reads[-1] == ("c/0/0/0/0", whole)
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_one_pattern_from_a_shard_reads_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zarr fetches an inner chunk of a shard whole; other inner chunks are not touched."""
     array = scan(16, 64, 8, 8)
-    store = MemoryStore()
+    store = OpenStore()
     create(store, array, (2, 64, 8, 8), shards=(16, 64, 8, 8))
     counting = CountingStore(store)
     z = zarr.open_array(counting, mode="r+")
     assert np.array_equal(z[9, 9], array[9, 9])
-    assert counting.n_bytes < len(store._store_dict["c/0/0/0/0"]) / 4
+    assert counting.n_bytes < len(store.objects["c/0/0/0/0"]) / 4
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("first_read", [16, 1 << 16])
 def test_files_are_read_as_other_stores_are(first_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk in a folder: parts of it, most of it, a missing one, a damaged and a shortened one."""
-    from stemcodecs.codecs import pixel_histogram
-
-    monkeypatch.setattr(pixel_histogram, "_FIRST_READ_OF_FILE", first_read)
+    monkeypatch.setattr(partial_decode, "_FIRST_READ_OF_FILE", first_read)
     array = scan(24, 64, 8, 8)
     array[16:] = 0
     z = create(tmp_path / "a.zarr", array, (8, 64, 8, 8), PixelHistogram(mode="neighbour"), fill_value=0)
@@ -290,15 +308,16 @@ def test_files_are_read_as_other_stores_are(first_read: int, tmp_path: Path, mon
             z[7, 63]
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("mode", MODES)
 def test_damaged_group_spoils_only_its_own_patterns(mode: str) -> None:
     array = scan(8, 64, 8, 8)
-    store = MemoryStore()
+    store = OpenStore()
     z = create(store, array, (8, 64, 8, 8), PixelHistogram(mode=mode))
-    data = bytearray(store._store_dict["c/0/0/0/0"].to_bytes())
+    data = bytearray(store.objects["c/0/0/0/0"].to_bytes())
     header = read_header(bytes(data))
     data[header.groups[-1].offset] ^= 1
-    store._store_dict["c/0/0/0/0"] = zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(bytes(data))
+    store.objects["c/0/0/0/0"] = cpu.Buffer.from_bytes(bytes(data))
     assert np.array_equal(z[0, 0], array[0, 0])
     with pytest.raises(CorruptChunkError, match="checksum"):
         z[7, 63]
@@ -309,26 +328,28 @@ def test_damaged_group_spoils_only_its_own_patterns(mode: str) -> None:
 # Chunks that are not there, and chunks that are something else.
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("fill", [0, 7])
 def test_fill_value_chunks_are_not_written(fill: int) -> None:
     array = np.full((6, 8, 5, 5), fill, np.uint16)
     array[4:, :, 2, 2] = 9
-    store = MemoryStore()
+    store = OpenStore()
     z = create(store, array, (2, 8, 5, 5), fill_value=fill)
-    assert sorted(k for k in store._store_dict if k.startswith("c/")) == ["c/2/0/0/0"]
+    assert sorted(k for k in store.objects if k.startswith("c/")) == ["c/2/0/0/0"]
     assert np.array_equal(z[...], array)
     assert np.array_equal(z[0, 0], array[0, 0])
     assert np.array_equal(z.oindex[[1, 5], [0, 7]], array[np.ix_([1, 5], [0, 7])])
 
 
-def replace_chunk(store: MemoryStore, key: str, data: bytes) -> None:
-    store._store_dict[key] = zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(data)
+def replace_chunk(store: OpenStore, key: str, data: bytes) -> None:
+    store.objects[key] = cpu.Buffer.from_bytes(data)
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("selection", [..., (0, 0)], ids=["whole", "part"])
 def test_chunk_of_another_shape_or_dtype_is_refused(selection: Any) -> None:
     array = scan(4, 16, 6, 6)
-    store = MemoryStore()
+    store = OpenStore()
     z = create(store, array, (4, 16, 6, 6))
     for other in (array.astype(np.int16), array[:2], array.reshape(64, 6, 6), array.reshape(4, 16, 9, 4)):
         replace_chunk(store, "c/0/0/0/0", PixelHistogram().encode_chunk(np.ascontiguousarray(other)))
@@ -336,24 +357,26 @@ def test_chunk_of_another_shape_or_dtype_is_refused(selection: Any) -> None:
             z[selection]
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("selection", [..., (0, 0)], ids=["whole", "part"])
 @pytest.mark.parametrize("size", [0, 3, 15, 100, -1])
 def test_truncated_chunk_is_refused(selection: Any, size: int) -> None:
     array = scan(4, 16, 6, 6)
-    store = MemoryStore()
+    store = OpenStore()
     z = create(store, array, (4, 16, 6, 6))
-    data = store._store_dict["c/0/0/0/0"].to_bytes()
+    data = store.objects["c/0/0/0/0"].to_bytes()
     replace_chunk(store, "c/0/0/0/0", data[:size])
     with pytest.raises(CorruptChunkError):
         z[selection]
 
 
+@pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("selection", [..., (0, 0)], ids=["whole", "part"])
 def test_chunk_of_a_newer_format_is_refused(selection: Any) -> None:
     array = scan(4, 16, 6, 6)
-    store = MemoryStore()
+    store = OpenStore()
     z = create(store, array, (4, 16, 6, 6))
-    data = bytearray(store._store_dict["c/0/0/0/0"].to_bytes())
+    data = bytearray(store.objects["c/0/0/0/0"].to_bytes())
     data[4] = 2
     replace_chunk(store, "c/0/0/0/0", bytes(data))
     with pytest.raises(FormatVersionError, match="upgrade"):
@@ -470,12 +493,11 @@ def test_format_2_keeps_order_and_byte_order(order: str, dtype: str) -> None:
 
 def test_range_requests_are_what_the_counting_store_counts() -> None:
     """The store above sees partial reads as such: the tests of random access would pass on whole reads else."""
-    store = CountingStore(MemoryStore())
-    buffer = zarr.core.buffer.default_buffer_prototype()
+    store = CountingStore(OpenStore())
 
     async def read() -> None:
-        await store.set("c/0", buffer.buffer.from_bytes(bytes(100)))
-        await store.get("c/0", buffer, RangeByteRequest(10, 30))
+        await store.set("c/0", cpu.Buffer.from_bytes(bytes(100)))
+        await store.get("c/0", default_buffer_prototype(), RangeByteRequest(10, 30))
 
-    zarr.core.sync.sync(read())
+    asyncio.run(read())
     assert store.reads == [("c/0", 20)]

@@ -296,6 +296,7 @@ def test_parts_of_chunks(shards: tuple[int, ...] | None, dtype: str, tmp_path: P
         assert np.array_equal(array[selection], whole[selection], equal_nan=np.dtype(dtype).kind == "f")
 
 
+@pytest.mark.usefixtures("pipeline")
 def test_one_pattern_reads_few_bytes(tmp_path: Path) -> None:
     scan = np.random.default_rng(1).poisson(5, (512, 32, 32)).astype(np.uint16)
     array = zarr.create_array(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from rich import filesize
 
+from stemcodecs.compiled import kernel
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _tail(values: Array, dense: Array) -> tuple[Array, Array, Array]:
     return starts, found, occurrences
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _count(patterns, dense, others):  # type: ignore[no-untyped-def]  # pragma: no cover
     values, height, width = dense.shape
     # Row by row of the detector: the histograms of a row stay in the cache.
@@ -225,7 +225,7 @@ def _count(patterns, dense, others):  # type: ignore[no-untyped-def]  # pragma: 
                     others[y * width + x] += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _collect(patterns, limit, free, found):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Large values by pixel; free : where the next one of every pixel goes."""
     count, height, width = patterns.shape
@@ -239,7 +239,7 @@ def _collect(patterns, limit, free, found):  # type: ignore[no-untyped-def]  # p
                     free[pixel] += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _aggregate(starts, found, occurrences):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Sort the values of every pixel and count equal ones, in place; returns how many entries there are."""
     entry = 0
@@ -261,7 +261,7 @@ def _aggregate(starts, found, occurrences):  # type: ignore[no-untyped-def]  # p
     return entry
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _count_union(starts_a, values_a, starts_b, values_b, starts):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Entries of two tails together; starts : the result, where those of every pixel will start."""
     entry = 0
@@ -283,7 +283,7 @@ def _count_union(starts_a, values_a, starts_b, values_b, starts):  # type: ignor
     return entry
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _unite(starts_a, values_a, count_a, starts_b, values_b, count_b, starts, values, counts):  # type: ignore[no-untyped-def]  # pragma: no cover
     for pixel in range(starts.shape[0] - 1):
         a, b = starts_a[pixel], starts_b[pixel]

@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.array import AsyncArray
-from zarr.core.array_spec import ArrayConfig, ArraySpec
-from zarr.core.buffer import Buffer, cpu, default_buffer_prototype
-from zarr.core.metadata import ArrayV3Metadata
-from zarr.core.sync import sync
-from zarr.storage import MemoryStore, StorePath
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu, default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from stemcodecs.errors import CorruptChunkError
 from stemcodecs.readers.scan import Region
+from stemcodecs.zarr_private import ArrayConfig, ArraySpec, ArrayV3Metadata, array_of, sync
 from stemcodecs_pipelines.methods.base import Encoding
 from stemcodecs_pipelines.run.plan import Plan
 
@@ -35,13 +33,13 @@ DATA = "data"
 
 def array_metadata(plan: Plan, dims: tuple[str, ...], encoding: Encoding) -> dict[str, Any]:
     """Zarr metadata of the array ``data``, as its ``zarr.json`` will say it."""
-    store = MemoryStore()
+    objects: dict[str, Any] = {}
     with warnings.catch_warnings():
         # Zarr says that codecs outside its specification may not be read by others; ours is
         # installed.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.create_array(
-            store,
+            MemoryStore(objects),
             name=DATA,
             shape=plan.shape,
             dtype=np.dtype(plan.dtype).newbyteorder("="),
@@ -53,7 +51,7 @@ def array_metadata(plan: Plan, dims: tuple[str, ...], encoding: Encoding) -> dic
             fill_value=0,
             dimension_names=dims,
         )
-    metadata: dict[str, Any] = json.loads(store._store_dict[f"{DATA}/zarr.json"].to_bytes())
+    metadata: dict[str, Any] = json.loads(objects[f"{DATA}/zarr.json"].to_bytes())
     return metadata
 
 
@@ -121,12 +119,5 @@ class BlockCoder:
     def _array(self, objects: dict[str, Any]) -> zarr.Array[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            return zarr.Array(
-                AsyncArray(
-                    # All-zero chunks are written too: a chunk that is missing is then always an
-                    # error.
-                    metadata=ArrayV3Metadata.from_dict(dict(self.metadata)),
-                    store_path=StorePath(MemoryStore(objects), DATA),
-                    config={"write_empty_chunks": True},
-                )
-            )
+            # All-zero chunks are written too: a chunk that is missing is then always an error.
+            return array_of(self.metadata, MemoryStore(objects), DATA, write_empty_chunks=True)

@@ -18,6 +18,7 @@ from zarr.storage import MemoryStore
 
 from stemcodecs.errors import IncompleteStoreError
 from stemcodecs.store import JOURNAL, Location
+from stemcodecs.zarr_private import put
 from stemcodecs_pipelines.store.block_coder import DATA
 from stemcodecs_pipelines.store.job import Job
 from stemcodecs_pipelines.store.journal import Record
@@ -63,9 +64,9 @@ def finish(job: Job, place: Location) -> None:
         root = zarr.create_group(store)
         data = dict(job.metadata)
         data["attributes"] = {"long_name": "detector counts" if _counts(job) else "detector values"}
-        _put(store, f"{DATA}/zarr.json", json.dumps(data, indent=2).encode())
+        put(store, f"{DATA}/zarr.json", json.dumps(data, indent=2).encode())
         for key, document in model_documents(job.metadata, place).items():
-            _put(store, key, document)
+            put(store, key, document)
         _coordinates(root, job)
         stored, digest = _blocks(root, job, place, writer)
         root.attrs["stemcodecs"] = _provenance(job, stored + model_bytes(job.metadata, place), digest)
@@ -99,12 +100,6 @@ class _Writer:
 
     def _write(self, key: str) -> None:
         self.place.write(key, self.objects.pop(key).as_numpy_array().data)
-
-
-def _put(store: MemoryStore, key: str, document: bytes) -> None:
-    from zarr.core.buffer import cpu
-
-    store._store_dict[key] = cpu.Buffer.from_bytes(document)
 
 
 def _counts(job: Job) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 
+from stemcodecs.compiled import kernel
 from stemcodecs.readers.scan import Scan
 
 __all__ = ["BlockSums", "VirtualDetectors", "block_sums", "image_sums"]
@@ -171,7 +171,7 @@ def block_sums(
     return BlockSums(pattern=total, images=images)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _accumulate(patterns, bright, dark, total, columns, images):  # type: ignore[no-untyped-def]  # pragma: no cover
     height, width = total.shape
     zero = columns[0] * 0

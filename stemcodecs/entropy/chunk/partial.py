@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,23 @@ from stemcodecs.entropy.chunk.decode import decode_positions
 from stemcodecs.entropy.chunk.header import Header, read_header
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import CorruptChunkError
+from stemcodecs.last_used import LastUsed
 
 __all__ = ["cached_header", "decode_selection", "positions_of"]
 
 Array = np.ndarray[Any, Any]
 
 
-@lru_cache(maxsize=64)
+KEPT_BYTES = 16 << 20
+"""What the headers kept may take: those of 64 chunks of 32 MB."""
+_PARSED = 4
+"""Bytes that a header takes in memory for each of its bytes, about: its groups are tuples."""
+_headers: LastUsed[bytes, Header] = LastUsed(KEPT_BYTES)
+
+
 def cached_header(head: bytes) -> Header:
     """Header from its bytes, kept for the next read from the same chunk."""
-    return read_header(head)
+    return _headers.get(head) or _headers.put(head, read_header(head), _PARSED * len(head))
 
 
 def _scan_axes(shape: tuple[int, ...]) -> int:

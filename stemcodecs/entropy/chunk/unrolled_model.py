@@ -7,12 +7,13 @@ import numpy as np
 from stemcodecs.entropy.kernels.coding_tables import build_decode_tables
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import read_model
+from stemcodecs.last_used import LastUsed
 
 __all__ = ["Decoder", "decoder_of"]
 
 KEPT_BYTES = 32 << 20
 """What may be kept. Unrolling takes milliseconds, and chunks with models of their own are rarely decoded twice."""
-_kept: dict[tuple[bytes, tuple[int, int]], Decoder] = {}
+_kept: LastUsed[tuple[bytes, tuple[int, int]], Decoder] = LastUsed(KEPT_BYTES)
 
 
 class Decoder:
@@ -31,16 +32,10 @@ class Decoder:
 
 
 def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:
-    """Decoder of a serialised model; the last one, and those before it that fit, are kept for the next read."""
+    """Decoder of a serialised model; the last ones are kept for the next read."""
     key = (model, detector)
-    decoder = _kept.get(key) or Decoder(read_model(model, detector))
-    # No lock: a fork could copy it locked. Each step is atomic, and a race only unrolls a model twice.
-    _kept.pop(key, None)
-    _kept[key] = decoder
-    excess = sum(kept.nbytes for kept in list(_kept.values())) - KEPT_BYTES
-    for other, old in list(_kept.items()):
-        if excess <= 0 or other == key:
-            break
-        _kept.pop(other, None)
-        excess -= old.nbytes
+    decoder = _kept.get(key)
+    if decoder is None:
+        decoder = Decoder(read_model(model, detector))
+        decoder = _kept.put(key, decoder, decoder.nbytes)
     return decoder

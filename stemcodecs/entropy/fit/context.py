@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import int64, njit
+from numba import int64
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import TABLE_BITS
 from stemcodecs.entropy.fit.weights import context_classes, mixture_of, sample_groups
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
-from stemcodecs.entropy.kernels.rans import KERNEL, LANES, LUT_SIZE
+from stemcodecs.entropy.kernels.rans import LANES, LUT_SIZE
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass, Program
 
@@ -24,7 +25,7 @@ Array = np.ndarray[Any, Any]
 _SHAPED_VALUES = 80_000
 
 
-@njit(**KERNEL)
+@kernel
 def _sample_rates(
     rows, origin, lanes, methods, neighbours, coefficients, dose, selection, mixture, first, step,
     out_pixel, out_rate, out_value,
@@ -71,7 +72,7 @@ def sample_rates(
     return pixel, rate, value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count_pairs(bins, symbols, low, n_bins, span):
     """How often every pair of a bin and a symbol occurs, and every bin: np.bincount would hold the other threads."""
     joint, alone = np.zeros(n_bins * span, np.int64), np.zeros(n_bins, np.int64)

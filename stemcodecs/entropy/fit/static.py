@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, uint32
+from numba import int64, uint32
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.kernels.pixel_methods import PACKED2, PACKED4, STATIC
-from stemcodecs.entropy.kernels.rans import KERNEL, LANES
+from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.threads import in_parts
 from stemcodecs.entropy.model.histogram_model import PixelClass
 from stemcodecs.entropy.model.range_coder import map_prediction
@@ -30,7 +31,7 @@ _RESIDUAL_BITS = np.array([0.3, 3.0, 5.0, 6.0, 7.0, 8.0, 9.0])
 _SAMPLED_VALUES = 1_000_000
 
 
-@njit(**KERNEL)
+@kernel
 def _choose_levels(mean, constant, n, step, bits, levels):
     """Levels of a map at the least sum of their own bits and of the bits lost by misfit.
 
@@ -94,7 +95,7 @@ def _box_mean(image: Array, radius: int = 2) -> Array:
     return total / (2 * radius + 1) ** 2
 
 
-@njit(**KERNEL)
+@kernel
 def _value_histograms(rows, origin, lanes, classes, shifts, first, step, out):
     for p in range(first, classes.shape[0], step):
         c = classes[p]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int32, njit, uint32, uint64
+from numba import int32, uint32, uint64
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.weights import mixture_of
 from stemcodecs.entropy.kernels.coding_tables import PATCH_BITS, STRIDE, SYMBOLS
 from stemcodecs.entropy.kernels.cpu import simd_path
 from stemcodecs.entropy.kernels.group import scratch
 from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, step_masks, symbols_of_pixels
-from stemcodecs.entropy.kernels.rans import BLOCK, KERNEL, LANES
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES
 from stemcodecs.entropy.kernels.threads import in_parts
 from stemcodecs.entropy.model.histogram_model import HistogramModel, Program
 
@@ -27,7 +28,7 @@ _AT_ONCE = 512
 """Pixels whose symbols are found at a time: they stay in cache."""
 
 
-@njit(**KERNEL)
+@kernel
 def _symbols(
     simd, rows, origin, pixels, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
     centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, symbols, offsets, outside,
@@ -42,7 +43,7 @@ def _symbols(
     )  # fmt: skip
 
 
-@njit(**KERNEL)
+@kernel
 def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
     """Add the symbols of some pixels; histograms : uint32[2, n_tables * STRIDE]."""
     flat = histograms.reshape(-1)
@@ -64,7 +65,7 @@ def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
                         flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
 
 
-@njit(**KERNEL)
+@kernel
 def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, patch_bits, bits):
     """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
     for k in range(pixels.shape[0]):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
@@ -47,7 +47,7 @@ CONTEXT_BITS = 10
 _FITTED_VALUES = 300_000
 
 
-@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
+@kernel(fastmath=True)
 def _accumulate(
     rows, origin, lanes, dose, live, classes, mean, offsets, oy, ox, detector_y, detector_x, first, step,
     normal, right, square, count,
@@ -180,7 +180,7 @@ def sample_groups(counts: GroupedCounts, neighbours: Neighbours) -> list[tuple[i
     return counts.sample(min(int(uses_scan), counts.layout.chain_length - 1))
 
 
-@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
+@kernel(fastmath=True)
 def _lane_errors(
     rows, origin, classes, mean, rate_bits, offsets, coefficients, dose, first, step, errors,
 ):  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint32
+from numba import int64, uint32
 
-from stemcodecs.entropy.kernels.rans import KERNEL
+from stemcodecs.compiled import kernel
 
 SYMBOLS = 256
 STRIDE = SYMBOLS + 16
@@ -15,7 +15,7 @@ PATCH_BITS = 30.0
 """What a value outside its histogram costs: it is coded as a likely one and written again as a patch."""
 
 
-@njit(**KERNEL)
+@kernel
 def normalise(histograms, bits, frequencies):
     """Quantise histograms to frequencies that sum to ``2**bits[k]``, at the least total code length.
 
@@ -68,7 +68,7 @@ def normalise(histograms, bits, frequencies):
             s += step
 
 
-@njit(**KERNEL)
+@kernel
 def build_encode_tables(frequencies, tables, likeliest):
     """Encode entries ``frequency << 16 | start`` (uint32[n * STRIDE]) and each table's likeliest symbol (uint16[n])."""
     for k in range(frequencies.shape[0]):
@@ -83,7 +83,7 @@ def build_encode_tables(frequencies, tables, likeliest):
         likeliest[k] = peak
 
 
-@njit(**KERNEL)
+@kernel
 def build_decode_tables(frequencies, starts, tables):
     """Decode entries ``(frequency - 1) << 20 | bias << 8 | symbol``; table k begins at ``starts[k]``."""
     for k in range(frequencies.shape[0]):

@@ -7,8 +7,9 @@ methods share one stream.
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint16, uint32, uint64
+from numba import int64, uint16, uint32, uint64
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
 from stemcodecs.entropy.kernels.lanes import (
     any_bits,
@@ -38,7 +39,6 @@ from stemcodecs.entropy.kernels.pixel_methods import (
 )
 from stemcodecs.entropy.kernels.rans import (
     BLOCK,
-    KERNEL,
     LANES,
     STATE_LOW,
     aligned,
@@ -55,7 +55,7 @@ OVERRUN = -1
 BAD_PATCH = -2
 
 
-@njit(**KERNEL)
+@kernel
 def count_steps(methods, step_masks, blocks):
     """Steps of a whole group, and the lanes (bit mask) that any of them uses: steps take the blocks in turn."""
     lanes = uint64(0)
@@ -69,7 +69,7 @@ def count_steps(methods, step_masks, blocks):
     return steps, lanes
 
 
-@njit(**KERNEL)
+@kernel
 def initial_states():
     """Sixty-four states at the lower bound, where an encoder starts and a decoder ends."""
     states = aligned(LANES, np.uint32)
@@ -77,7 +77,7 @@ def initial_states():
     return states
 
 
-@njit(**KERNEL)
+@kernel
 def scratch():
     """Work rows of one group: symbols, low bits, centres, table offsets and rates."""
     return (
@@ -89,7 +89,7 @@ def scratch():
     )
 
 
-@njit(**KERNEL)
+@kernel
 def changed_lanes(difference, method, step, i):
     """Positions whose bits differ between two packed symbols of lane ``i`` in a step."""
     lanes = uint64(0)
@@ -104,7 +104,7 @@ def changed_lanes(difference, method, step, i):
     return lanes
 
 
-@njit(**KERNEL)
+@kernel
 def encode_group(
     simd, rows, origin, active, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
     centre_shifts, luts,
@@ -238,7 +238,7 @@ def encode_group(
     return pos, patches
 
 
-@njit(**KERNEL)
+@kernel
 def decode_group(
     simd, rows, origin, active, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
     centre_shifts, luts,

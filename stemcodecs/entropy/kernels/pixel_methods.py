@@ -16,8 +16,9 @@ All arithmetic that the decoder repeats is on integers.
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint16, uint64
+from numba import int64, uint16, uint64
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
 from stemcodecs.entropy.kernels.lanes import (
     centre_row,
@@ -28,7 +29,7 @@ from stemcodecs.entropy.kernels.lanes import (
     pack_quarters,
     split_values,
 )
-from stemcodecs.entropy.kernels.rans import INLINE, KERNEL, LANES
+from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.rans_steps import select_tables
 
 CONSTANT, PACKED4, PACKED2, STATIC, CONTEXT = range(5)
@@ -52,7 +53,7 @@ def step_masks(active: int) -> np.ndarray:
     return masks
 
 
-@njit(**KERNEL)
+@kernel
 def split_with_care(values, at, centre, bias, shift, symbols, low, to):
     """:func:`split_values` where some lanes do not fit: they get symbol 0; returns their bit mask."""
     outside = uint64(0)
@@ -65,7 +66,7 @@ def split_with_care(values, at, centre, bias, shift, symbols, low, to):
     return outside
 
 
-@njit(**KERNEL)
+@kernel
 def pack_with_care(values, at, method, symbols, to):
     """Pack a sparse pixel where some counts are too large: they are left out; returns the bit mask of their lanes."""
     limit = int64(3 if method == PACKED4 else 15)
@@ -83,7 +84,7 @@ def pack_with_care(values, at, method, symbols, to):
     return outside
 
 
-@njit(**INLINE)
+@kernel(forceinline=True)
 def symbols_of_pixels(
     simd, rows, origin, pixels, n, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
     centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,

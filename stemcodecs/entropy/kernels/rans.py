@@ -5,10 +5,10 @@ The steps themselves are in :mod:`stemcodecs.entropy.kernels.rans_steps`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit, uint16, uint32, uint64
+from numba import uint16, uint32, uint64
+
+from stemcodecs.compiled import kernel
 
 LANES = 64
 BLOCK = 16
@@ -16,13 +16,8 @@ LUT_SIZE = 128
 """Entries of the table that turns a rate index into a histogram."""
 STATE_LOW = 1 << 15
 
-KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 
-INLINE: dict[str, Any] = {**KERNEL, "forceinline": True}
-"""For helpers of a kernel: passing eight arrays to a function costs more than most of them do."""
-
-
-@njit(**KERNEL)
+@kernel
 def aligned(n, dtype):
     """Zeros that begin at a cache line: a 64-byte vector across two lines costs twice."""
     out = np.zeros(n + 64, dtype)
@@ -30,7 +25,7 @@ def aligned(n, dtype):
     return out[skip : skip + n]
 
 
-@njit(**KERNEL)
+@kernel
 def write_states(states, lanes, words, pos):
     """Put the states of the lanes in use (a bit mask) in front of the stream, lane 0 first."""
     for i in range(LANES - 1, -1, -1):
@@ -42,7 +37,7 @@ def write_states(states, lanes, words, pos):
     return pos
 
 
-@njit(**KERNEL)
+@kernel
 def read_states(states, lanes, words, pos):
     """Inverse of :func:`write_states`; lanes not in use get the initial state."""
     for i in range(LANES):

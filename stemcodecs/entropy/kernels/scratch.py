@@ -22,6 +22,10 @@ Output = tuple[Array, Array, Array]
 
 SLACK = 256
 """Words before and after those of a group."""
+KEPT_ROWS = 1 << 30
+"""Most bytes of rows that wait for the next group; more are freed. Rows take 8 MB for a detector of 256×256."""
+KEPT_OUTPUTS = 4 << 30
+"""The same of outputs, in address space: of 59 MB for such a detector, as much is touched as the group takes coded."""
 # Appending to a list and taking its last item are atomic, and the last one is the one still in the cache.
 _rows: list[Array] = []
 _outputs: list[Output] = []
@@ -45,7 +49,8 @@ def take_rows(n: int) -> Array:
 
 def give_rows(rows: Array) -> None:
     """Hand rows back that nobody reads any more."""
-    _rows.append(rows)
+    if sum(kept.nbytes for kept in list(_rows)) + rows.nbytes <= KEPT_ROWS:
+        _rows.append(rows)
 
 
 @contextmanager
@@ -61,7 +66,12 @@ def lent_output(n_values: int) -> Iterator[Output]:
     try:
         yield output
     finally:
-        _outputs.append(output)
+        if sum(_nbytes(kept) for kept in list(_outputs)) + _nbytes(output) <= KEPT_OUTPUTS:
+            _outputs.append(output)
+
+
+def _nbytes(output: Output) -> int:
+    return sum(array.nbytes for array in output)
 
 
 def _last(kept: list[T]) -> T | None:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _pool: ThreadPoolExecutor | None = None
 _threads: int | None = None
+_starting = threading.Lock()
 _by_caller = threading.Lock()
 
 
@@ -54,17 +55,18 @@ def set_threads(n: int) -> int:
     global _pool, _threads
     if n < 1:
         raise ConfigurationError(f"cannot code on {n} threads; give 1 or more")
-    before = get_threads()
-    _threads, old, _pool = n, _pool, None
-    if old is not None:
-        old.shutdown(wait=False)
+    with _starting:
+        before = get_threads()
+        # Not shut down: another thread may be about to use it. Its threads end when nobody holds it any more, and
+        # after all that was given to it.
+        _threads, _pool = n, None
     return before
 
 
 def _forget_pool() -> None:
-    # The threads of a pool do not survive a fork.
-    global _pool
-    _pool = None
+    # The threads of a pool do not survive a fork, and a lock may have been copied locked.
+    global _pool, _starting
+    _pool, _starting = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -81,9 +83,10 @@ def begin(function: Callable[..., T], *arguments: object) -> Callable[[], T]:
 
 def _the_pool() -> ThreadPoolExecutor:
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(get_threads(), thread_name_prefix="stemcodecs")
-    return _pool
+    with _starting:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(get_threads(), thread_name_prefix="stemcodecs")
+        return _pool
 
 
 def run_all(function: Callable[..., T], jobs: Iterable[tuple[object, ...]]) -> list[T]:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import int64, njit, types, uint16, uint32
+from numba import int64, types, uint16, uint32
 from numba.extending import intrinsic
 
-from stemcodecs.entropy.kernels.rans import KERNEL, LANES
+from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.rans import LANES
 
 TILE = 32
 POSITIONS = 8
@@ -125,7 +126,7 @@ def _scatter_tile(_typing, rows, origin, plane, starts, first, p0):  # type: ign
     return signature, codegen
 
 
-@njit(**KERNEL)
+@kernel
 def gather_rows(plane, positions, rows, origin, begin, end):
     """Copy the pixels ``begin:end`` of a group's positions into ``rows[origin + begin:]``.
 
@@ -152,7 +153,7 @@ def gather_rows(plane, positions, rows, origin, begin, end):
                         rows[origin + p, j] = flat[starts[j] + p] if positions[j] >= 0 else uint16(0)
 
 
-@njit(**KERNEL)
+@kernel
 def scatter_rows(rows, origin, positions, plane):
     """Copy a group back to its positions; inverse of :func:`gather_rows`."""
     n = plane.shape[1]
@@ -175,7 +176,7 @@ def scatter_rows(rows, origin, positions, plane):
                             flat[starts[j] + p] = rows[origin + p, j]
 
 
-@njit(**KERNEL)
+@kernel
 def plane_statistics(plane, first, last, pixel_sum, pixel_low, pixel_high, position_sum):
     """Sums and ranges over positions of the pixels ``first:last``, and their share of the sums of the positions.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numba import int64, njit
+from numba import int64
 
-from stemcodecs.entropy.kernels.rans import KERNEL
+from stemcodecs.compiled import kernel
 
 DOSE_BITS = 12
 """Fraction bits of a frame's dose relative to the mean frame."""
@@ -18,7 +18,7 @@ _QUARTER = 1 << (MEAN_BITS - 2)
 _LARGEST = (1 << 31) - 1
 
 
-@njit(**KERNEL)
+@kernel
 def unroll_coefficients(mean, classes, width, height, oy, ox, weights, fractions, first, last, out):
     """Constant, slope with the dose, and one factor per neighbour, for every pixel and weight set.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int64, njit
+from numba import int64
 
+from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
-from stemcodecs.entropy.kernels.rans import KERNEL
 from stemcodecs.entropy.model.histogram_model import MAX_NEIGHBOURS, MAX_TABLES, HistogramModel, PixelClass
 from stemcodecs.entropy.model.range_coder import (
     _decode_number,
@@ -110,7 +110,7 @@ class Reader:
             raise CorruptChunkError("bytes left over")
 
 
-@njit(**KERNEL)
+@kernel
 def _table_prediction(table, previous, chained, i):
     """Frequency to expect from the table before and the symbol before."""
     left = int64(table[i - 1]) if i > 0 else int64(0)
@@ -121,7 +121,7 @@ def _table_prediction(table, previous, chained, i):
     return max(int64(0), before + ((left - before_left) >> 1))
 
 
-@njit(**KERNEL)
+@kernel
 def _table_context(prediction, chained):
     n = int64(0)
     while prediction >> n:
@@ -129,7 +129,7 @@ def _table_context(prediction, chained):
     return min(n, int64(12)) + (13 if chained else 0)
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_tables(frequencies, chained, bits, contexts, out):
     state = np.zeros(6, np.int64)
     _start_encode(state)
@@ -146,7 +146,7 @@ def _encode_tables(frequencies, chained, bits, contexts, out):
     return _finish_encode(state, out)
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_tables(data, chained, bits, contexts, frequencies):
     """Returns whether every frequency was possible."""
     state = np.zeros(6, np.int64)

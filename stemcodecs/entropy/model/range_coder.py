@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, uint8, uint32
+from numba import int64, uint8, uint32
 
-from stemcodecs.entropy.kernels.rans import KERNEL
+from stemcodecs.compiled import kernel
 
 CONTEXT_SIZE = 96
 """Adaptive bits of one context: zero flag, sign, 32 prefix bits, and the top two bits below each leading one."""
@@ -32,7 +32,7 @@ def new_contexts(n: int) -> np.ndarray[Any, Any]:
 _LOW, _RANGE, _CACHE, _PENDING, _POSITION = range(5)
 
 
-@njit(**KERNEL)
+@kernel
 def _start_encode(state):
     state[_LOW] = 0
     state[_RANGE] = 0xFFFFFFFF
@@ -41,7 +41,7 @@ def _start_encode(state):
     state[_POSITION] = 0
 
 
-@njit(**KERNEL)
+@kernel
 def _shift_low(state, out):
     low = state[_LOW]
     if low < 0xFF000000 or low > 0xFFFFFFFF:
@@ -57,7 +57,7 @@ def _shift_low(state, out):
     state[_LOW] = (low << 8) & 0xFFFFFFFF
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_bit(state, out, context, i, bit):
     p = int64(context[i])
     bound = (state[_RANGE] >> _PROBABILITY_BITS) * p
@@ -73,7 +73,7 @@ def _encode_bit(state, out, context, i, bit):
         _shift_low(state, out)
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_plain(state, out, value, width):
     for i in range(width - 1, -1, -1):
         state[_RANGE] >>= 1
@@ -84,21 +84,21 @@ def _encode_plain(state, out, value, width):
             _shift_low(state, out)
 
 
-@njit(**KERNEL)
+@kernel
 def _finish_encode(state, out):
     for _ in range(5):
         _shift_low(state, out)
     return state[_POSITION]
 
 
-@njit(**KERNEL)
+@kernel
 def _next_byte(state, data):
     at = state[_POSITION]
     state[_POSITION] = at + 1
     return int64(data[at]) if at < data.shape[0] else int64(0)
 
 
-@njit(**KERNEL)
+@kernel
 def _start_decode(state, data):
     state[_RANGE] = 0xFFFFFFFF
     state[_POSITION] = 1
@@ -108,7 +108,7 @@ def _start_decode(state, data):
     state[_LOW] = code
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_bit(state, data, context, i):
     p = int64(context[i])
     bound = (state[_RANGE] >> _PROBABILITY_BITS) * p
@@ -127,7 +127,7 @@ def _decode_bit(state, data, context, i):
     return bit
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_plain(state, data, width):
     value = int64(0)
     for _ in range(width):
@@ -147,7 +147,7 @@ def _decode_plain(state, data, width):
 # rest with contexts (bits 34 + 2e and + 1 by the bit above), the others plain.
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_number(state, out, context, value):
     if value == 0:
         _encode_bit(state, out, context, 0, 1)
@@ -168,7 +168,7 @@ def _encode_number(state, out, context, value):
         _encode_plain(state, out, magnitude & ((1 << (e - 1)) - 1), e - 1)
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_number(state, data, context):
     if _decode_bit(state, data, context, 0) == 1:
         return int64(0)
@@ -183,7 +183,7 @@ def _decode_number(state, data, context):
     return -magnitude if negative else magnitude
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_sequence(values, which, contexts, out):
     state = np.zeros(6, np.int64)
     _start_encode(state)
@@ -192,7 +192,7 @@ def _encode_sequence(values, which, contexts, out):
     return _finish_encode(state, out)
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_sequence(data, which, contexts, values):
     state = np.zeros(6, np.int64)
     _start_decode(state, data)
@@ -221,7 +221,7 @@ def decode_numbers(
     return values
 
 
-@njit(**KERNEL)
+@kernel
 def _activity(a, b):
     d = abs(a - b)
     if d < 3:
@@ -229,7 +229,7 @@ def _activity(a, b):
     return 3 if d < 6 else (4 if d < 14 else 5)
 
 
-@njit(**KERNEL)
+@kernel
 def map_prediction(image, y, x):
     """Prediction of a smooth noisy map from the pixels above and to the left, and how busy it is there."""
     if y == 0 and x == 0:
@@ -245,7 +245,7 @@ def map_prediction(image, y, x):
     return prediction, spread
 
 
-@njit(**KERNEL)
+@kernel
 def _encode_map_kernel(image, contexts, out):
     state = np.zeros(6, np.int64)
     _start_encode(state)
@@ -256,7 +256,7 @@ def _encode_map_kernel(image, contexts, out):
     return _finish_encode(state, out)
 
 
-@njit(**KERNEL)
+@kernel
 def _decode_map_kernel(data, contexts, image):
     state = np.zeros(6, np.int64)
     _start_decode(state, data)

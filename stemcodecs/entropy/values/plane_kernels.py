@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint16
+from numba import int64, uint16
 
-from stemcodecs.entropy.kernels.rans import INLINE, KERNEL
+from stemcodecs.compiled import kernel
 
 
-@njit(**INLINE)
+@kernel(forceinline=True)
 def _special_code(bits, specials, codes):
     """Code of a value among the special ones, or -1."""
     for k in range(specials.shape[0]):
@@ -17,7 +17,7 @@ def _special_code(bits, specials, codes):
     return int64(-1)
 
 
-@njit(**KERNEL)
+@kernel
 def code_integers(bits, offset, table, specials, codes, counts, wrong):
     """``counts[i]``, so that ``table[counts[i]] == bits[i]``; returns how many values have none.
 
@@ -44,7 +44,7 @@ def code_integers(bits, offset, table, specials, codes, counts, wrong):
     return n
 
 
-@njit(**KERNEL)
+@kernel
 def code_floats(values, bits, gain, divide, table, specials, codes, counts, wrong):
     """As :func:`code_integers`, for floats that are whole multiples of a gain."""
     n = 0
@@ -68,7 +68,7 @@ def code_floats(values, bits, gain, divide, table, specials, codes, counts, wron
     return n
 
 
-@njit(**KERNEL)
+@kernel
 def look_up(indices, table, out):
     """``out[i] = table[indices[i]]``; the caller has checked that every index is in the table."""
     for i in range(indices.shape[0]):

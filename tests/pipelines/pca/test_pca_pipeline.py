@@ -16,8 +16,7 @@ import zarr
 from typer.testing import CliRunner
 
 from stemcodecs.errors import ConfigurationError
-from stemcodecs.lowrank import exact_basis
-from stemcodecs.lowrank import low_rank_model as model
+from stemcodecs.lowrank import LowRankModel, exact_basis, low_rank_model
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.methods.base import Learning
@@ -28,6 +27,7 @@ from stemcodecs_pipelines.pca.fit import choose_rank, pca_basis, plan_pca
 from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks, in_order
 from stemcodecs_pipelines.store import contents, job
 from stemcodecs_pipelines.store.compress import compress
+from tests.lowrank.process import forget_models
 
 Array = np.ndarray[Any, Any]
 
@@ -288,7 +288,7 @@ def test_without_a_guarantee_the_difference_is_measured(scan: Array, tmp_path: P
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process that has just started does not know."""
-    monkeypatch.setattr(model, "_loaded", {})
+    forget_models(monkeypatch)
     for cached in (job._load_job, contents._contents):
         cached.cache_clear()
 
@@ -338,7 +338,7 @@ def test_shards_carry_their_model_or_are_refused(scan: Array, tmp_path: Path, mo
     assert run.invoke(app, ["compress", source, str(tmp_path / "a.zarr"), *command]).exit_code == 0
     forget(monkeypatch)
     assert np.array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["data"][:], scan)  # type: ignore[index]
-    monkeypatch.setattr(model, "WARN_BYTES", 100)
+    monkeypatch.setattr(low_rank_model, "WARN_BYTES", 100)
     result = run.invoke(app, ["compress", source, str(tmp_path / "b.zarr"), *command])
     assert result.exit_code == 2
     assert "leave --shards out" in result.stderr
@@ -376,7 +376,7 @@ def test_with_a_residual_the_rank_that_takes_least_is_stored(scan: Array, tmp_pa
             texts: list[str] = []
             learning = Learning(report=lambda text, done, total, texts=texts: texts.append(text))  # type: ignore[misc]
             encoding = parse_method("pca:residual=lossless").build(source, learning)
-            ranks.append(model.LowRankModel.load(encoding.serializer.model, encoding.serializer.sha256).rank)
+            ranks.append(LowRankModel.load(encoding.serializer.model, encoding.serializer.sha256).rank)
             assert texts[-1].endswith(f"{ranks[-1]} is stored smallest")
     assert ranks[0] < ranks[1]
 

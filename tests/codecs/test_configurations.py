@@ -1,0 +1,81 @@
+"""What metadata says of a codec makes an equal codec, for both formats of Zarr."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+from zarr.registry import get_codec_class
+
+from stemcodecs.codecs import (
+    BitPack,
+    NumcodecsBitPack,
+    NumcodecsPca,
+    NumcodecsPixelHistogram,
+    NumcodecsPoissonHistogram,
+    NumcodecsPoissonQuantize,
+    Pca,
+    PixelHistogram,
+    PoissonHistogram,
+    PoissonQuantize,
+)
+from stemcodecs.errors import ConfigurationError
+
+DIGEST = "ab" * 32
+QUANTIZERS: list[dict[str, Any]] = [
+    {},
+    {"r": 0.5},
+    {"r": "1/3", "gain": 2.5, "offset": np.int64(7)},
+    {"r": np.float64(0.25), "saturation": 4000, "exact_below": 3},
+    {"preset": "huang-255"},
+    {"preset": "huang-511", "gain": 2},
+]
+CODECS = [
+    PixelHistogram(),
+    PixelHistogram(mode="scan"),
+    PixelHistogram(model="data:,", model_sha256=DIGEST),
+    BitPack(bits=9),
+    Pca(sha256=DIGEST),
+    Pca(sha256=DIGEST, model="data:,", residual="lossless"),
+    Pca(sha256=DIGEST, residual="bounded", bound=0.25),
+    *(PoissonHistogram(**options) for options in QUANTIZERS),
+    PoissonHistogram(mode="pixel", decoder="centroid"),
+    *(PoissonQuantize(**options) for options in QUANTIZERS),
+    PoissonQuantize(code_dtype="uint16"),
+]
+NUMCODECS = [
+    NumcodecsPixelHistogram(mode="pixel"),
+    NumcodecsPixelHistogram(model="data:,", model_sha256=DIGEST),
+    NumcodecsBitPack(bits=9),
+    NumcodecsPca(sha256=DIGEST, residual="bounded", bound=0.25),
+    *(NumcodecsPoissonHistogram(**options) for options in QUANTIZERS),
+    *(NumcodecsPoissonQuantize(dtype="<u2", **options) for options in QUANTIZERS),
+    NumcodecsPoissonQuantize(dtype=">u2", code_dtype="uint16"),
+]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_zarr_3(codec: Any) -> None:
+    stored = json.loads(json.dumps(codec.to_dict()))
+    again = get_codec_class(stored["name"]).from_dict(stored)
+    assert again == codec
+    assert hash(again) == hash(codec)
+    assert again.to_dict() == codec.to_dict()
+
+
+@pytest.mark.parametrize("codec", NUMCODECS, ids=repr)
+def test_zarr_2(codec: Any) -> None:
+    numcodecs.register_codec(type(codec))
+    stored = json.loads(json.dumps(codec.get_config()))
+    again = numcodecs.get_codec(dict(stored))
+    assert again == codec
+    assert vars(again) == vars(codec)
+    assert again.get_config() == stored
+
+
+def test_a_bound_that_nothing_would_keep_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="residual 'bounded'"):
+        Pca(sha256=DIGEST, residual="lossless", bound=0.25)
