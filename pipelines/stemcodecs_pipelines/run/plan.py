@@ -30,6 +30,12 @@ takes the time and the memory of a whole one."""
 LANE_BYTES = 2
 """What a group takes for a value, at least."""
 
+LEAST_FILL, SMALL_COST = 0.5, 2.0
+PARTIAL_COST = 0.5
+OBLONG_COST = 0.02
+"""What a chunk's shape costs, in units of the scan stored once more: each missing half of a chunk below half of the
+largest one (the learned model then weighs), a last group that is not whole, and each doubling of its aspect ratio."""
+
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -210,7 +216,13 @@ def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:
     # Measured on real scans: below half a chunk the learned model weighs; a block that is not
     # made of whole groups codes its last group at a loss; squares serve any reading direction.
     partial = (y * x % GROUP != 0) & (positions >= GROUP)
-    cost = padded - 1 + 2 * np.maximum(0, 0.5 - fill) + 0.5 * partial + 0.02 * np.abs(np.log2(y / x))
+    cost = (
+        padded
+        - 1
+        + SMALL_COST * np.maximum(0, LEAST_FILL - fill)
+        + PARTIAL_COST * partial
+        + OBLONG_COST * np.abs(np.log2(y / x))
+    )
     best = np.lexsort((-fill, cost))[0]
     return int(y[best]), int(x[best])
 

@@ -43,6 +43,11 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
+FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
+"""Estimated bytes of a group from which its steps take four, or two, blocks of states in turn. A state costs about two
+bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
+_PATCHES_OF_ANOTHER_MODEL = 20
+"""Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
         blocks = _blocks(counts, fit.model)
         groups = _encode_groups(counts, fit, plane, blocks)
         patches = sum(g.sizes[2] for g in groups)
-        if patches * 20 < sum(len(g.payload) for g in groups):
+        if patches * _PATCHES_OF_ANOTHER_MODEL < sum(len(g.payload) for g in groups):
             return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
         # The model is of other data than this: the chunk is better off with its own.
         return _encode_counts(array, plane, options, flags, None)
@@ -154,7 +159,7 @@ def _assemble(
 def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
     """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
     per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
-    return 4 if per_group > 60_000 else 2 if per_group > 15_000 else 1
+    return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
 
 
 def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:

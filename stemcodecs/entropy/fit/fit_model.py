@@ -37,7 +37,9 @@ Array = np.ndarray[Any, Any]
 LEAST_GAIN = 0.003
 """Share of its bits that a context must save a class of pixels: static pixels decode twice as fast."""
 RING_GAIN = 0.003
-"""Bits a value that the second ring of neighbours must save."""
+"""Bits a value that the second ring of neighbours must save: six more products a value take time in both directions."""
+ROUNDS = 2
+"""How often the weights and the choice between them are fitted in turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ def _with_context(
     model = base
     chosen: dict[tuple[int, int], Array] = {}
     # Frames at the edge of a grain would spoil the weights of the others: fit, choose, fit again.
-    for _ in range(2):
+    for _ in range(ROUNDS):
         together, _ = equations.solve(SCAN)
         classes = tentative_classes(base, edges, [alone, together])
         model = replace(base, neighbours=SCAN, classes=classes)

@@ -23,7 +23,10 @@ CHAIN = 16
 SCAN_GAIN = 0.01
 """Share of the bits that scan neighbours must save: they make it slower to read single patterns."""
 _SAMPLED_VALUES = 2_000_000
+"""Values that the gain is estimated from; of a large detector the brightest band of rows."""
 _FEWEST = 512
+"""Positions below which scan neighbours are not tried: too few lanes would be in use."""
+_FEWEST_PIXELS = 64
 FEWEST_TILES = 16
 """Tiles, each a lane, below which a chunk is too small for long chains."""
 
@@ -39,7 +42,7 @@ def choose_layout(plane: Array, layout: GroupLayout, mode: str) -> GroupLayout:
     chained = GroupLayout(scan=layout.scan, detector=layout.detector, tile=tile)
     if mode == "scan":
         return chained
-    if layout.n_positions < _FEWEST or layout.n_pixels < 64:
+    if layout.n_positions < _FEWEST or layout.n_pixels < _FEWEST_PIXELS:
         return layout
     return chained if _gain(plane, layout, tile) > SCAN_GAIN else layout
 

@@ -16,7 +16,13 @@ MAX_EXCEPTIONS = 2e-2
 """Share of values that may be kept as exceptions; with more of them the array is not counts."""
 MAX_SPECIALS = 4
 _EXCEPTION_BITS = 60
-"""About what an exception takes: weighs them against raw low bits."""
+"""About what an exception takes, its place and its 8 bytes: weighs them against raw low bits."""
+_SAMPLED_VALUES = 65536
+"""Values by which a map is chosen; the whole array is checked against it afterwards."""
+_ALWAYS = 0.9
+"""Share of a mark's pixels that must be the same in three patterns: dead pixels stay, cosmic rays do not."""
+_SPARE_NEGATIVES, _FULL = 2048, 4096
+"""Codes that are kept free for negative values which the sample missed, unless the counts come this near to the top."""
 _TAILS = (0.0, 5e-4, 1e-3, 1e-2)
 """Shares of the values that may be left out on either side, to be exceptions."""
 
@@ -60,7 +66,7 @@ class NumberMap:
 
 def _sample(flat: Array) -> Array:
     # An odd step meets every column of the detector.
-    return flat[:: max(1, flat.size // 65536) | 1]
+    return flat[:: max(1, flat.size // _SAMPLED_VALUES) | 1]
 
 
 def _far_values(distinct: list[Any]) -> tuple[Any, ...]:
@@ -84,7 +90,7 @@ def _is_mark(bits: Array, n_pixels: int, special: int) -> bool:
     """Whether a value sits on the same pixels in the first, middle and last pattern: elsewhere it is an exception."""
     last = bits.size // n_pixels - 1
     first, middle, end = (bits[k * n_pixels : (k + 1) * n_pixels] == special for k in (0, last // 2, last))
-    return int((first & middle & end).sum()) >= 0.9 * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
+    return int((first & middle & end).sum()) >= _ALWAYS * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
 
 
 def _marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -175,7 +181,7 @@ def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:
             low, high = n[k], n[-1 - k]
             if low >= 0 and high < PLANE_TOP:
                 # Room for rare negative values that the sample missed.
-                negatives = 0 if high > PLANE_TOP - 4096 else min(2048, PLANE_TOP - 1 - int(high))
+                negatives = 0 if high > PLANE_TOP - _FULL else min(_SPARE_NEGATIVES, PLANE_TOP - 1 - int(high))
                 return NumberMap(gain=gain, divide=divide, negatives=negatives)
             if low > -PLANE_TOP // 2 and high < PLANE_TOP // 2:
                 return NumberMap(gain=gain, divide=divide, negatives=PLANE_TOP // 2)
