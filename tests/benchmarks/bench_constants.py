@@ -43,7 +43,7 @@ TOLERANCE = 0.002
 REPEATS = 2
 FIT = "stemcodecs.entropy.fit"
 SIMULATED: dict[str, dict[str, Any]] = {
-    "flat 0.1": {"kind": "unstructured", "scan_shape": (16, 32), "detector_shape": (64, 64), "mean_counts": 0.1},
+    "flat 0.1": {"kind": "unstructured", "scan_shape": (32, 32), "detector_shape": (64, 64), "mean_counts": 0.1},
     "flat 1": {"kind": "unstructured", "scan_shape": (32, 32), "detector_shape": (64, 64), "mean_counts": 1.0},
     "grains 1": {"kind": "grains", "scan_shape": (32, 32), "detector_shape": (64, 64), "mean_counts": 1.0},
     "ptycho 300": {"kind": "ptychography", "scan_shape": (16, 32), "detector_shape": (64, 64), "mean_counts": 300.0},
