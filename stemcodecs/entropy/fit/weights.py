@@ -242,14 +242,15 @@ def mixture_of(selection: Array | None) -> int:
     return 1 if selection.all() else 2
 
 
-def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -> Array:
+def context_edges(levels: Array, level_scale: int) -> Array:
     """First levels of classes that hold about equal shares of the information: int64, beginning with 0."""
     pixels = np.bincount(levels[levels >= 0])
     if pixels.size == 0:
         return np.zeros(1, np.int64)
     live = np.repeat(np.arange(pixels.size), pixels)
     weight = np.cumsum(np.log2(1 + live * np.sqrt(level_scale / 2**32)) + 1e-3)
-    cuts = live[np.searchsorted(weight, weight[-1] * np.arange(1, n) / n)]
+    shares = np.arange(1, N_CONTEXT_CLASSES) / N_CONTEXT_CLASSES
+    cuts = live[np.searchsorted(weight, weight[-1] * shares)]
     edges = [0]
     for cut in np.unique(cuts):
         # Pixels as good as alike must share histograms: adjacent pixels would else keep twice the tables in cache.
