@@ -54,6 +54,7 @@ class Location:
         """Location of a path or URL; ``file://`` URLs become local paths."""
         text = os.fspath(place)
         if text.startswith("file://"):
+            # Local paths have renames and locks, which make a store safe; fsspec's own local files do not use them.
             text = text[len("file://") :]
         if "://" not in text:
             # A trailing slash or a link would make the sibling names of a replacement wrong.
@@ -73,6 +74,7 @@ class Location:
         from fsspec.core import url_to_fs
 
         try:
+            # Asked each time: fsspec keeps its file systems, and a Location stays a string that can be pickled.
             filesystem, path = url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise SourceError(f"{self.url}: {error}; check the URL, or install its fsspec package") from error
@@ -89,7 +91,7 @@ class Location:
             return None
 
     def write(self, key: str, data: Any, *, parts: str = JOURNAL) -> None:
-        """Write an object at once: nobody ever sees half of it.
+        """Write an object at once: on a local disk and in an object store nobody ever sees half of it.
 
         Locally the bytes go to a file in the folder `parts` first, which is then renamed, so that a
         killed process leaves no debris among the chunks, and one that lives too long cannot write
@@ -98,9 +100,12 @@ class Location:
         try:
             if not self.local:
                 filesystem, path = self._remote(key)
+                # In an object store it appears when its upload is complete; sftp, smb and webdav show it while it
+                # grows, and there only the root, which comes last, tells that a store is whole.
                 filesystem.pipe_file(path, bytes(data))
                 return
             target = self.child(key)
+            # In the same store, hence on the same file system: only there a rename is one step.
             part = self.child(f"{parts}/{uuid.uuid4().hex}.part")
             try:
                 with part.open("wb") as file:
@@ -109,6 +114,7 @@ class Location:
                 target.parent.mkdir(parents=not key.startswith(f"{JOURNAL}/"), exist_ok=True)
                 part.replace(target)
             except BaseException:
+                # Also after Ctrl-C: half a shard may be hundreds of megabytes.
                 part.unlink(missing_ok=True)
                 raise
         except OSError as error:
@@ -128,6 +134,7 @@ class Location:
         """Keys of all objects below a folder, in no particular order."""
         if self.local:
             for parent, _, files in os.walk(self.child(folder)):
+                # Keys have slashes on every system.
                 base = os.path.relpath(parent, self.url).replace(os.sep, "/")
                 yield from (f"{base}/{name}" for name in files)
             return
@@ -217,6 +224,7 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         Root of the store.
     """
     location = place if isinstance(place, Location) else Location.of(place)
+    # The root decides: a journal beside it was left by a kill in the last step, or belongs to a repair.
     root = location.read("zarr.json")
     if root is not None:
         try:
@@ -232,7 +240,9 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         try:
             return State(kind="incomplete", attributes=dict(json.loads(job)))
         except ValueError:
+            # Damaged, but ours: --overwrite may replace it.
             return State(kind="incomplete", attributes={})
+    # Zarr format 2: somebody's data, never to be taken for an empty place.
     if location.is_zarr():
         return State(kind="foreign", attributes={})
     if not location.exists():

@@ -334,6 +334,7 @@ def _fit(
     shift = None
     if centred:
         first = blocks.read(0) if thinning is None else blocks.thinned(0, thinning)[0]
+        # Near the mean is near enough: it keeps float32 accurate, and is taken out exactly afterwards.
         shift = as_features(first, stabilised).mean(0)
     start_pass, start_block, total = 0, 0, PassSums.zero(blocks.pixels, columns)
     state = checkpoint.load(blocks.pixels, columns) if checkpoint is not None else None
@@ -362,6 +363,7 @@ def _fit(
             forget_products()
             if number < passes - 1:
                 sketch = next_sketch(symmetric_product(total, sketch, centred))
+                # Mean and energy are those of the first pass; only the product is of the new sketch.
                 total.product[:] = 0
         components, energies = nystrom(symmetric_product(total, sketch, centred), sketch)
     mean = np.asarray(total.features) / total.positions

@@ -86,6 +86,7 @@ class Job:
     def to_json(self) -> bytes:
         """The job as it lies in the store; the number of workers is the run's own business."""
         content = {
+            # A run that is resumed with other workers must find the same job, byte by byte.
             "plan": asdict(replace(self.plan, workers=1)),
             "metadata": self.metadata,
             "method": self.method,
@@ -174,9 +175,11 @@ class JobHandle:
 @lru_cache(maxsize=4)
 def _load_job(location: Location, digest: str) -> Job:
     data = location.read(JOB_KEY)
+    # Between two tasks of ours another run may have replaced the store: its blocks must not be mixed with ours.
     if data is None or hashlib.sha256(data).hexdigest() != digest:
         raise DestinationError(f"{location}: its job has changed; another run took this store over")
     job = Job.from_json(data, location)
+    # The coder's arrays lie in memory: their codecs find a model in this process, not beside the array.
     load_models(job.metadata, location)
     return job
 
@@ -228,6 +231,7 @@ def prepare(
     chosen, options = parse_method(method)
     four = len(scan.shape) == 4
     encoding = chosen.build(scan, options, learning or Learning())
+    # Found out now, not when the first pattern cannot be decoded.
     if encoding.beside and plan.shard:
         if encoding.self_contained is None:
             raise ConfigurationError(
@@ -244,6 +248,7 @@ def prepare(
         axes=tuple(
             {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
         ),
+        # Only the name: the store has the same bytes wherever its source lay.
         source={"path": os.path.basename(scan.path.rstrip("/")) or scan.path, **scan.metadata},
         fingerprint=fingerprint(scan),
     )
@@ -270,6 +275,7 @@ def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:
         A choice differs from the job's.
     """
     now = fingerprint(scan)
+    # Continuing with another source would store halves of two scans as one.
     if dict(job.fingerprint) != now:
         changed = [k for k in now if job.fingerprint.get(k) != now[k]] or list(job.fingerprint)
         raise SourceError(

@@ -48,6 +48,7 @@ def model_documents(metadata: Mapping[str, Any], place: Location) -> dict[str, b
     """Zarr metadata of the models beside an array, by key."""
     from stemcodecs.lowrank.stored_model import metadata_keys
 
+    # Read back from the store: the run that wrote them may have been another process.
     keys = [key for digest in _digests(metadata) for key in metadata_keys(digest)]
     return {key: place.read(key) or b"" for key in keys}
 

@@ -85,6 +85,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     options = options or FitOptions()
     flags = COLUMN_MAJOR * bool(array.flags.f_contiguous and not array.flags.c_contiguous)
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
+    # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(array)
     if plane is None or array.size == 0:
@@ -120,11 +121,13 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
             f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
             "chunks must span the whole detector"
         )
+    # Two rows above and two pixels beside are the farthest that a context of the encoder looks.
     margin = 4 * layout.detector[1]
     if shared is not None:
         decoder = decoder_of(shared.model, layout.detector)
         model = decoder.model
         counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
+        # The doses of all chunks relative to one pattern: the model was fitted to those.
         counts.set_reference(shared.mean_frame_sum)
         fit = Fit(model=model, program=decoder.program, selections={})
         blocks = _blocks(counts, fit.model)
@@ -137,6 +140,7 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
     counts = GroupedCounts(patterns, layout, margin)
     fit = fit_model(counts, options)
     blocks = _blocks(counts, fit.model)
+    # The model's bytes are made while the groups are coded: they need nothing of each other.
     serialised = begin(write_model, fit.model)
     groups = _encode_groups(counts, fit, plane, blocks)
     return _assemble(array, flags, plane, counts, fit, blocks, groups, serialised(), shared=False)
@@ -177,6 +181,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
         positions = counts.layout.chains[chain, step]
         active = counts.active(chain, step)
         selection = fit.selections.get((chain, step))
+        # The worst case is two words a value; untouched pages cost nothing.
         with lent_output(n * LANES) as (words, patch_at, patch_value):
             end = words.size - SLACK
             pos, patches = encode_group(
@@ -189,6 +194,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
             )  # fmt: skip
             w = Writer()
             if patches:
+                # The kernel codes backwards, and finds the last patch first.
                 at = patch_at[:patches][::-1]
                 values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
                 w.numbers(values, np.repeat([0, 1], patches))
@@ -199,6 +205,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     steps_of: dict[int, list[int]] = {}
     for chain, step in counts.groups():
         steps_of.setdefault(chain, []).append(step)
+    # Chains may be as large as the chunk: one at a time, its steps on all threads.
     if counts.layout.chain_length > 1:
         counts.forget()
         out = []
@@ -233,6 +240,7 @@ def _exceptions_by_group(plane: Plane, layout: GroupLayout) -> dict[tuple[int, i
     if plane.exceptions_at.size == 0:
         return out
     position, pixel = np.divmod(plane.exceptions_at, layout.n_pixels)
+    # The inverse of the layout, once for all exceptions.
     group_of = np.empty(layout.n_positions, np.int64)
     lane_of = np.empty(layout.n_positions, np.int64)
     flat = layout.chains.reshape(-1, LANES)

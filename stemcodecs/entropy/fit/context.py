@@ -104,6 +104,7 @@ def _conditional_entropy(bins: Array, symbols: Array) -> float:
     span = int(symbols.max()) - low + 1
     joint, alone = _count_pairs(bins, symbols, low, int(bins.max()) + 1, span)
     joint, alone = joint[joint > 0], alone[alone > 0]
+    # H(bin, symbol) - H(bin), times n: the logarithms of n cancel.
     h = (alone * np.log2(alone)).sum() - (joint * np.log2(joint)).sum()
     return float(h + (joint.size - alone.size) / (2 * np.log(2))) / n
 
@@ -139,12 +140,14 @@ def fit_context(
     of = context_classes(model, edges)
     pixel, rate, value = sample_rates(counts, model, model.program(), selections)
     of_sample = of[pixel].astype(np.int16)
+    # Stable: equal classes keep the order of the samples on every machine.
     order = np.argsort(of_sample, kind="stable")
     ends = np.searchsorted(of_sample[order], np.arange(edges.size + 1))
     values = np.bincount(of[of >= 0], minlength=edges.size) * counts.layout.n_positions
 
     def shape(c: int, tentative: PixelClass) -> tuple[PixelClass | None, float, float]:
         here = order[ends[c] : ends[c + 1]]
+        # Never better than static, rather than a guess from a few values.
         if here.size < _FEWEST_SAMPLES:
             return None, 0.0, np.inf
         level = model.levels[pixel[here]]
@@ -178,9 +181,11 @@ def _shape_context_class(
     width = np.cbrt(TABLE_BITS * max(root_top - root_low, _LEAST_RANGE) / (MISFIT_BITS * max(n_values, 1)))
     n = int(np.clip((root_top - root_low) / width, 2, MOST_RESIDUAL_TABLES if residual else MOST_TABLES))
     roots = root_low + (root_top - root_low) * np.arange(1, n) / n
+    # Boundaries are equidistant in the root of the rate: there the misfit of a histogram does not depend on the rate.
     thresholds = np.unique(np.rint((roots**2 * 2.0**c.rate_bits - index_base) / 2.0**index_shift).astype(np.int64))
     thresholds = thresholds[(thresholds > 0) & (thresholds < LUT_SIZE)]
     symbols = (value - centre + (128 << shift)) >> shift if residual else value
+    # What would be a patch anyway must not make the table of pairs large.
     symbols = np.clip(symbols, -300, 1 << 14)
     context = (
         _conditional_entropy(np.searchsorted(thresholds, (rate - index_base) >> index_shift, side="right"), symbols)

@@ -76,6 +76,7 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
     pixels : PixelStatistics, optional
         Of the whole scan, where ``counts`` are a sample of it.
     """
+    # Levels need sums only, the rows are needed next: both at once.
     fitted = begin(fit_levels, pixels or counts.pixels, counts.layout.detector)
     counts.keep(counts.sample())
     level_scale, levels, constants = fitted()
@@ -112,6 +113,7 @@ def _with_context(
         return replace(base, neighbours=neighbours, classes=tentative_classes(base, edges, [weights])), {}
     equations = accumulate(counts, base, of, SCAN)
     alone, _ = equations.solve(FIRST_RING)
+    # Both sets have a weight for every neighbour; that of the pattern alone is 0 for those on the scan.
     alone = np.pad(alone, ((0, 0), (0, len(SCAN) - len(FIRST_RING))))
     groups = sample_groups(counts, SCAN)
     model = base

@@ -79,6 +79,7 @@ class GroupedCounts:
         self.doses = self._doses(float(self.position_sum.mean()) if layout.n_positions else 0.0)
 
     def _doses(self, reference: float) -> Array:
+        # A pattern without counts has dose 0; where no pattern has any, all are alike.
         relative = self.position_sum / reference if reference > 0 else np.ones(self.layout.n_positions)
         return np.clip(np.rint(relative * DOSE_ONE), 0, 65535).astype(np.int32)
 

@@ -137,6 +137,7 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
     with np.errstate(divide="ignore"):
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
+    # Tables lie STRIDE apart, as the offsets of the kernels have it.
     costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
     program, groups, empty = model.program(), counts.groups(), np.zeros(counts.layout.n_pixels)
     costs = costs.ravel()

@@ -72,6 +72,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
     positions = (y[:, None] * ty + dy) * layout.scan[1] + x[:, None] * tx + dx
     width = layout.detector[1]
     rows = int(np.clip(_SAMPLED_VALUES // (positions.size * width), 4, layout.detector[0]))
+    # The brightest band: most bits are there, and so is most to save.
     image = plane[positions[:, 0]].sum(axis=0, dtype=np.int64).reshape(layout.detector)
     profile = np.concatenate([[0], np.cumsum(image.sum(axis=1))])
     first = int(np.argmax(profile[rows:] - profile[:-rows]))
@@ -86,6 +87,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
         neighbours=(), frequencies=np.zeros((0, 256), np.int32),
     )  # fmt: skip
     of = context_classes(base, context_edges(levels, level_scale))
+    # One accumulation for both sets of neighbours: the solver picks the rows that it needs.
     ring = (*SCAN, *(n for n in SECOND_RING if n not in FIRST_RING))
     equations = accumulate(counts, base, of, ring)
     bits = typical_bits(base.means() / 2.0**16)[levels >= 0].mean()

@@ -124,6 +124,7 @@ class NormalEquations:
 
     def solve(self, neighbours: Neighbours) -> tuple[Array, Array]:
         """Weights float64[n_classes, 1 + len(neighbours)] and residual sums of squares float64[n_classes]."""
+        # Equations of fewer neighbours are rows and columns of those of more.
         at = np.array([0, *(1 + self.neighbours.index(k) for k in neighbours)])
         weights = np.zeros((len(self.square), at.size))
         weights[:, 0] = 1.0
@@ -248,6 +249,7 @@ def context_edges(levels: Array, level_scale: int) -> Array:
     if pixels.size == 0:
         return np.zeros(1, np.int64)
     live = np.repeat(np.arange(pixels.size), pixels)
+    # About the bits of a count: classes then hold equal shares of the chunk, not of the detector.
     weight = np.cumsum(np.log2(1 + live * np.sqrt(level_scale / 2**32)) + 1e-3)
     shares = np.arange(1, N_CONTEXT_CLASSES) / N_CONTEXT_CLASSES
     cuts = live[np.searchsorted(weight, weight[-1] * shares)]
@@ -272,6 +274,7 @@ def tentative_classes(base: HistogramModel, edges: Array, weight_sets: list[Arra
     out = []
     for c, edge in enumerate(edges):
         top = means[of == c].max(initial=0.0)
+        # What the decoder reads is what the choice between the sets must see: rounded here, before it.
         sets = [np.clip(np.rint(w[c] * 2**WEIGHT_BITS), -MAX_WEIGHT, MAX_WEIGHT) for w in weight_sets]
         out.append(
             PixelClass(

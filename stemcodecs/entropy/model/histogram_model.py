@@ -138,6 +138,7 @@ class HistogramModel:
         """Index into ``classes`` of every pixel: int64[n_pixels], -1 where it is constant."""
         first = np.array([c.first_level for c in self.classes], np.int64)
         by_level = np.searchsorted(first, np.arange(int(self.levels.max(initial=0)) + 1), side="right") - 1
+        # Level -1 indexes the entry at the end: constant pixels get class -1 without a mask.
         return np.append(by_level, -1)[self.levels]
 
     def table_bits(self) -> Array:
@@ -242,8 +243,10 @@ class HistogramModel:
         require(0 < self.level_scale < 1 << 48, "level scale")
         require(self.levels.shape == (n,) and self.constants.shape == (n,), "size of the pixel maps")
         require(bool((self.levels >= -1).all() and (self.levels < 1 << 16).all()), "pixel levels")
+        # So that a mean shifted by 20 bits, in unroll_coefficients, stays within 63.
         require(int(self.levels.max(initial=0)) ** 2 * self.level_scale < 1 << 51, "pixel levels")
         require(bool((self.constants >= 0).all() and (self.constants < 65536).all()), "constant values")
+        # A pixel that is not constant must find a class, or the kernel would index by -1.
         require(bool((self.levels < 0).all()) or len(self.classes) > 0, "no pixel classes")
         require(len(self.neighbours) <= MAX_NEIGHBOURS, "number of neighbours")
         for k, y, x in self.neighbours:
@@ -261,6 +264,7 @@ class HistogramModel:
             if c.method != CONTEXT:
                 require(not c.thresholds, "thresholds")
                 continue
+            # Equal thresholds are allowed: a histogram between them is then never chosen.
             steps = np.diff(np.array([-1, *c.thresholds]))
             require(c.n_tables <= 256 and bool((steps >= 0).all()), "thresholds")
             require(
