@@ -93,6 +93,7 @@ class Reduction(Generic[Outcome]):
 
 @lru_cache(maxsize=4)
 def _open(pickled: bytes) -> Scan:
+    # Once per process: every task would otherwise open the file again.
     scan: Scan = pickle.loads(pickled)
     return scan
 

@@ -176,6 +176,7 @@ class JobKeeper:
         if self._stop.is_set():
             return
         for name, job in ended.items():
+            # A job that had a worker ended for a reason of its own, and ends the row of fruitless ones.
             if wanted.pop(name, None) is not None and job is not None:
                 self._fruitless = [] if self._arrivals.of(name) else [*self._fruitless, job]
         while len(wanted) < self.jobs:

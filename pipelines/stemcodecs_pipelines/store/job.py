@@ -111,6 +111,7 @@ class Job:
         """
         try:
             content = json.loads(data)
+            # JSON knows lists only; shapes are compared as tuples.
             plan: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["plan"].items()}
             found = content["detectors"]
             return cls(
@@ -193,6 +194,7 @@ def _load_scan(pickled: bytes) -> Scan:
 def fingerprint(scan: Scan) -> dict[str, Any]:
     """By what a source is recognised: shape, dtype, and size and time of a single file."""
     known: dict[str, Any] = {"shape": list(scan.shape), "dtype": scan.dtype.str}
+    # Folders and URLs have no size or time of their own; their shape and dtype have to do.
     if os.path.isfile(scan.path):
         status = os.stat(scan.path)
         known |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}

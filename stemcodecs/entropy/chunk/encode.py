@@ -107,6 +107,7 @@ def _encode_stored(array: Array, flags: int) -> bytes:
         w.section(bytes(zstd.encode(shuffle.encode(raw[start : start + STORED_PIECE]))))
     body = w.getvalue()
     nothing = np.zeros(0, np.int64)
+    # The same header as for counts, so that a reader finds shape and dtype in one place.
     header = Header(kind=STORED, dtype=array.dtype, shape=array.shape, flags=flags, doses=nothing, selections=nothing)
     return write_header(header, nothing, np.array([checksum(body)])) + body
 
@@ -114,6 +115,7 @@ def _encode_stored(array: Array, flags: int) -> bytes:
 def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, shared: SharedModel | None) -> bytes:
     layout = GroupLayout.of_shape(array.shape)
     patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    # A shared model knows no scan neighbours, so that chunks of one group stay independent.
     if shared is None:
         layout = choose_layout(patterns, layout, options.mode)
     elif shared.detector != layout.detector:

@@ -69,6 +69,7 @@ def sample_rates(
     groups = sample_groups(counts, model.neighbours)
     n_pixels = program.methods.size
     step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
+    # A group without a choice uses the first set; the kernel still wants an array.
     nobody = np.zeros(LANES, bool)
 
     def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
@@ -212,6 +213,7 @@ def mix_classes(static: list[PixelClass], context: ContextFit, least_gain: float
         if candidate is not None and context.context_bits[i] < context.static_bits[i] * (1 - least_gain):
             out.append(candidate)
             continue
+        # Static classes are cut where a range of contexts begins or ends: a pixel must be of one class.
         bounds = [s.first_level for s in static[1:]] + [1 << 30]
         for s, bound in zip(static, bounds, strict=True):
             if bound > first and s.first_level < end:

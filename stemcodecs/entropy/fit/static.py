@@ -139,12 +139,15 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
     n = int(np.clip(np.ceil((top + 1) * step / width), 1, MAX_STATIC_CLASSES))
     edges = np.unique(np.floor(np.arange(n) * (top + 1) / n).astype(np.int64))
     pixels_of = np.add.reduceat(np.bincount(levels[live], minlength=top + 1), edges)
+    # A class without pixels would have a histogram of nothing, which costs bits all the same.
     edges = edges[pixels_of > 0]
     edges[0] = 0
+    # Once for each level, of which there are fewer than pixels.
     by_level = np.searchsorted(edges, np.arange(top + 1), side="right") - 1
     of = np.append(by_level, -1)[levels]
     high = np.zeros(edges.size, np.int64)
     np.maximum.at(high, of[live], counts.pixels.high[live].astype(np.int64))
+    # Ten bits of every value are enough to see spread and range, and keep the histograms small.
     pre = np.maximum(0, np.ceil(np.log2(np.maximum(high, 1) + 1)).astype(np.int64) - 10)
     sample = counts.sample()
     stride = max(1, levels.size * len(sample) * LANES // _SAMPLED_VALUES)
@@ -153,6 +156,7 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
         out = np.zeros((edges.size, 1024), np.uint32)
         for k, (chain, position) in enumerate(sample):
             rows, origin = counts.group(chain, position)
+            # Another phase for every group, so that the sample meets every pixel.
             first = k % stride + part * stride
             _value_histograms(rows, origin, counts.lanes(chain, position), of, pre, first, parts * stride, out)
         return out

@@ -128,6 +128,7 @@ def count_symbols(
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     empty = np.zeros((2, n_tables * STRIDE), np.uint32)
+    # Counted into 32 bits by each thread and summed in 64: the sample is far below 2**32 values.
     histograms = _over_groups(_count, counts, model, program, selections, groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 

@@ -66,6 +66,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
     ty, tx = tile
     grid_y, grid_x = layout.scan[0] // ty, layout.scan[1] // tx
     n_tiles = min(LANES, grid_y * grid_x)
+    # Whole tiles spread over the scan, put side by side as a scan of one column of tiles.
     chosen = np.linspace(0, grid_y * grid_x - 1, n_tiles).round().astype(np.int64)
     y, x = np.divmod(chosen, grid_x)
     dy, dx = np.divmod(np.arange(ty * tx), tx)
@@ -80,6 +81,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
     mini = GroupLayout(scan=(n_tiles * ty, tx), detector=(rows, width), tile=tile)
     counts = GroupedCounts(np.ascontiguousarray(sample), mini, 4 * width)
     level_scale, levels, constants = fit_levels(counts.pixels, mini.detector)
+    # All pixels are constant: there is nothing to save.
     if not (levels >= 0).any():
         return 0.0
     base = HistogramModel(

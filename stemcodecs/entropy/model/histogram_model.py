@@ -185,6 +185,7 @@ class HistogramModel:
         luts = np.zeros((max(n, 1), LUT_SIZE), np.int16)
         for i, c in enumerate(self.classes):
             if c.method == CONTEXT:
+                # The boundaries as a table: one look-up a lane instead of a search.
                 luts[i] = np.searchsorted(np.array(c.thresholds, np.int64), np.arange(LUT_SIZE), side="right")
         contexts = any(c.method == CONTEXT for c in self.classes)
         return Program(
@@ -194,6 +195,7 @@ class HistogramModel:
             bits=spread([c.bits for c in self.classes]),
             bases=spread([c.base for c in self.classes]) + self.constants,
             shifts=spread([c.shift for c in self.classes]),
+            # Constant pixels use no class; any index serves.
             classes=np.maximum(of, 0),
             index_bases=np.array([c.index_base for c in self.classes] or [0], np.int64),
             index_shifts=np.array([c.index_shift for c in self.classes] or [0], np.int64),

@@ -200,6 +200,7 @@ def write_model(model: HistogramModel) -> bytes:
     rows, thresholds, weights = [], [], []
     last_level = 0
     for c in model.classes:
+        # Differences of the levels: classes of equal width repeat one number.
         rows.append(
             (c.first_level - last_level, c.method, c.bits, c.base, c.shift, len(c.thresholds), c.rate_bits,
              c.index_base,
@@ -208,12 +209,14 @@ def write_model(model: HistogramModel) -> bytes:
         last_level = c.first_level
         thresholds += list(np.diff([0, *c.thresholds]))
         weights += [v for s in c.weights for v in s]
+    # A context for each field: most of them are the same in all classes, and then cost next to nothing.
     w.numbers(rows, np.tile(np.arange(_FIELDS), len(rows)))
     w.numbers(thresholds)
     w.numbers(weights)
     w.section(encode_map(model.levels.reshape(model.detector)))
     constant = model.levels < 0
     values = model.constants[constant]
+    # Constant pixels are mostly zeros, or one mark: differences are zeros.
     w.numbers(np.diff(values, prepend=0))
     frequencies = np.ascontiguousarray(model.frequencies, np.int64)
     out = np.empty(frequencies.size * 4 + 64, np.uint8)

@@ -155,6 +155,7 @@ def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     at, values = [], []
     found = 0
     for start in range(0, flat.size, _BLOCK):
+        # 64-bit intermediates of a whole chunk would take four times its size.
         block = slice(start, min(flat.size, start + _BLOCK))
         bits = _wide_bits(flat[block])
         plane, raw[block] = _split(bits, numbers)
@@ -227,6 +228,7 @@ def restore(
         return counts.astype(np.uint8).view(bool) if dtype.kind == "b" else counts.astype(dtype, copy=False)
     out = np.empty(counts.size, dtype)
     bits = out.view(f"u{dtype.itemsize}")
+    # A table of 65,536 values stays in the cache: faster than arithmetic for each value.
     if low is None:
         look_up(counts, _table(numbers, dtype), bits)
     else:
