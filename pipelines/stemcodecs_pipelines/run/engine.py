@@ -38,7 +38,8 @@ class Engine(Protocol):
     ) -> Generator[Result, None, None]:
         """Yield ``function(common, index)`` in order of completion.
 
-        The first error cancels what has not started, waits for what has, and is raised.
+        The first error cancels what has not started, and is raised. Threads finish the blocks that they are at first; a
+        cluster is told to drop them, and may write some to their end: each is the same whoever writes it.
         """
 
     def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:
