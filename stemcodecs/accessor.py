@@ -175,6 +175,7 @@ class StemAccessor:
                 f"the mask has shape {weights.shape}, the detector {self.detector_shape}; give one "
                 "value for every detector pixel"
             )
+        # A mask of zeros and ones keeps counts integers, and their sum exact at any dose.
         exact = weights.dtype == bool and self.data.dtype.kind in "bui"
         return self._per_pattern(_masked_sum, weights, dtype=np.dtype(np.int64 if exact else np.float64)).rename(
             "virtual_image"
@@ -308,6 +309,7 @@ class StemAccessor:
             return xr.Dataset({"com_y": y, "com_x": x})
         weights = np.ones(self.detector_shape) if mask is None else np.asarray(mask, np.float64)
         total = self.virtual_image(weights)
+        # A pattern without counts has no centre: NaN, not a division that warns.
         total = total.where(total != 0)
         rows, columns = np.indices(self.detector_shape)
         return xr.Dataset(
@@ -341,6 +343,7 @@ class StemAccessor:
                 {
                     "name": str(name),
                     "size": data.shape[i],
+                    # HyperSpy's axes are linear; the coordinates of a store are, by construction.
                     "scale": float(values[1] - values[0]) if len(values) > 1 else 1.0,
                     "offset": float(values[0]),
                     "units": data[name].attrs.get("units", "") if name in data.coords else "",

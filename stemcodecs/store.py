@@ -52,6 +52,7 @@ class Location:
         """Location of a path or URL; ``file://`` URLs become local paths."""
         text = os.fspath(place)
         if text.startswith("file://"):
+            # Local paths have renames and locks, which make a store safe; fsspec's own local files do not use them.
             text = text[len("file://") :]
         if "://" not in text:
             # A trailing slash or a link would make the sibling names of a replacement wrong.
@@ -71,6 +72,7 @@ class Location:
         from fsspec.core import url_to_fs
 
         try:
+            # Asked each time: fsspec keeps its file systems, and a Location stays a string that can be pickled.
             filesystem, path = url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise SourceError(f"{self.url}: {error}; check the URL, or install its fsspec package") from error
@@ -99,9 +101,12 @@ class Location:
         try:
             if not self.local:
                 filesystem, path = self._remote(key)
+                # In an object store it appears when its upload is complete; sftp, smb and webdav show it while it
+                # grows, and there only the root, which comes last, tells that a store is whole.
                 filesystem.pipe_file(path, bytes(data))
                 return
             target = self.child(key)
+            # In the same store, hence on the same file system: only there a rename is one step.
             part = self.child(f"{parts}/{uuid.uuid4().hex}.part")
             # Inside the journal one level only: a late writer must not make a removed journal again.
             disk.make_folders(target.parent, parents=not key.startswith(f"{JOURNAL}/"))
@@ -123,6 +128,7 @@ class Location:
         """Keys of all objects below a folder, in no particular order."""
         if self.local:
             for parent, _, files in os.walk(self.child(folder)):
+                # Keys have slashes on every system.
                 base = os.path.relpath(parent, self.url).replace(os.sep, "/")
                 yield from (f"{base}/{name}" for name in files)
             return
@@ -217,6 +223,7 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         Root of the store.
     """
     location = place if isinstance(place, Location) else Location.of(place)
+    # The root decides: a journal beside it was left by a kill in the last step, or belongs to a repair.
     root = location.read("zarr.json")
     if root is not None:
         try:
@@ -232,7 +239,9 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         try:
             return State(kind="incomplete", attributes=dict(json.loads(job)))
         except ValueError:
+            # Damaged, but ours: --overwrite may replace it.
             return State(kind="incomplete", attributes={})
+    # Zarr format 2: somebody's data, never to be taken for an empty place.
     if location.is_zarr():
         return State(kind="foreign", attributes={})
     if not location.exists():

@@ -35,6 +35,7 @@ def check_configuration(name: str, configuration: Mapping[str, Any], known: Coll
 def check_declared(dtype: np.dtype[Any], shape: tuple[int, ...], chunk_spec: ArraySpec) -> None:
     """A chunk says its own dtype and shape; both must be what the array's metadata says."""
     native = chunk_spec.dtype.to_native_dtype()
+    # The metadata decides what is allocated; a chunk of another shape is of another array, or hostile.
     if shape != tuple(chunk_spec.shape) or dtype.newbyteorder("=") != native.newbyteorder("="):
         raise CorruptChunkError(f"the chunk holds {dtype}{shape}, the array expects {native}{tuple(chunk_spec.shape)}")
 

@@ -135,6 +135,7 @@ def decode(bits: int, data: bytes | memoryview) -> np.ndarray[Any, Any]:
     ndim = ndim_and_flags & ~(_COLUMN_MAJOR | _BIG_ENDIAN)
     start = _HEADER.size + 8 * ndim
     sane = version and kind in (b"i", b"u") and width in (1, 2, 4) and ndim <= _MOST_DIMENSIONS
+    # A chunk of another width would decode, to other values.
     if not sane or packed_bits != bits or packed_bits > 8 * width or start + _CHECKSUM.size > len(data):
         raise CorruptChunkError(f"the header makes no sense for {bits} bits")
     shape = struct.unpack_from(f"<{ndim}Q", data, _HEADER.size)

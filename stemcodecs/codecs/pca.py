@@ -170,6 +170,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             content: bytes | None = encode_prediction(flat, model)
         else:
             content = encode_counts(flat, model, self._r())
+        # What is no counts, or beyond the model, is stored whole: the guarantee of the residual holds for any chunk.
         if content is None:
             kind, content = WHOLE, PixelHistogram().encode_chunk(chunk)
         head = Head(dtype=chunk.dtype.newbyteorder("<"), shape=chunk.shape, kind=kind, flags=flags)
@@ -191,6 +192,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
         if head.kind == WHOLE:
             whole = PixelHistogram().decode_chunk(content)
+            # The inner chunk says its own shape; two that disagree must not decode to either.
             if whole.shape != head.shape or whole.dtype.newbyteorder("<") != head.dtype:
                 raise CorruptChunkError("the chunk's parts disagree about its shape or dtype")
             return whole
@@ -261,6 +263,7 @@ def _checked(configuration: Any) -> dict[str, Any]:
     """Parameters of :class:`Pca` from a stored configuration."""
     stored = dict(configuration or {})
     check_configuration(NAME, stored, _KEYS)
+    # A configuration without a version is of the first.
     version = stored.pop("version", VERSION)
     if version != VERSION:
         raise FormatVersionError(

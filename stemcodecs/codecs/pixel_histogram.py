@@ -170,6 +170,7 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
         header = cached_header(head)
         check_declared(header.dtype, header.shape, chunk_spec)
         positions = positions_of(selection, header.shape)
+        # Near the whole chunk one read is faster than many, and a stored chunk is one piece.
         few = header.kind == COUNTS and positions.size <= _MOSTLY * header.layout.n_positions
         return header, positions if few else None
 

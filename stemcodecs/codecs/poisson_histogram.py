@@ -130,6 +130,7 @@ class _Head:
             raise CorruptChunkError("the header makes no sense")
         dtype = np.dtype(f"{kind.decode('ascii')}{width}")
         table = quantizer.table(dtype)
+        # A code means nothing without its levels: an edited r would decode to values that break the bound.
         if definition != table.definition:
             raise CorruptChunkError(
                 "the chunk was quantised with another configuration than its array's metadata state"

@@ -165,6 +165,7 @@ class LowRankModel:
 
     def coefficients(self, counts: Array) -> Array:
         """Integer coefficients (positions, rank), int64, of counts (positions, pixels)."""
+        # Floating point is free here: only the integers that come out are stored, whatever machine found them.
         result = np.zeros((len(counts), self.rank), np.int64)
         mean = np.ldexp(self.mean.astype(np.float32), -self.mean_bits)
         # A few patterns at once: as float32, a chunk of bytes would take four times its size.
@@ -180,6 +181,7 @@ class LowRankModel:
         """Whether :meth:`predict` is exact for these coefficients."""
         largest = np.abs(coefficients.astype(np.float64)).max(0, initial=0.0)
         mean = np.abs(self.mean.astype(np.float64)).max(initial=0.0) * 2.0 ** (WEIGHT_BITS - self.mean_bits)
+        # The largest partial sum that any order of summation can meet.
         return bool(largest @ self._reach + mean < EXACT)
 
     def predict(self, coefficients: Array) -> Array:
@@ -381,6 +383,7 @@ def inflate(data: bytes) -> bytes:
         If it does not end there, or is damaged.
     """
     engine = zlib.decompressobj()
+    # A limit on the output, not on the input: a megabyte of zlib can be a gigabyte of zeros.
     raw = engine.decompress(data, LARGEST_BYTES)
     if not engine.eof:
         raise ValueError("the model does not end")

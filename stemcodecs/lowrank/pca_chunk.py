@@ -64,6 +64,7 @@ class Head:
                 struct.pack("<BBBB", VERSION, self.kind | self.flags, len(name), len(self.shape)),
                 name,
                 struct.pack(f"<{len(self.shape)}Q", *self.shape),
+                # Eight bytes tell models apart; the whole digest is in the configuration.
                 bytes.fromhex(digest)[:8],
                 content,
             ]
@@ -134,6 +135,7 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     if len(content) < 8:
         raise CorruptChunkError("the chunk is truncated")
     (size,) = struct.unpack_from("<Q", content)
+    # An empty section is right only where there is nothing to code.
     if size > len(content) - 8 or (size == 0) != (positions * rank == 0):
         raise CorruptChunkError("the coefficients have the wrong size")
     rest = content[8 + size :]

@@ -134,6 +134,7 @@ def symmetric_product(partial: PassSums, sketch: Array, centred: bool) -> Array:
     if not centred:
         return partial.product
     mean = np.asarray(partial.features) / partial.positions
+    # The mean is taken out of the sum afterwards: it is known only when the pass is over.
     return partial.product - partial.positions * np.outer(mean, mean @ sketch)
 
 
@@ -154,6 +155,7 @@ def nystrom(product: Array, sketch: Array) -> tuple[Array, Array]:
     size = float(np.linalg.norm(product))
     if size == 0.0:
         return np.zeros((0, product.shape[0])), np.zeros(0)
+    # Rounding makes the core indefinite: a shift of its size, taken off the eigenvalues again, mends that.
     shift = np.sqrt(product.shape[0]) * np.finfo(np.float32).eps * size
     # In place: these arrays are the most that the client holds.
     shifted = sketch.astype(np.float64)

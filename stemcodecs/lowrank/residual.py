@@ -65,6 +65,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
         coded = level_of[raw] if bound else raw
         return (value_of[coded] if bound else raw), coded, rates_of(first, last)
 
+    # From decoded values, not from those of the source: with a bound the decoder knows no others.
     weights = _fit_weights(groups, prepare, width)
     kept: dict[int, tuple[Array, Array]] = {}
     kept_bytes = 0
@@ -207,6 +208,7 @@ def _fit_weights(groups: list[tuple[int, int]], prepare: Callable[[int, int], An
     for first, last in _sample(groups):
         values, _, rates = prepare(first, last)
         kernels.accumulate_neighbours(values, rates, width, gram, moment)
+    # Classes with few values would else learn weights of any size.
     ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(4) / 4 + 1e-9 * np.eye(4)
     weights = np.linalg.solve(gram + ridge, moment[:, :, None])[:, :, 0]
     result: Array = np.clip(np.rint(weights * 4096), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
@@ -223,6 +225,7 @@ def _shifts(sample: list[tuple[Array, Array]]) -> Array:
     total = sizes.sum(1)
     inside = np.cumsum(sizes, 1) >= (total - total // 1000)[:, None]
     digits = inside.argmax(1)
+    # Differences have a sign, and so one digit less for their size.
     room = np.where(np.arange(kernels.CONTEXTS) >= kernels.DIRECT, 6, 7)
     shift = np.clip(digits - room, 0, 16)
     # A context that the sample lacks is like the ones below it.
@@ -241,6 +244,7 @@ def _merge(histogram: Array, shift: Array) -> tuple[Array, Array]:
     for k in np.flatnonzero(histogram.sum(1)):
         tables.append(histogram[k])
         costs.append(_cost(histogram[k]))
+        # Tables of values and of differences, or of other shifts, have nothing in common.
         kinds.append((bool(k >= kernels.DIRECT), int(shift[k])))
         first_of.append([int(k)])
     while len(tables) > 1:

@@ -113,6 +113,7 @@ def accumulate_neighbours(values: Array, rates: Array, width: int, gram: Array, 
                     r[2] = rates[q - 1, lane]
                 if x < width - 1:
                     r[3] = rates[q + 1, lane]
+            # Inverse variance, with a sixteenth of a count for rates near 0.
             importance = 1.0 / (rate + 256.0)
             deviation = (values[p, lane] << _FRACTION) - rate
             rates[p, lane] = deviation
@@ -170,6 +171,7 @@ def model_group(
                 + edge[known, w, 3] * rates[north_east, lane]
             )
             rates[p, lane] = (values[p, lane] << _FRACTION) - rate
+            # A correction takes seven eighths at most: with a rate near 0 any count would be a surprise.
             rate = max(rate + (add >> 12), rate >> 3, 1)
             k = _class_of(rate)
             context[p, lane] = k
@@ -258,6 +260,7 @@ def encode_group(
                 escape_at -= 1
                 escapes[escape_at] = offset[p, lane]
             elif low > 0:
+                # Low digits are symbols of equal frequency: a shift takes the place of the division.
                 if x >= np.uint64(1) << np.uint64(32 - low):
                     at -= 1
                     words[at] = x & np.uint64(0xFFFF)
@@ -359,6 +362,7 @@ def decode_group(
                 if level < 0 or level >= value_of.size:
                     return 3
                 level = value_of[level]
+            # Checked at every value: the next prediction is computed from it.
             if level < 0 or level >= LARGEST:
                 return 3
             values[p, lane] = level

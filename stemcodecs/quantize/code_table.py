@@ -173,6 +173,7 @@ class CodeTable:
         result = np.empty(values.size, dtype=np.int64)
         whole = np.ones(values.size, dtype=np.bool_)
         if self.dtype.kind == "f":
+            # By bits: NaN equals nothing, and two NaNs must each come back as they were.
             bits = values.view(f"u{self.dtype.itemsize}")
             with np.errstate(invalid="ignore"):
                 whole = (np.floor(values) == values) & (np.abs(values) <= self._highest)
@@ -190,6 +191,7 @@ class CodeTable:
         integers = values[whole].astype(np.int64)
         below = integers < self.offset
         j = np.where(below, self.offset - 1 - integers, self._highest - integers)
+        # In turns from both sides: -1 and the largest value, the usual marks, get the two smallest numbers.
         shared = min(self._n_below, self._n_above)
         result[whole] = self._specials + np.where(j < shared, 2 * j + ~below, shared + j)
         return result

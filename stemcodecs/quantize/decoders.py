@@ -114,6 +114,7 @@ def read_offsets(data: bytes, levels: Levels) -> Int64:
             number = shift = 0
         elif shift > 35:
             raise CorruptChunkError("the decoder's table has an endless number")
+    # A number that was cut off, or more numbers than levels.
     if shift or len(numbers) > levels.count:
         raise CorruptChunkError("the decoder's table does not match its levels")
     offsets = np.zeros(levels.count, dtype=np.int64)

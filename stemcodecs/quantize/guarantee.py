@@ -93,6 +93,7 @@ class Deviation:
             raise ValueError(f"{decoded.dtype}{decoded.shape} is no decoding of {source.dtype}{source.shape}")
         top = quantizer.top(source.dtype.newbyteorder("="))
         k2 = quantizer.k2
+        # Where these hold, the products of the kernel cannot overflow 64 bits; elsewhere roots are taken exactly.
         compiled = k2.numerator < 1 << 31 and k2.denominator < 1 << 23 and k2 < 1 << 8
         if source.dtype.kind in "iu" and compiled:
             from stemcodecs.quantize.level_kernels import compare
@@ -128,6 +129,7 @@ class Deviation:
             values=self.values + other.values,
             exact=self.exact + other.exact,
             violations=self.violations + other.violations,
+            # Index order, so that the report does not depend on which block was done first.
             first_violation=min(firsts, default=None),
             largest_sigma=max(self.largest_sigma, other.largest_sigma),
             adu=self.adu + other.adu,

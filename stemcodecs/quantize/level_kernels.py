@@ -42,6 +42,7 @@ def _level(x: Any, direct: _Array, blocks: _Array, lows: _Array) -> Any:
     """Level of x: by table below 2¹⁶, else by bisection among the levels of x's block of 2¹⁶."""
     if x < direct.size:
         return np.int64(direct[x])
+    # Counts beyond 65535 are rare: a table of all would not fit the cache, bisection among all would take 22 steps.
     block = x >> 16
     first = np.int64(blocks[block])
     last = np.int64(blocks[block + 1])
@@ -62,6 +63,7 @@ def encode_integers(
     outside = 0
     for i in range(values.size):
         x = np.int64(values[i]) - offset
+        # Neither clamped nor wrapped: what has no level gets an escape, or is refused.
         if 0 <= x <= top:
             out[i] = _level(x, direct, blocks, lows)
         else:

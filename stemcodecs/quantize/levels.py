@@ -197,6 +197,7 @@ def _laid_up(p: int, q: int, first: int, top: int) -> list[int]:
     low = first
     while low <= top:
         lows.append(low)
+        # The farthest value that the first of the bin allows; it decides how far the bin may reach.
         value = low + isqrt(p * low // q)
         # One past the largest high with (high − value)² ≤ k2·high: the larger root of a quadratic, exactly.
         low = (2 * q * value + p + isqrt(4 * p * q * value + p * p)) // (2 * q) + 1

@@ -32,6 +32,7 @@ _EXACT_BELOW = {"midpoint": 1, "centroid": 5}
 def exact_fraction(name: str, value: float | str) -> Fraction:
     """A positive rational from a number as it is written: 0.1 means one tenth, "1/3" a third."""
     try:
+        # The decimal that was written: the float 0.1 is a little more than a tenth, and levels must not depend on it.
         result = Fraction(value if isinstance(value, str) else repr(value))
     except (ValueError, ZeroDivisionError, TypeError):
         raise ConfigurationError(f"{name} = {value!r} is not a number; write 0.5 or '1/3'") from None
@@ -179,6 +180,7 @@ class PoissonQuantizer:
         from stemcodecs.quantize.decoders import pack_offsets
 
         levels = self.levels(dtype)
+        # Written out: with centroids the default would be another, and the codes must stay as they are.
         exact_below = self._lowest_levels if preset_bound(self.preset) is None else None
         return replace(
             self,

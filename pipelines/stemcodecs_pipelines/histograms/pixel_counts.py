@@ -218,6 +218,7 @@ def _count(patterns, dense, others):  # type: ignore[no-untyped-def]  # pragma: 
     for y in range(height):
         for p in range(patterns.shape[0]):
             for x in range(width):
+                # A value below 0, a mark of some detectors, belongs to the list: it would index from the end.
                 value = patterns[p, y, x]
                 if 0 <= value < values:
                     dense[value, y, x] += 1

@@ -118,6 +118,7 @@ class HistogramStatistics:
         """
         from stemcodecs.entropy.fit.scan_statistics import ScanSample
 
+        # Counting needs no agreement: a value is a value in every block.
         if not self.model:
             return self
         sample = ScanSample.of(math.prod(scan.shape[:-2]), self.detector)

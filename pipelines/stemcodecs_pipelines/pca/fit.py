@@ -355,6 +355,7 @@ def _fit(
     shift = None
     if centred:
         first = blocks.read(0) if thinning is None else blocks.thinned(0, thinning)[0]
+        # Near the mean is near enough: it keeps float32 accurate, and is taken out exactly afterwards.
         shift = as_features(first, stabilised).mean(0)
     total = PassSums.zero(blocks.pixels, columns)
     with keep_freed_blocks(), _shared_cores(engine, len(blocks)):
@@ -375,6 +376,7 @@ def _fit(
             forget_products()
             if number < passes - 1:
                 sketch = next_sketch(symmetric_product(total, sketch, centred))
+                # Mean and energy are those of the first pass; only the product is of the new sketch.
                 total.product[:] = 0
         components, energies = nystrom(symmetric_product(total, sketch, centred), sketch)
     mean = np.asarray(total.features) / total.positions

@@ -66,6 +66,7 @@ def cluster_engine(
     from distributed import Client
 
     with contextlib.ExitStack() as stack:
+        # First in and last out: closing the client is when most of the tracebacks come.
         stack.enter_context(_quiet_client())
         target: Any = scheduler
         threads = workers or 1
@@ -88,6 +89,7 @@ def cluster_engine(
         elif scheduler == "local":
             target = stack.enter_context(_local_cluster(workers))
         try:
+            # Not the default: a Dask graph of the user's own must not run on our cluster unasked.
             client = stack.enter_context(Client(target, set_as_default=False))  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
             raise WorkersLostError(
@@ -130,6 +132,7 @@ def _local_cluster(workers: int | None) -> Iterator[Any]:
 
     with LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers or available_cores(),
+        # Processes of one thread: HDF5 serialises the readers of a process.
         threads_per_worker=1,
         dashboard_address=":0",
         silence_logs=50,
@@ -157,6 +160,7 @@ def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
     _require_jobqueue()
     import dask
 
+    # One line for the user, where dask-jobqueue would only fail in a log, job after job.
     for command in ("sbatch", "squeue", "scancel"):
         if shutil.which(command) is None:
             raise ConfigurationError(

@@ -79,6 +79,7 @@ class ThreadEngine:
             running = {pool.submit(function, common, i) for i in islice(todo, 2 * self.workers)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
+                # Taken before new ones are submitted: an error must not find fresh work already begun.
                 for future in done:
                     yield future.result()
                 running |= {pool.submit(function, common, i) for i in islice(todo, len(done))}
@@ -194,6 +195,7 @@ class DaskEngine:
         flying: dict[Any, list[int]] = {}
         settled: queue.SimpleQueue[_Settled] = queue.SimpleQueue()
         length = 1
+        # Threads are counted before the first task and then once a second: it is a call over the network.
         threads, checked = 1, float("-inf")
         try:
             while True:
@@ -237,6 +239,7 @@ class DaskEngine:
         for number, part in enumerate(reading):
             part.add_done_callback(lambda _, number=number: finished.put(number))
         try:
+            # The total may arrive before the news of its last parts: the bar still has to reach its end.
             while not future.done() or not finished.empty():
                 self._require_scheduler()
                 self._threads(1)
@@ -277,6 +280,7 @@ class DaskEngine:
         """Indices of the next task: a scheduler spends milliseconds on each, so short ones go together."""
         if seconds < 0.1:
             return min(2 * length, self._LONGEST)
+        # Runs of a few tenths of a second: lost work stays small, and the scheduler's milliseconds do not show.
         return max(1, length // 2) if seconds > 0.4 else length
 
     def _require_scheduler(self) -> None:
@@ -341,6 +345,7 @@ class _Todo:
         self._losses.update(run)
         worst = max(run, key=self._losses.__getitem__)
         killed = isinstance(error, KilledWorker)
+        # Counted for every block of the run: whichever of them kills workers, it will be alone soon.
         if self._losses[worst] <= self._retries:
             (self._suspects if killed else self._lost).extend(run)
         elif killed:

@@ -30,6 +30,12 @@ takes the time and the memory of a whole one."""
 LANE_BYTES = 2
 """What a group takes for a value, at least."""
 
+LEAST_FILL, SMALL_COST = 0.5, 2.0
+PARTIAL_COST = 0.5
+OBLONG_COST = 0.02
+"""What a chunk's shape costs, in units of the scan stored once more: each missing half of a chunk below half of the
+largest one (the learned model then weighs), a last group that is not whole, and each doubling of its aspect ratio."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -92,8 +98,10 @@ class Plan:
     @property
     def memory_bound(self) -> int:
         """Most memory that a process takes, in bytes."""
+        # A chunk of a few patterns is coded in the rows of 64 all the same.
         group = GROUP * math.prod(self.chunk[-2:]) * max(LANE_BYTES, np.dtype(self.dtype).itemsize)
         blocks = max(CHUNKS_PER_WORKER * max(self.block_bytes, group), WORKER_BYTES)
+        # On a cluster the bound is that of one process; its threads share the base.
         threads = min(self.workers, self.threads_per_process or self.workers)
         # Two results and their sum at each worker, and those that wait for their neighbours in the tree.
         parts = 3 * threads + self.workers.bit_length() + 3
@@ -173,6 +181,7 @@ def choose_chunk(
     shape = tuple(shape)
     scan, height, width = shape[:-2], *shape[-2:]
     row = width * max(itemsize, LANE_BYTES)
+    # Bands of equal height, so that the last one is not a sliver.
     if not whole_detector and GROUP * height * row > largest:
         bands = -(-height // max(1, largest // (GROUP * row)))
         height = -(-height // bands)
@@ -189,11 +198,13 @@ def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:
     """Best (rows, columns) of at most `positions` positions."""
 
     def sizes(length: int) -> list[int]:
+        # Multiples of 8 on both sides make whole groups of 64.
         step = 8 if positions >= GROUP else 1
         limit = min(length, positions)
         return sorted(n for n in {*range(step, limit + 1, step), *(2**k for k in range(4)), length} if n <= length)
 
     y, x = (grid.ravel() for grid in np.meshgrid(sizes(height), sizes(width), indexing="ij"))
+    # Blocks far below the limit are left out before they are weighed: scans are thousands of positions wide.
     fits = (y * x <= positions) & (positions < (y + 8) * (x + 8) * 4)
     y, x = y[fits], x[fits]
     padded = -(-height // y) * y * (-(-width // x) * x) / (height * width)
@@ -201,7 +212,13 @@ def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:
     # Measured on real scans: below half a chunk the learned model weighs; a block that is not
     # made of whole groups codes its last group at a loss; squares serve any reading direction.
     partial = (y * x % GROUP != 0) & (positions >= GROUP)
-    cost = padded - 1 + 2 * np.maximum(0, 0.5 - fill) + 0.5 * partial + 0.02 * np.abs(np.log2(y / x))
+    cost = (
+        padded
+        - 1
+        + SMALL_COST * np.maximum(0, LEAST_FILL - fill)
+        + PARTIAL_COST * partial
+        + OBLONG_COST * np.abs(np.log2(y / x))
+    )
     best = np.lexsort((-fill, cost))[0]
     return int(y[best]), int(x[best])
 
@@ -268,7 +285,8 @@ def make_plan(
     wanted = workers or sum(threads) or available_cores()
     made = plan(largest, wanted)
     if memory is not None:
-        # Blocks smaller than this save nothing.
+        # Chunks first, then workers: smaller chunks cost a little size, fewer workers cost time. Blocks smaller than
+        # the least that a worker keeps save nothing.
         while (
             made.memory_bound > memory
             and chunk is None
@@ -321,6 +339,7 @@ def _full(name: str, part: Sequence[int] | None, shape: tuple[int, ...], clip: b
 def _check_shard(shard: tuple[int, ...] | None, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
     if shard is None:
         return None
+    # Zarr would refuse it later, in words that do not name the option.
     if any(s % c for s, c in zip(shard, chunk, strict=True)):
         raise ConfigurationError(
             f"--shards {_times(shard)} is not a multiple of the chunk {_times(chunk)}; "

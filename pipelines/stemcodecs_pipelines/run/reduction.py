@@ -62,6 +62,7 @@ class _Source:
 
     def blocks(self, run: int) -> range:
         """Blocks of a run."""
+        # Shares that differ by one block at most, without a list of them in every task.
         return range(run * self.plan.blocks // self.runs, (run + 1) * self.plan.blocks // self.runs)
 
     def run_bytes(self, run: int) -> int:
@@ -106,6 +107,7 @@ def reduce_run(source: _Source, statistics: Statistics[Part, Any], run: int) -> 
         region = source.plan.region(index)
         block = scan.read(region)
         part = statistics.block(block.reshape(-1, *block.shape[-2:]), _positions(region, scan.shape))
+        # The next block is read while this one would still be held.
         del block
         total = part if total is None else statistics.merge(total, part)
     assert total is not None
@@ -148,10 +150,12 @@ def reduction_graph(scan: Scan, statistics: Statistics[Part, Outcome], plan: Pla
     from dask.delayed import delayed
 
     source = _Source(pickle.dumps(scan), plan, min(plan.blocks, _RUNS_PER_WORKER * plan.workers))
+    # One task holds the pickled scan; as an argument of each, it would be in the graph as often.
     shared = delayed(source, pure=False, traverse=False)
     ready = delayed(prepare, pure=False)(shared, delayed(statistics, pure=False, traverse=False))
     parts = [delayed(reduce_run, pure=False)(shared, ready, run) for run in range(source.runs)]
     level = parts
+    # Two at a time: the sum of all at once would have to wait for all, and hold all.
     while len(level) > 1:
         pairs = [level[k : k + 2] for k in range(0, len(level), 2)]
         level = [delayed(merge, pure=False)(ready, *pair) if len(pair) == 2 else pair[0] for pair in pairs]

@@ -132,6 +132,7 @@ class JobKeeper:
         """
         held = list(self.cluster.workers.values())
         refusals = [job.refusal for job in held if job.refusal]
+        # Some refused and some accepted is a limit of the queue: the run goes on with what it got.
         if held and len(refusals) == len(held):
             if not self._accepted:
                 raise ConfigurationError(
@@ -158,7 +159,9 @@ class JobKeeper:
 
     def _look(self) -> None:
         held = {name: job.job_id for name, job in list(self.cluster.workers.items())}
+        # Read after the jobs that are held: one submitted in between must not look as if it had ended.
         alive = _alive()
+        # SLURM's controller restarts, or is busy for a minute: that is no reason to give jobs up.
         if alive is None:
             return
         self._states = {job: alive[job] for job in held.values() if job in alive}
@@ -172,6 +175,7 @@ class JobKeeper:
         if self._stop.is_set():
             return
         for name, job in ended.items():
+            # A job that had a worker ended for a reason of its own, and ends the row of fruitless ones.
             if wanted.pop(name, None) is not None and job is not None:
                 self._fruitless = [] if self._arrivals.of(name) else [*self._fruitless, job]
         while len(wanted) < self.jobs:
@@ -187,12 +191,14 @@ def _alive() -> dict[str, str] | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
+    # An empty answer with an error is no list of jobs: to believe it would submit all of them again.
     if done.returncode:
         return None
     states = {}
     for line in done.stdout.split("\n"):
         job, _, rest = line.partition("|")
         state, _, reason = rest.partition("|")
+        # Its worker is gone already, and the node may take minutes to clean up.
         if state and state != "COMPLETING":
             states[job.strip()] = state.lower() + (f" ({reason})" if reason not in ("", "None") else "")
     return states

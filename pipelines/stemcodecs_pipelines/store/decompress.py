@@ -46,6 +46,7 @@ class _NpySink:
             self.offset = file.tell()
             # Taking the room now turns a full disk into an error here; a map would die of SIGBUS.
             os.posix_fallocate(file.fileno(), 0, self.offset + plan.raw_bytes)
+        # Blocks are written as they are: a buffer would copy each once more.
         self.file = path.open("r+b", buffering=0)
 
     def write(self, region: Region, block: np.ndarray[Any, Any]) -> None:
@@ -73,6 +74,7 @@ class _Hdf5Sink:
 
         plan = contents.plan
         self.file = h5py.File(path, "w")
+        # One pattern a chunk: HDF5 decodes whole chunks, and most programs read pattern by pattern.
         chunk = tuple(
             min(c, n) if i >= len(plan.shape) - 2 else 1
             for i, (c, n) in enumerate(zip(plan.chunk, plan.shape, strict=True))
@@ -179,6 +181,7 @@ def decompress(
     _check_free(path, location, overwrite)
     if start is not None:
         start(plan)
+    # Beside the target, hence on its file system; hidden, and of a name that no other run has.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +191,7 @@ def decompress(
                 sink.write(region, block)
                 if progress is not None:
                     progress(block.nbytes)
+        # Only now, when the new one is whole: a folder cannot be replaced by a rename.
         if path.is_dir():
             shutil.rmtree(path)
         part.replace(path)
@@ -232,6 +236,7 @@ def _decoded(contents: StoreContents, plan: Plan) -> Iterator[tuple[Region, np.n
         following = len(ahead)
         try:
             while ahead:
+                # In order, so that files are written from front to back; the window bounds what waits for a slow block.
                 block = ahead.pop(0).result()
                 if following < plan.blocks:
                     ahead.append(pool.submit(decode, following))

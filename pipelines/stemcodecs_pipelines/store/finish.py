@@ -61,6 +61,7 @@ def finish(job: Job, place: Location) -> None:
     with warnings.catch_warnings():
         # Consolidated metadata and our own codec are outside Zarr's specification so far.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        # In memory: on disk Zarr would write the root first, and readers would open the store from then on.
         root = zarr.create_group(store)
         data = dict(job.metadata)
         data["attributes"] = {"long_name": "detector counts" if _counts(job) else "detector values"}
@@ -72,6 +73,7 @@ def finish(job: Job, place: Location) -> None:
         root.attrs["stemcodecs"] = _provenance(job, stored + model_bytes(job.metadata, place), digest)
         zarr.consolidate_metadata(store)
     writer.finish()
+    # A kill before this line leaves a complete store with a journal, which no reader sees.
     place.remove(JOURNAL)
 
 
@@ -144,6 +146,7 @@ def _blocks(root: zarr.Group, job: Job, place: Location, writer: _Writer) -> tup
     rows: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in digests}
     for index, record in _records(place, plan.blocks):
         stored += record.stored_bytes
+        # A digest of digests: the blocks themselves would have to be read again, in order.
         digest.update(record.raw_sha256.tobytes())
         for name, values in rows.items():
             values.append(getattr(record, name))
@@ -154,10 +157,12 @@ def _blocks(root: zarr.Group, job: Job, place: Location, writer: _Writer) -> tup
         region = plan.region(index)
         if images is not None:
             if pattern is None:
+                # Exact integers where the source has them: the order of the blocks then cannot show in the sum.
                 pattern = np.zeros(plan.shape[-2:], record.pattern.dtype)
             with np.errstate(all="ignore"):
                 pattern[region[-2:]] += record.pattern
             images.add(region, record.images)
+            # A row of blocks is whole: its images are written and forgotten, or memory would grow with the scan.
             if (index + 1) % band == 0:
                 images.flush(region[0].stop)
                 writer.flush()
@@ -190,6 +195,7 @@ class _Images:
         self.row = int(np.prod(self.scan[1:], dtype=np.int64))
         rows = job.plan.block[0]
         self.chunk = min(self.scan[0], rows * max(1, -(-_IMAGE_CHUNK // max(1, rows * self.row))))
+        # Sums of 64-bit integers may overflow, so they are taken in floating point.
         exact = np.dtype(job.plan.dtype).kind in "bui" and np.dtype(job.plan.dtype).itemsize <= 4
         self.dtype = np.dtype(np.int64 if exact else np.float64)
         self.start = 0

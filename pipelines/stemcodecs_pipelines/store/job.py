@@ -99,6 +99,7 @@ class Job:
     def to_json(self) -> bytes:
         """The job as it lies in the store; the number of workers is the run's own business."""
         content = {
+            # A run that is resumed with other workers must find the same job, byte by byte.
             "plan": asdict(replace(self.plan, workers=1)),
             "metadata": self.metadata,
             "method": self.method,
@@ -123,6 +124,7 @@ class Job:
         """
         try:
             content = json.loads(data)
+            # JSON knows lists only; shapes are compared as tuples.
             plan: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["plan"].items()}
             found = content["detectors"]
             return cls(
@@ -187,9 +189,11 @@ class JobHandle:
 @lru_cache(maxsize=4)
 def _load_job(location: Location, digest: str) -> Job:
     data = location.read(JOB_KEY)
+    # Between two tasks of ours another run may have replaced the store: its blocks must not be mixed with ours.
     if data is None or hashlib.sha256(data).hexdigest() != digest:
         raise DestinationError(f"{location}: its job has changed; another run took this store over")
     job = Job.from_json(data, location)
+    # The coder's arrays lie in memory: their codecs find a model in this process, not beside the array.
     load_models(job.metadata, location)
     return job
 
@@ -241,6 +245,7 @@ def prepare_job(
         axes=tuple(
             {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
         ),
+        # Only the name: the store has the same bytes wherever its source lay.
         source={"path": os.path.basename(scan.path.rstrip("/")) or scan.path, **scan.metadata},
         fingerprint=fingerprint(scan),
     )

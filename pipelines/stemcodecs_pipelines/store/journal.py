@@ -51,6 +51,7 @@ class Record:
     def write(self, location: Location, *, parts: str = JOURNAL) -> None:
         """Leave the record at a location, at once; see `Location.write` for `parts`."""
         buffer = io.BytesIO()
+        # Uncompressed: sums compress little, and records are short-lived. Zip has a checksum of each member.
         np.savez(
             buffer,
             index=self.index,
@@ -70,6 +71,7 @@ class Record:
         if data is None:
             return None
         try:
+            # Never a pickle: whoever can write a record must not run code in our process.
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 record = cls(
                     index=int(file["index"]),
@@ -81,4 +83,5 @@ class Record:
                 )
         except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError):
             return None
+        # A record that was copied to another name is of another block.
         return record if record.index == index else None

@@ -50,6 +50,7 @@ class VirtualDetectors:
             A mean pattern, or the mean of a sample of patterns.
         """
         values = np.nan_to_num(np.asarray(pattern, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        # Smoothed, so that one hot pixel is not the maximum, and holes of single counts do not break the disk.
         smooth = _box3(np.clip(values, 0.0, None))
         disk = smooth > 0.5 * smooth.max()
         if not disk.any():

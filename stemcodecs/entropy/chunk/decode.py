@@ -45,6 +45,7 @@ Fetch = Callable[[int, int], "bytes | memoryview"]
 def _model_bytes(header: Header, shared: SharedModel | None) -> bytes:
     if not header.shared:
         return header.model
+    # By digest, not by place: a chunk copied into another array must not decode with that one's model.
     if shared is None or shared.digest != header.model:
         raise CorruptChunkError("it needs another shared model than the one in the array's metadata")
     if shared.detector != header.layout.detector:
@@ -80,6 +81,7 @@ def decode_parsed(header: Header, data: memoryview, shared: SharedModel | None =
     """Decode a whole chunk whose header has been read."""
     if header.kind == COUNTS:
         end = header.groups[-1].offset + header.groups[-1].size if header.groups else header.length
+        # Bytes behind the last group would be a chunk that two readers read differently.
         if end != len(data):
             raise CorruptChunkError(f"{len(data)} bytes long instead of {end}")
         out = decode_positions(header, lambda start, stop: data[start:stop], None, shared)
@@ -152,12 +154,14 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     decoder = decoder_of(_model_bytes(header, shared), layout.detector)
     if decoder.model.neighbours and header.doses.size == 0:
         raise CorruptChunkError("no doses for a model with contexts")
+    # Bytes stay bytes: the plane of a large chunk would else take twice its size.
     narrow = native.itemsize == 1 and native.kind in "bu"
     counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
     low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
     jobs = header.jobs(wanted)
 
     def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
+        # One allocation for all steps of a chain: later steps look back into the rows of earlier ones.
         with lent_rows(decoder.margin + n_steps * layout.n_pixels) as rows:
             return _decode_chain(header, layout, decoder, fetch, rows, chain, first_entry, n_steps, row_of, counts, low)
 
@@ -173,6 +177,7 @@ def _decode_chain(
     n_steps: int, row_of: Array, counts: Array, low: Array | None,
 ) -> list[tuple[Array, Array]]:  # fmt: skip
     n, margin = layout.n_pixels, decoder.margin
+    # Contexts of the first rows look above the detector: there must be zeros, not what the last chunk left.
     rows[:margin] = 0
     simd = simd_path()
     found: list[tuple[Array, Array]] = []
@@ -181,11 +186,13 @@ def _decode_chain(
         positions = layout.chains[chain, step]
         active = active_lanes(positions)
         origin = margin + step * n
+        # A step without positions is not stored, but later steps may look at its rows.
         if active == 0:
             rows[origin : origin + n] = 0
             continue
         entry_index += 1
         entry = header.groups[entry_index]
+        # The checksum comes first: only bytes that some encoder wrote reach the kernel.
         payload = memoryview(fetch(entry.offset, entry.offset + entry.size))
         if len(payload) != entry.size or checksum(payload) != entry.crc:
             raise CorruptChunkError(f"the checksum of group {entry_index} is wrong")
@@ -202,6 +209,7 @@ def _decode_chain(
         )  # fmt: skip
         if status != 0:
             raise CorruptChunkError(f"group {entry_index} does not decode to its end")
+        # Lanes that nobody asked for are decoded, since the group is one stream, but not copied.
         target = np.where(positions >= 0, row_of[positions], -1)
         scatter_rows(rows, origin, target, counts)
         _read_rest(header, payload, entry, positions, target, n, low, found)
@@ -210,6 +218,7 @@ def _decode_chain(
 
 def _words(payload: memoryview) -> tuple[Array, int]:
     """The words of a group with slack on both sides, and where they end."""
+    # The kernel looks for the end once a pixel, not once a word: what it reads beyond must be ours.
     words = np.zeros(len(payload) // 2 + 2 * SLACK, np.uint16)
     end = SLACK + len(payload) // 2
     words[SLACK:end] = np.frombuffer(payload, "<u2")
@@ -221,14 +230,17 @@ def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tupl
         return np.zeros(0, np.int64), np.zeros(0, np.uint16)
     start = entry.words + entry.low
     section = payload[start : start + entry.patches]
+    # The count is needed for the contexts, before the numbers can be read.
     probe = Reader(section)
     n = probe.varint()
+    # A place and a value each; more than one a value cannot be.
     if n % 2 or n > 2 * n_pixels * LANES:
         raise CorruptChunkError("impossible number of patches")
     r = Reader(section)
     numbers = r.numbers(n, np.repeat([0, 1], n // 2))
     r.end()
     at, values = np.cumsum(numbers[: n // 2]), numbers[n // 2 :]
+    # Strictly increasing: the kernel walks along them once, and would otherwise wait for one that is past.
     if n and (numbers[1 : n // 2].min(initial=1) < 1 or at[0] < 0 or at[-1] >= n_pixels * LANES):
         raise CorruptChunkError("patches out of order")
     if (values < 0).any() or (values > 65535).any():

@@ -43,6 +43,11 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
+FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
+"""Estimated bytes of a group from which its steps take four, or two, blocks of states in turn. A state costs about two
+bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
+_PATCHES_OF_ANOTHER_MODEL = 20
+"""Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     options = options or FitOptions()
     flags = COLUMN_MAJOR * bool(array.flags.f_contiguous and not array.flags.c_contiguous)
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
+    # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(array)
     if plane is None or array.size == 0:
@@ -101,6 +107,7 @@ def _encode_stored(array: Array, flags: int) -> bytes:
         w.section(bytes(zstd.encode(shuffle.encode(raw[start : start + STORED_PIECE]))))
     body = w.getvalue()
     nothing = np.zeros(0, np.int64)
+    # The same header as for counts, so that a reader finds shape and dtype in one place.
     header = Header(kind=STORED, dtype=array.dtype, shape=array.shape, flags=flags, doses=nothing, selections=nothing)
     return write_header(header, nothing, np.array([checksum(body)])) + body
 
@@ -108,6 +115,7 @@ def _encode_stored(array: Array, flags: int) -> bytes:
 def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, shared: SharedModel | None) -> bytes:
     layout = GroupLayout.of_shape(array.shape)
     patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    # A shared model knows no scan neighbours, so that chunks of one group stay independent.
     if shared is None:
         layout = choose_layout(patterns, layout, options.mode)
     elif shared.detector != layout.detector:
@@ -115,23 +123,26 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
             f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
             "chunks must span the whole detector"
         )
+    # Two rows above and two pixels beside are the farthest that a context of the encoder looks.
     margin = 4 * layout.detector[1]
     if shared is not None:
         decoder = decoder_of(shared.model, layout.detector)
         model = decoder.model
         counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
+        # The doses of all chunks relative to one pattern: the model was fitted to those.
         counts.set_reference(shared.mean_frame_sum)
         fit = Fit(model=model, program=decoder.program, selections={})
         blocks = _blocks(counts, fit.model)
         groups = _encode_groups(counts, fit, plane, blocks)
         patches = sum(g.sizes[2] for g in groups)
-        if patches * 20 < sum(len(g.payload) for g in groups):
+        if patches * _PATCHES_OF_ANOTHER_MODEL < sum(len(g.payload) for g in groups):
             return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
         # The model is of other data than this: the chunk is better off with its own.
         return _encode_counts(array, plane, options, flags, None)
     counts = GroupedCounts(patterns, layout, margin)
     fit = fit_model(counts, options)
     blocks = _blocks(counts, fit.model)
+    # The model's bytes are made while the groups are coded: they need nothing of each other.
     serialised = begin(write_model, fit.model)
     groups = _encode_groups(counts, fit, plane, blocks)
     return _assemble(array, flags, plane, counts, fit, blocks, groups, serialised(), shared=False)
@@ -154,7 +165,7 @@ def _assemble(
 def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
     """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
     per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
-    return 4 if per_group > 60_000 else 2 if per_group > 15_000 else 1
+    return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
 
 
 def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:
@@ -172,6 +183,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
         positions = counts.layout.chains[chain, step]
         active = counts.active(chain, step)
         selection = fit.selections.get((chain, step))
+        # The worst case is two words a value; untouched pages cost nothing.
         with lent_output(n * LANES) as (words, patch_at, patch_value):
             end = words.size - SLACK
             pos, patches = encode_group(
@@ -184,6 +196,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
             )  # fmt: skip
             w = Writer()
             if patches:
+                # The kernel codes backwards, and finds the last patch first.
                 at = patch_at[:patches][::-1]
                 values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
                 w.numbers(values, np.repeat([0, 1], patches))
@@ -194,6 +207,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     steps_of: dict[int, list[int]] = {}
     for chain, step in counts.groups():
         steps_of.setdefault(chain, []).append(step)
+    # Chains may be as large as the chunk: one at a time, its steps on all threads.
     if counts.layout.chain_length > 1:
         counts.forget()
         out = []
@@ -228,6 +242,7 @@ def _exceptions_by_group(plane: Plane, layout: GroupLayout) -> dict[tuple[int, i
     if plane.exceptions_at.size == 0:
         return out
     position, pixel = np.divmod(plane.exceptions_at, layout.n_pixels)
+    # The inverse of the layout, once for all exceptions.
     group_of = np.empty(layout.n_positions, np.int64)
     lane_of = np.empty(layout.n_positions, np.int64)
     flat = layout.chains.reshape(-1, LANES)

@@ -32,6 +32,7 @@ COLUMN_MAJOR, BIG_ENDIAN = 1, 2
 DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 """Index = dtype code. Chunks are little-endian whatever the machine or the array's byte order."""
 
+# Allocated before its checksum is known: a length that no encoder writes is refused.
 MAX_HEADER = 1 << 30
 MAX_TILE = 64
 """Scan positions of a tile: bounds the rows that decoding a chain takes."""
@@ -157,9 +158,11 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         w.varint(header.blocks)
         w.varint(SHARED if header.shared else INLINE)
         w.section(header.model)
+        # The mean pattern has dose 4096: differences from it are small numbers, which the adaptive coder likes.
         w.numbers(header.doses - 4096 if header.doses.size else header.doses)
         w.section(header.selections.tobytes())
         w.numbers(sizes, np.tile(np.arange(4), len(sizes)))
+    # Checksums of groups are in the header, not behind each group: so its own checksum covers them.
     w.section(np.asarray(crcs, "<u4").tobytes())
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
@@ -185,6 +188,7 @@ def header_length(data: bytes | memoryview) -> int:
     if bytes(data[:4]) != MAGIC:
         raise CorruptChunkError("it does not begin with the mark of a pixel_histogram chunk")
     version, *_, length = _PREFIX.unpack_from(data, 4)
+    # Before the checksum: a newer version may place it elsewhere, and its user deserves the right advice.
     if version > VERSION:
         raise FormatVersionError(
             f"the chunk has format version {version}, this stemcodecs reads up to {VERSION}: upgrade stemcodecs"
@@ -215,6 +219,7 @@ def read_header(data: bytes | memoryview) -> Header:
     if at + 4 > length:
         raise CorruptChunkError("the shape is cut off")
     shape = tuple(int(s) for s in struct.unpack_from(f"<{ndim}Q", data, PREFIX))
+    # Python integers: no product of 64-bit lengths can wrap round to something harmless.
     if math.prod(max(s, 1) for s in shape) >= 1 << 48 or (kind == COUNTS and 0 in shape):
         raise CorruptChunkError("impossible shape")
     r = Reader(data[at : length - 4])
@@ -251,6 +256,7 @@ def _number_map(section: memoryview) -> NumberMap:
     if rest or not 0 <= n_specials <= MAX_SPECIALS:
         raise CorruptChunkError("impossible number map")
     offset, gain, divide, low_bits, negatives = _NUMBER_MAP.unpack_from(section)
+    # A gain of 0 or infinity would decode, to nonsense.
     if low_bits > 15 or divide > 1 or not np.isfinite(gain) or gain == 0 or negatives + n_specials >= PLANE_TOP:
         raise CorruptChunkError("impossible number map")
     specials = struct.unpack_from(f"<{n_specials}Q", section, _NUMBER_MAP.size)
@@ -262,6 +268,7 @@ def _number_map(section: memoryview) -> NumberMap:
 def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
     numbers = _number_map(r.section())
     tile = (r.varint(), r.varint())
+    # A tile larger than the scan would make rows that no position fills.
     scan = GroupLayout.of_shape(shape).scan
     if not (1 <= tile[0] <= scan[0] and 1 <= tile[1] <= scan[1] and tile[0] * tile[1] <= MAX_TILE):
         raise CorruptChunkError("impossible scan tile")
@@ -283,6 +290,7 @@ def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
             raise CorruptChunkError("impossible doses")
     selections = np.frombuffer(r.section(), np.uint8)
     n_groups = int((layout.chains >= 0).any(axis=2).sum())
+    # The four kinds of size have contexts of their own: words are thousands, patches mostly 0.
     sizes = r.numbers(4 * n_groups, np.tile(np.arange(4), n_groups)).reshape(-1, 4)
     crcs = np.frombuffer(r.section(), np.uint8)
     if len(sizes) != n_groups or crcs.size != 4 * n_groups or selections.size not in (0, 8 * n_groups):

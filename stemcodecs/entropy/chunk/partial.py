@@ -42,6 +42,7 @@ def positions_of(selection: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     k = _scan_axes(shape)
     scan = shape[:k]
     index = np.arange(int(np.prod(scan, dtype=np.int64))).reshape(scan)
+    # Slices and integers: the positions follow from the scan axes alone.
     if _is_basic(selection):
         return np.unique(index[selection[:k]])
     spread = np.broadcast_to(index.reshape(scan + (1,) * (len(shape) - k)), shape)
@@ -68,6 +69,7 @@ def decode_selection(
     k = _scan_axes(shape)
     if _is_basic(selection):
         index = np.arange(header.layout.n_positions).reshape(shape[:k])[selection[:k]]
+        # Only the rows that were decoded exist; the selection counts in positions of the chunk.
         rows = np.searchsorted(positions, index)
         block = patterns[rows].reshape(np.shape(rows) + shape[k:])
         return np.asarray(block[(..., *selection[k:])], order="C")

@@ -10,7 +10,7 @@ from numba import int64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
-from stemcodecs.entropy.fit.static import TABLE_BITS
+from stemcodecs.entropy.fit.static import MISFIT_BITS, TABLE_BITS
 from stemcodecs.entropy.fit.weights import context_classes, mixture_of, sample_groups
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
@@ -23,6 +23,22 @@ __all__ = ["ContextFit", "fit_context", "mix_classes"]
 Array = np.ndarray[Any, Any]
 
 _SHAPED_VALUES = 80_000
+"""Values whose rates are predicted to place the boundaries of histograms, and to compare contexts with static ones."""
+_FEWEST_SAMPLES = 64
+"""Values below which a class is not worth a context: nothing could be learned of it."""
+_RATE_TAIL = 0.0005
+"""Share of the rates on either side that share the first or last histogram with those inside."""
+LARGEST_ABSOLUTE, _RARE = 200, 0.0005
+"""Counts above 200 are no symbols of 0 to 255 for long: where more than this share is, symbols are residuals."""
+LARGEST_ABSOLUTE_RATE = 48
+"""Rate beyond which symbols are residuals: the histograms of such rates have one shape, shifted."""
+RESIDUAL_SPREAD = 6
+"""Least spread of residuals in symbols: down to it low bits are stored raw, which costs less than
+1 / (24 * 6**2 * ln 2) = 0.0017 bits a value; a histogram of fewer symbols is learned and stored better."""
+MOST_TABLES, MOST_RESIDUAL_TABLES = 48, 20
+"""Histograms of a class: 48 decode tables of 2**10 entries take 192 kB of the second-level cache. Residuals have
+histograms that are alike, so that fewer do."""
+_LEAST_RANGE = 0.1
 
 
 @kernel
@@ -54,6 +70,7 @@ def sample_rates(
     groups = sample_groups(counts, model.neighbours)
     n_pixels = program.methods.size
     step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
+    # A group without a choice uses the first set; the kernel still wants an array.
     nobody = np.zeros(LANES, bool)
 
     def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
@@ -89,6 +106,7 @@ def _conditional_entropy(bins: Array, symbols: Array) -> float:
     span = int(symbols.max()) - low + 1
     joint, alone = _count_pairs(bins, symbols, low, int(bins.max()) + 1, span)
     joint, alone = joint[joint > 0], alone[alone > 0]
+    # H(bin, symbol) - H(bin), times n: the logarithms of n cancel.
     h = (alone * np.log2(alone)).sum() - (joint * np.log2(joint)).sum()
     return float(h + (joint.size - alone.size) / (2 * np.log(2))) / n
 
@@ -124,13 +142,15 @@ def fit_context(
     of = context_classes(model, edges)
     pixel, rate, value = sample_rates(counts, model, model.program(), selections)
     of_sample = of[pixel].astype(np.int16)
+    # Stable: equal classes keep the order of the samples on every machine.
     order = np.argsort(of_sample, kind="stable")
     ends = np.searchsorted(of_sample[order], np.arange(edges.size + 1))
     values = np.bincount(of[of >= 0], minlength=edges.size) * counts.layout.n_positions
 
     def shape(c: int, tentative: PixelClass) -> tuple[PixelClass | None, float, float]:
         here = order[ends[c] : ends[c + 1]]
-        if here.size < 64:
+        # Never better than static, rather than a guess from a few values.
+        if here.size < _FEWEST_SAMPLES:
             return None, 0.0, np.inf
         level = model.levels[pixel[here]]
         return _shape_context_class(tentative, rate[here], value[here], level, int(values[c]))
@@ -148,22 +168,26 @@ def _shape_context_class(
 ) -> tuple[PixelClass, float, float]:
     """Choose symbols and histogram boundaries of a context class; returns it with its static and context bits."""
     rate = np.maximum(rate, 0)
-    low, top = _range(rate, 0.0005)
+    low, top = _range(rate, _RATE_TAIL)
     index_base = int(low)
     index_shift = max(0, int(np.ceil(np.log2((top - low + 1) / (LUT_SIZE - 1)))))
     centre = np.minimum(rate >> c.rate_bits, 65535)
-    residual = bool((value > 200).mean() > 0.0005 or top / 2**c.rate_bits > 48)
+    residual = bool((value > LARGEST_ABSOLUTE).mean() > _RARE or top / 2**c.rate_bits > LARGEST_ABSOLUTE_RATE)
     shift = 0
     if residual:
+        # 1.4826 times the median deviation is the standard deviation of a Gaussian, and outliers do not move it.
         spread = 1.4826 * np.median(np.abs(value - centre)) + 1e-9
-        shift = int(np.clip(np.floor(np.log2(spread / 6)), 0, 15))
+        shift = int(np.clip(np.floor(np.log2(spread / RESIDUAL_SPREAD)), 0, 15))
     root_low, root_top = np.sqrt(low / 2**c.rate_bits), np.sqrt(top / 2**c.rate_bits)
-    width = np.cbrt(2 * TABLE_BITS * max(root_top - root_low, 0.1) / (max(n_values, 1) * 0.48))
-    n = int(np.clip((root_top - root_low) / width, 2, 20 if residual else 48))
+    # As for static classes; here the root of the predicted rate takes the place of the pixel's own.
+    width = np.cbrt(TABLE_BITS * max(root_top - root_low, _LEAST_RANGE) / (MISFIT_BITS * max(n_values, 1)))
+    n = int(np.clip((root_top - root_low) / width, 2, MOST_RESIDUAL_TABLES if residual else MOST_TABLES))
     roots = root_low + (root_top - root_low) * np.arange(1, n) / n
+    # Boundaries are equidistant in the root of the rate: there the misfit of a histogram does not depend on the rate.
     thresholds = np.unique(np.rint((roots**2 * 2.0**c.rate_bits - index_base) / 2.0**index_shift).astype(np.int64))
     thresholds = thresholds[(thresholds > 0) & (thresholds < LUT_SIZE)]
     symbols = (value - centre + (128 << shift)) >> shift if residual else value
+    # What would be a patch anyway must not make the table of pairs large.
     symbols = np.clip(symbols, -300, 1 << 14)
     context = (
         _conditional_entropy(np.searchsorted(thresholds, (rate - index_base) >> index_shift, side="right"), symbols)
@@ -190,6 +214,7 @@ def mix_classes(static: list[PixelClass], context: ContextFit, least_gain: float
         if candidate is not None and context.context_bits[i] < context.static_bits[i] * (1 - least_gain):
             out.append(candidate)
             continue
+        # Static classes are cut where a range of contexts begins or ends: a pixel must be of one class.
         bounds = [s.first_level for s in static[1:]] + [1 << 30]
         for s, bound in zip(static, bounds, strict=True):
             if bound > first and s.first_level < end:

@@ -37,7 +37,9 @@ Array = np.ndarray[Any, Any]
 LEAST_GAIN = 0.003
 """Share of its bits that a context must save a class of pixels: static pixels decode twice as fast."""
 RING_GAIN = 0.003
-"""Bits a value that the second ring of neighbours must save."""
+"""Bits a value that the second ring of neighbours must save: six more products a value take time in both directions."""
+ROUNDS = 2
+"""How often the weights and the choice between them are fitted in turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
     pixels : PixelStatistics, optional
         Of the whole scan, where ``counts`` are a sample of it.
     """
+    # Levels need sums only, the rows are needed next: both at once.
     fitted = begin(fit_levels, pixels or counts.pixels, counts.layout.detector)
     counts.keep(counts.sample())
     level_scale, levels, constants = fitted()
@@ -110,12 +113,13 @@ def _with_context(
         return replace(base, neighbours=neighbours, classes=tentative_classes(base, edges, [weights])), {}
     equations = accumulate(counts, base, of, SCAN)
     alone, _ = equations.solve(FIRST_RING)
+    # Both sets have a weight for every neighbour; that of the pattern alone is 0 for those on the scan.
     alone = np.pad(alone, ((0, 0), (0, len(SCAN) - len(FIRST_RING))))
     groups = sample_groups(counts, SCAN)
     model = base
     chosen: dict[tuple[int, int], Array] = {}
     # Frames at the edge of a grain would spoil the weights of the others: fit, choose, fit again.
-    for _ in range(2):
+    for _ in range(ROUNDS):
         together, _ = equations.solve(SCAN)
         classes = tentative_classes(base, edges, [alone, together])
         model = replace(base, neighbours=SCAN, classes=classes)

@@ -79,6 +79,7 @@ class GroupedCounts:
         self.doses = self._doses(float(self.position_sum.mean()) if layout.n_positions else 0.0)
 
     def _doses(self, reference: float) -> Array:
+        # A pattern without counts has dose 0; where no pattern has any, all are alike.
         relative = self.position_sum / reference if reference > 0 else np.ones(self.layout.n_positions)
         return np.clip(np.rint(relative * DOSE_ONE), 0, 65535).astype(np.int32)
 
@@ -92,6 +93,7 @@ class GroupedCounts:
 
     def load_chain(self, chain: int, rows: Array) -> Array:
         """Rows of a whole chain, the margin in front, into uint16[>= margin + chain_length * n_pixels, 64]."""
+        # Lent rows hold what others left; contexts of the first pixels look into the margin.
         rows[: self.margin] = 0
         for step in range(self.layout.chain_length):
             gather_rows(self._plane, self.layout.chains[chain, step], rows, self.origin(step), 0, self.layout.n_pixels)
@@ -112,6 +114,7 @@ class GroupedCounts:
 
     def _parts(self) -> list[tuple[int, int]]:
         """Ranges of pixels, one for every thread."""
+        # By pixels, not by positions: each thread then writes its own part of the sums.
         cuts = np.linspace(0, self.layout.n_pixels, get_threads() + 1).astype(int).tolist()
         return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
@@ -124,6 +127,7 @@ class GroupedCounts:
             if rows is None:
                 rows = self.load_chain(chain, take_rows(self.origin(self.layout.chain_length)))
                 with self._lock:
+                    # No more than the sample: with long chains the rows of all would take as much as the chunk.
                     while len(self._kept) >= self.n_sampled:
                         self._kept.pop(next(iter(self._kept)))
                     self._kept[chain] = rows
@@ -178,6 +182,7 @@ class GroupedCounts:
         n = self.n_sampled
         if len(groups) <= n:
             return groups
+        # Evenly, not at random: the specimen and the dose change along the scan.
         picked = np.unique(np.linspace(0, len(groups) - 1, n).round().astype(int))
         return [groups[i] for i in picked]
 

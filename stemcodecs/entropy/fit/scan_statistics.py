@@ -50,6 +50,7 @@ def _scatter(position: Array) -> Array:
     z = position.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    # A hash, not a generator: which patterns are sampled must not depend on the order in which blocks come.
     return z ^ (z >> np.uint64(31))
 
 
@@ -182,6 +183,7 @@ class ScanStatistics:
                 "these statistics express values as counts in different ways; take them with one ScanSample"
             )
         a, b = self.pixels, other.pixels
+        # The first of both in the fixed order: what any other order of merging keeps as well.
         both = np.concatenate([self.sampled, other.sampled])
         sampled = np.sort(_first(both, sample_size(self.patterns.shape[1])))
         patterns = np.empty((sampled.size, self.patterns.shape[1]), np.uint16)
@@ -215,6 +217,7 @@ class ScanStatistics:
         layout = GroupLayout(scan=(1, self.sampled.size), detector=self.detector)
         counts = GroupedCounts(self.patterns, layout, 4 * self.detector[1])
         mean_frame_sum = float(self.pixels.total.sum() / self.pixels.n)
+        # Of the whole scan: the sample's own mean would differ by chance.
         counts.set_reference(mean_frame_sum)
         fit = fit_model(counts, FitOptions(mode=mode), self.pixels)
         counts.forget()

@@ -129,6 +129,7 @@ def count_symbols(
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     empty = np.zeros((2, n_tables * STRIDE), np.uint32)
+    # Counted into 32 bits by each thread and summed in 64: the sample is far below 2**32 values.
     histograms = _over_groups(_count, counts, model, program, selections, groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
@@ -138,6 +139,7 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
     with np.errstate(divide="ignore"):
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
+    # Tables lie STRIDE apart, as the offsets of the kernels have it.
     costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
     program, groups, empty = model.program(), counts.groups(), np.zeros(counts.layout.n_pixels)
     costs = costs.ravel()

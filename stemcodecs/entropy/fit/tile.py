@@ -23,7 +23,10 @@ CHAIN = 16
 SCAN_GAIN = 0.01
 """Share of the bits that scan neighbours must save: they make it slower to read single patterns."""
 _SAMPLED_VALUES = 2_000_000
+"""Values that the gain is estimated from; of a large detector the brightest band of rows."""
 _FEWEST = 512
+"""Positions below which scan neighbours are not tried: too few lanes would be in use."""
+_FEWEST_PIXELS = 64
 FEWEST_TILES = 16
 """Tiles, each a lane, below which a chunk is too small for long chains."""
 
@@ -39,7 +42,7 @@ def choose_layout(plane: Array, layout: GroupLayout, mode: str) -> GroupLayout:
     chained = GroupLayout(scan=layout.scan, detector=layout.detector, tile=tile)
     if mode == "scan":
         return chained
-    if layout.n_positions < _FEWEST or layout.n_pixels < 64:
+    if layout.n_positions < _FEWEST or layout.n_pixels < _FEWEST_PIXELS:
         return layout
     return chained if _gain(plane, layout, tile) > SCAN_GAIN else layout
 
@@ -63,12 +66,14 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
     ty, tx = tile
     grid_y, grid_x = layout.scan[0] // ty, layout.scan[1] // tx
     n_tiles = min(LANES, grid_y * grid_x)
+    # Whole tiles spread over the scan, put side by side as a scan of one column of tiles.
     chosen = np.linspace(0, grid_y * grid_x - 1, n_tiles).round().astype(np.int64)
     y, x = np.divmod(chosen, grid_x)
     dy, dx = np.divmod(np.arange(ty * tx), tx)
     positions = (y[:, None] * ty + dy) * layout.scan[1] + x[:, None] * tx + dx
     width = layout.detector[1]
     rows = int(np.clip(_SAMPLED_VALUES // (positions.size * width), 4, layout.detector[0]))
+    # The brightest band: most bits are there, and so is most to save.
     image = plane[positions[:, 0]].sum(axis=0, dtype=np.int64).reshape(layout.detector)
     profile = np.concatenate([[0], np.cumsum(image.sum(axis=1))])
     first = int(np.argmax(profile[rows:] - profile[:-rows]))
@@ -76,6 +81,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
     mini = GroupLayout(scan=(n_tiles * ty, tx), detector=(rows, width), tile=tile)
     counts = GroupedCounts(np.ascontiguousarray(sample), mini, 4 * width)
     level_scale, levels, constants = fit_levels(counts.pixels, mini.detector)
+    # All pixels are constant: there is nothing to save.
     if not (levels >= 0).any():
         return 0.0
     base = HistogramModel(
@@ -83,6 +89,7 @@ def _gain(plane: Array, layout: GroupLayout, tile: tuple[int, int]) -> float:
         neighbours=(), frequencies=np.zeros((0, 256), np.int32),
     )  # fmt: skip
     of = context_classes(base, context_edges(levels, level_scale))
+    # One accumulation for both sets of neighbours: the solver picks the rows that it needs.
     ring = (*SCAN, *(n for n in SECOND_RING if n not in FIRST_RING))
     equations = accumulate(counts, base, of, ring)
     bits = typical_bits(base.means() / 2.0**16)[levels >= 0].mean()

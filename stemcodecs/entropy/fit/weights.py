@@ -45,6 +45,16 @@ CLASS_RATIO = 1.3
 CONTEXT_BITS = 10
 """Probability bits of context histograms: 0.05 % larger than 12, but the tables of a class stay in cache."""
 _FITTED_VALUES = 300_000
+"""Values in the normal equations of all classes, which have 11 unknowns each at most."""
+VARIANCE_FLOOR, VARIANCE_GROWTH = 0.05, 0.02
+"""A count of mean m is taken to vary by m + 0.05 + 0.02 m**2: its shot noise, something for pixels of almost no counts,
+whose weight would else grow without bound, and what the specimen does to it, about 14 % of the mean."""
+_RIDGE = 1e-6
+"""Of the mean eigenvalue: keeps weights finite where two neighbours say the same, and changes no other."""
+_RATE_BITS = 26
+"""Bits of a rate of four times a class's highest mean: weights of opposite sign may reach 2**5 times it on the way."""
+_JUDGED_PIXELS = 1024
+"""Pixels of a pattern by which it chooses its weight set."""
 
 
 @kernel(fastmath=True)
@@ -74,7 +84,7 @@ def _accumulate(
         if not usable:
             continue
         m = np.float32(mean[p])
-        weight = np.float32(1.0 / np.sqrt(mean[p] + 0.05 + 0.02 * mean[p] * mean[p]))
+        weight = np.float32(1.0 / np.sqrt(mean[p] + VARIANCE_FLOOR + VARIANCE_GROWTH * mean[p] * mean[p]))
         for j in range(LANES):
             feature[0, j] = weight * m * dose[j] * lanes[j]
             feature[n + 1, j] = weight * np.float32(rows[origin + p, j]) * lanes[j]
@@ -114,6 +124,7 @@ class NormalEquations:
 
     def solve(self, neighbours: Neighbours) -> tuple[Array, Array]:
         """Weights float64[n_classes, 1 + len(neighbours)] and residual sums of squares float64[n_classes]."""
+        # Equations of fewer neighbours are rows and columns of those of more.
         at = np.array([0, *(1 + self.neighbours.index(k) for k in neighbours)])
         weights = np.zeros((len(self.square), at.size))
         weights[:, 0] = 1.0
@@ -122,7 +133,7 @@ class NormalEquations:
             a = self.normal[c] + np.tril(self.normal[c], -1).T
             a, b = a[np.ix_(at, at)], self.right[c, at]
             if np.trace(a) > 0:
-                ridge = 1e-6 * np.trace(a) / at.size + 1e-9
+                ridge = _RIDGE * np.trace(a) / at.size + 1e-9
                 w = weights[c] = np.linalg.solve(a + ridge * np.eye(at.size), b)
                 residual[c] = max(self.square[c] - 2 * w @ b + w @ a @ w, 1e-9 * self.square[c])
         return weights, residual
@@ -193,7 +204,7 @@ def _lane_errors(
         c = classes[p]
         if c < 0:
             continue
-        weight = 1.0 / (mean[p] + 0.05 + 0.02 * mean[p] * mean[p])
+        weight = 1.0 / (mean[p] + VARIANCE_FLOOR + VARIANCE_GROWTH * mean[p] * mean[p])
         scale = 1.0 / (1 << rate_bits[c])
         for s in range(2):
             context_rate(rows, origin + p, offsets, factors, p * 2 * n, dose, nobody, s, rate)
@@ -210,7 +221,7 @@ def choose_sets(
     of = model.class_of_pixels()
     of = np.where(program.methods == CONTEXT, of, -1)
     rate_bits = np.array([c.rate_bits for c in model.classes], np.int64)
-    step = max(1, of.size // 1024) | 1
+    step = max(1, of.size // _JUDGED_PIXELS) | 1
     mean = model.means() / 2.0**16
     out = {}
     for k, (chain, position) in enumerate(groups):
@@ -232,14 +243,16 @@ def mixture_of(selection: Array | None) -> int:
     return 1 if selection.all() else 2
 
 
-def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -> Array:
+def context_edges(levels: Array, level_scale: int) -> Array:
     """First levels of classes that hold about equal shares of the information: int64, beginning with 0."""
     pixels = np.bincount(levels[levels >= 0])
     if pixels.size == 0:
         return np.zeros(1, np.int64)
     live = np.repeat(np.arange(pixels.size), pixels)
+    # About the bits of a count: classes then hold equal shares of the chunk, not of the detector.
     weight = np.cumsum(np.log2(1 + live * np.sqrt(level_scale / 2**32)) + 1e-3)
-    cuts = live[np.searchsorted(weight, weight[-1] * np.arange(1, n) / n)]
+    shares = np.arange(1, N_CONTEXT_CLASSES) / N_CONTEXT_CLASSES
+    cuts = live[np.searchsorted(weight, weight[-1] * shares)]
     edges = [0]
     for cut in np.unique(cuts):
         # Pixels as good as alike must share histograms: adjacent pixels would else keep twice the tables in cache.
@@ -261,13 +274,14 @@ def tentative_classes(base: HistogramModel, edges: Array, weight_sets: list[Arra
     out = []
     for c, edge in enumerate(edges):
         top = means[of == c].max(initial=0.0)
+        # What the decoder reads is what the choice between the sets must see: rounded here, before it.
         sets = [np.clip(np.rint(w[c] * 2**WEIGHT_BITS), -MAX_WEIGHT, MAX_WEIGHT) for w in weight_sets]
         out.append(
             PixelClass(
                 first_level=int(edge),
                 method=CONTEXT,
                 bits=CONTEXT_BITS,
-                rate_bits=26 - int(np.ceil(np.log2(max(8.0, 4 * top)))),
+                rate_bits=_RATE_BITS - int(np.ceil(np.log2(max(8.0, 4 * top)))),
                 weights=tuple(tuple(int(v) for v in w) for w in sets),
             )
         )

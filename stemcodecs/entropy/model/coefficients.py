@@ -48,15 +48,19 @@ def unroll_coefficients(mean, classes, width, height, oy, ox, weights, fractions
                 xx = x + ox[i]
                 inside = yy >= 0 and yy < height and xx >= 0 and xx < width
                 factor = int64(0)
+                # A constant neighbour says nothing; a ratio to its mean of 0 would say too much.
                 if inside and classes[yy * width + xx] >= 0:
                     if w != 0:
                         at = yy * width + xx
+                        # A quarter count keeps the ratio finite; 32 keeps one hot count beside a dark pixel
+                        # from promising thousands.
                         ratio = min((mean[p] << _RATIO_BITS) // (mean[at] + _QUARTER), int64(_RATIO_LIMIT))
                         factor = (w * ratio) >> (WEIGHT_BITS + _RATIO_BITS - fraction)
                         factor = min(max(factor, int64(-_LARGEST - 1)), int64(_LARGEST))
                 else:
                     own += w
                 out[p, s, 2 + i] = factor
+                # The quarter that is added to every count, taken out of the loop over lanes.
                 constant += factor >> 2
             slope = (own * mean[p]) >> (WEIGHT_BITS + MEAN_BITS + DOSE_BITS - fraction)
             out[p, s, 0] = min(max(constant, int64(-_LARGEST - 1)), int64(_LARGEST))

@@ -76,11 +76,13 @@ class GroupLayout:
         """Position of every lane: int64[n_chains, chain_length, 64], -1 where a lane holds none."""
         ny, nx = self.scan
         ty, tx = self.tile
+        # Tiles at the far edges may be incomplete: their lanes hold nothing at some steps, and still keep their place.
         rows, columns = -(-ny // ty), -(-nx // tx)
         n_chains = -(-rows * columns // LANES)
         out = np.full((n_chains, self.chain_length, LANES), -1, np.int64)
         y = np.arange(rows)[:, None] * ty
         x = np.arange(columns)[None, :] * tx
+        # All lanes walk in step, so that the neighbours of every lane are in the same earlier group.
         for step in range(self.chain_length):
             dy, dx = divmod(step, tx)
             position = np.where((y + dy < ny) & (x + dx < nx), (y + dy) * nx + x + dx, -1)
@@ -104,6 +106,7 @@ class GroupLayout:
             # Of equally near ones the later: a stable order on every machine.
             order = np.lexsort((-earlier, distance))[:MAX_REFERENCES]
             back = step - earlier[order]
+            # A model may name the fourth neighbour everywhere: where there is none, it gets one that exists.
             out[step] = back[0]
             out[step, : back.size] = back
         return out
@@ -113,6 +116,7 @@ class GroupLayout:
         chain, step = self._places[:, positions]
         hit, index = np.unique(chain, return_inverse=True)
         steps = np.zeros(hit.size, np.int64)
+        # A chain is decoded from its start: the latest step that is wanted decides how far.
         np.maximum.at(steps, index, step + 1)
         return dict(zip(hit.tolist(), steps.tolist(), strict=True))
 

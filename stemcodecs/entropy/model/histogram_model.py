@@ -138,6 +138,7 @@ class HistogramModel:
         """Index into ``classes`` of every pixel: int64[n_pixels], -1 where it is constant."""
         first = np.array([c.first_level for c in self.classes], np.int64)
         by_level = np.searchsorted(first, np.arange(int(self.levels.max(initial=0)) + 1), side="right") - 1
+        # Level -1 indexes the entry at the end: constant pixels get class -1 without a mask.
         return np.append(by_level, -1)[self.levels]
 
     def table_bits(self) -> Array:
@@ -184,6 +185,7 @@ class HistogramModel:
         luts = np.zeros((max(n, 1), LUT_SIZE), np.int16)
         for i, c in enumerate(self.classes):
             if c.method == CONTEXT:
+                # The boundaries as a table: one look-up a lane instead of a search.
                 luts[i] = np.searchsorted(np.array(c.thresholds, np.int64), np.arange(LUT_SIZE), side="right")
         contexts = any(c.method == CONTEXT for c in self.classes)
         return Program(
@@ -193,6 +195,7 @@ class HistogramModel:
             bits=spread([c.bits for c in self.classes]),
             bases=spread([c.base for c in self.classes]) + self.constants,
             shifts=spread([c.shift for c in self.classes]),
+            # Constant pixels use no class; any index serves.
             classes=np.maximum(of, 0),
             index_bases=np.array([c.index_base for c in self.classes] or [0], np.int64),
             index_shifts=np.array([c.index_shift for c in self.classes] or [0], np.int64),
@@ -242,8 +245,10 @@ class HistogramModel:
         require(0 < self.level_scale < 1 << 48, "level scale")
         require(self.levels.shape == (n,) and self.constants.shape == (n,), "size of the pixel maps")
         require(bool((self.levels >= -1).all() and (self.levels < 1 << 16).all()), "pixel levels")
+        # So that a mean shifted by 20 bits, in unroll_coefficients, stays within 63.
         require(int(self.levels.max(initial=0)) ** 2 * self.level_scale < 1 << 51, "pixel levels")
         require(bool((self.constants >= 0).all() and (self.constants < 65536).all()), "constant values")
+        # A pixel that is not constant must find a class, or the kernel would index by -1.
         require(bool((self.levels < 0).all()) or len(self.classes) > 0, "no pixel classes")
         require(len(self.neighbours) <= MAX_NEIGHBOURS, "number of neighbours")
         for k, y, x in self.neighbours:
@@ -261,6 +266,7 @@ class HistogramModel:
             if c.method != CONTEXT:
                 require(not c.thresholds, "thresholds")
                 continue
+            # Equal thresholds are allowed: a histogram between them is then never chosen.
             steps = np.diff(np.array([-1, *c.thresholds]))
             require(c.n_tables <= 256 and bool((steps >= 0).all()), "thresholds")
             require(

@@ -72,6 +72,7 @@ class Reader:
     def varint(self) -> int:
         """Inverse of :meth:`Writer.varint`."""
         value = 0
+        # Nine bytes: a tenth could overflow 63 bits, and no length is that long.
         for shift in range(0, 63, 7):
             if self._at >= len(self._data):
                 break
@@ -85,6 +86,7 @@ class Reader:
     def section(self) -> memoryview:
         """Inverse of :meth:`Writer.section`."""
         n = self.varint()
+        # Compared before the slice: a slice would be shorter without a word.
         if n > len(self._data) - self._at:
             raise CorruptChunkError("a section is cut off")
         self._at += n
@@ -100,6 +102,7 @@ class Reader:
     def coded(self, n: int) -> memoryview:
         """A section of the adaptive coder, refused where it cannot hold ``n`` numbers: one takes 1/92 bit or more."""
         section = self.section()
+        # Numbers are allocated before they are decoded: a byte must have earned them.
         if n > 1024 * (len(section) + 16):
             raise CorruptChunkError("more numbers than the section can hold")
         return section
@@ -118,6 +121,7 @@ def _table_prediction(table, previous, chained, i):
         return left
     before = int64(previous[i])
     before_left = int64(previous[i - 1]) if i > 0 else int64(0)
+    # Histograms of neighbouring rates have one shape: where the last symbol differed, this one does by about half.
     return max(int64(0), before + ((left - before_left) >> 1))
 
 
@@ -138,6 +142,7 @@ def _encode_tables(frequencies, chained, bits, contexts, out):
         previous = frequencies[max(k - 1, 0)]
         left = int64(1) << bits[k]
         for i in range(table.shape[0]):
+            # All probability is given away: the other frequencies are 0, and not worth a bit.
             if left == 0:
                 break
             prediction = _table_prediction(table, previous, chained[k], i)
@@ -160,6 +165,7 @@ def _decode_tables(data, chained, bits, contexts, frequencies):
                 break
             prediction = _table_prediction(table, previous, chained[k], i)
             value = prediction + _decode_number(state, data, contexts[_table_context(prediction, chained[k])])
+            # The sum is then right by construction, and no table can be written past its end.
             if value < 0 or value > left:
                 return False
             table[i] = value
@@ -175,6 +181,7 @@ def _chained(classes: tuple[PixelClass, ...]) -> Array:
     before: PixelClass | None = None
     for c in classes:
         alike = before is not None and (c.method, c.shift, c.base) == (before.method, before.shift, before.base)
+        # The last histogram of a context class is of its highest rate, the first of the next of its lowest: not alike.
         out.append(int(alike and c.method != CONTEXT))
         out += [1] * len(c.thresholds)
         before = c
@@ -193,6 +200,7 @@ def write_model(model: HistogramModel) -> bytes:
     rows, thresholds, weights = [], [], []
     last_level = 0
     for c in model.classes:
+        # Differences of the levels: classes of equal width repeat one number.
         rows.append(
             (c.first_level - last_level, c.method, c.bits, c.base, c.shift, len(c.thresholds), c.rate_bits,
              c.index_base,
@@ -201,12 +209,14 @@ def write_model(model: HistogramModel) -> bytes:
         last_level = c.first_level
         thresholds += list(np.diff([0, *c.thresholds]))
         weights += [v for s in c.weights for v in s]
+    # A context for each field: most of them are the same in all classes, and then cost next to nothing.
     w.numbers(rows, np.tile(np.arange(_FIELDS), len(rows)))
     w.numbers(thresholds)
     w.numbers(weights)
     w.section(encode_map(model.levels.reshape(model.detector)))
     constant = model.levels < 0
     values = model.constants[constant]
+    # Constant pixels are mostly zeros, or one mark: differences are zeros.
     w.numbers(np.diff(values, prepend=0))
     frequencies = np.ascontiguousarray(model.frequencies, np.int64)
     out = np.empty(frequencies.size * 4 + 64, np.uint8)
@@ -254,6 +264,7 @@ def read_model(data: bytes | memoryview, detector: tuple[int, int]) -> Histogram
     constants[constant] = np.cumsum(values)
     frequencies = np.zeros((sum(c.n_tables for c in classes), SYMBOLS), np.int64)
     tables = np.frombuffer(r.section(), np.uint8)
+    # Before the tables: 1 << bits is what they are held against.
     if any(not 10 <= c.bits <= 12 for c in classes):
         raise CorruptChunkError("impossible model: probability bits")
     table_bits = np.repeat([c.bits for c in classes], [c.n_tables for c in classes]).astype(np.int64)
@@ -264,6 +275,7 @@ def read_model(data: bytes | memoryview, detector: tuple[int, int]) -> Histogram
         detector=detector, level_scale=level_scale, levels=levels, constants=constants,
         classes=classes, neighbours=neighbours, frequencies=frequencies.astype(np.int32),
     )  # fmt: skip
+    # The kernels index by these numbers without looking.
     model.check()
     return model
 

@@ -18,6 +18,7 @@ CONTEXT_SIZE = 96
 """Adaptive bits of one context: zero flag, sign, 32 prefix bits, and the top two bits below each leading one."""
 
 _PROBABILITY_BITS = 12
+# After about 32 bits a state has forgotten what it began with: models are short, and adapt at once.
 _ADAPT = 5
 _TOP = 1 << 24
 _HALF = 1 << (_PROBABILITY_BITS - 1)
@@ -37,6 +38,7 @@ def _start_encode(state):
     state[_LOW] = 0
     state[_RANGE] = 0xFFFFFFFF
     state[_CACHE] = 0
+    # The first byte that comes out is the empty cache: always 0, and the decoder skips it.
     state[_PENDING] = 1
     state[_POSITION] = 0
 
@@ -44,6 +46,7 @@ def _start_encode(state):
 @kernel
 def _shift_low(state, out):
     low = state[_LOW]
+    # A byte of 255 may still become 256 by a later carry: such bytes are only counted until it is decided.
     if low < 0xFF000000 or low > 0xFFFFFFFF:
         carry = low >> 32
         byte = state[_CACHE]
@@ -59,6 +62,7 @@ def _shift_low(state, out):
 
 @kernel
 def _encode_bit(state, out, context, i, bit):
+    # The probability never reaches 0 or 1: it stops at 31/4096 on either side, so that a surprise costs seven bits.
     p = int64(context[i])
     bound = (state[_RANGE] >> _PROBABILITY_BITS) * p
     if bit == 0:
@@ -86,6 +90,7 @@ def _encode_plain(state, out, value, width):
 
 @kernel
 def _finish_encode(state, out):
+    # Four bytes of low and the cached one: whatever follows in the file, the decoder has its 32 bits.
     for _ in range(5):
         _shift_low(state, out)
     return state[_POSITION]
@@ -95,6 +100,7 @@ def _finish_encode(state, out):
 def _next_byte(state, data):
     at = state[_POSITION]
     state[_POSITION] = at + 1
+    # Zeros behind the end: a section that was cut decodes to something, which its reader then refuses.
     return int64(data[at]) if at < data.shape[0] else int64(0)
 
 
@@ -160,9 +166,11 @@ def _encode_number(state, out, context, value):
         e += 1
     for i in range(e):
         _encode_bit(state, out, context, 2 + i, 1)
+    # After 31 ones the prefix is as long as it can be: a 0 behind them would say nothing.
     if e < 31:
         _encode_bit(state, out, context, 2 + e, 0)
     if e >= 1:
+        # The highest bit of the rest has a shape worth learning; those below are noise, and plain.
         bit = (magnitude >> (e - 1)) & 1
         _encode_bit(state, out, context, 33 + e, bit)
         _encode_plain(state, out, magnitude & ((1 << (e - 1)) - 1), e - 1)
@@ -174,6 +182,7 @@ def _decode_number(state, data, context):
         return int64(0)
     negative = _decode_bit(state, data, context, 1)
     e = 0
+    # The bound keeps the shifts below within 63 bits, whatever the bytes are.
     while e < 31 and _decode_bit(state, data, context, 2 + e) == 1:
         e += 1
     magnitude = int64(1)
@@ -240,7 +249,10 @@ def map_prediction(image, y, x):
         return image[y - 1, x], 2
     w, n, nw = image[y, x - 1], image[y - 1, x], image[y - 1, x - 1]
     ne = image[y - 1, x + 1] if x + 1 < image.shape[1] else n
+    # The nearest two count most; north-east balances west, or the prediction would lag to the left. No gradient of
+    # neighbours: the map is noisy.
     prediction = (3 * w + 3 * n + 2 * ne + 4) >> 3
+    # How far neighbours differ tells how far the next one will: six contexts, by the largest difference.
     spread = max(_activity(w, nw), max(_activity(n, nw), _activity(n, ne)))
     return prediction, spread
 

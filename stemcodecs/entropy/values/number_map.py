@@ -16,7 +16,13 @@ MAX_EXCEPTIONS = 2e-2
 """Share of values that may be kept as exceptions; with more of them the array is not counts."""
 MAX_SPECIALS = 4
 _EXCEPTION_BITS = 60
-"""About what an exception takes: weighs them against raw low bits."""
+"""About what an exception takes, its place and its 8 bytes: weighs them against raw low bits."""
+_SAMPLED_VALUES = 65536
+"""Values by which a map is chosen; the whole array is checked against it afterwards."""
+_ALWAYS = 0.9
+"""Share of a mark's pixels that must be the same in three patterns: dead pixels stay, cosmic rays do not."""
+_SPARE_NEGATIVES, _FULL = 2048, 4096
+"""Codes that are kept free for negative values which the sample missed, unless the counts come this near to the top."""
 _TAILS = (0.0, 5e-4, 1e-3, 1e-2)
 """Shares of the values that may be left out on either side, to be exceptions."""
 
@@ -60,19 +66,21 @@ class NumberMap:
 
 def _sample(flat: Array) -> Array:
     # An odd step meets every column of the detector.
-    return flat[:: max(1, flat.size // 65536) | 1]
+    return flat[:: max(1, flat.size // _SAMPLED_VALUES) | 1]
 
 
 def _far_values(distinct: list[Any]) -> tuple[Any, ...]:
     """Up to four values that lie farther from all others than these lie apart; increasing input."""
     values = list(distinct)
     found: list[Any] = []
+    # Above first: 2**32 - 1 and 65535 are the usual marks, negative ones are rarer.
     for side in (-1, 0):
         for m in range(1, MAX_SPECIALS + 1 - len(found)):
             if len(values) <= m:
                 break
             far, rest = (values[-m:], values[:-m]) if side else (values[:m], values[m:])
             gap = far[0] - rest[-1] if side else rest[0] - far[-1]
+            # Farther from the rest than the rest is wide: what lies nearer is the tail of the counts.
             if gap > max(rest[-1] - rest[0], PLANE_TOP // 2):
                 found += far
                 values = rest
@@ -82,9 +90,10 @@ def _far_values(distinct: list[Any]) -> tuple[Any, ...]:
 
 def _is_mark(bits: Array, n_pixels: int, special: int) -> bool:
     """Whether a value sits on the same pixels in the first, middle and last pattern: elsewhere it is an exception."""
+    # Three patterns decide: a dead pixel is dead in all of them, and reading more would cost a pass.
     last = bits.size // n_pixels - 1
     first, middle, end = (bits[k * n_pixels : (k + 1) * n_pixels] == special for k in (0, last // 2, last))
-    return int((first & middle & end).sum()) >= 0.9 * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
+    return int((first & middle & end).sum()) >= _ALWAYS * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
 
 
 def _marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -96,12 +105,14 @@ def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | 
 
     flat : patterns of ``n_pixels`` integers, one after the other; low, high : their range.
     """
+    # Exact range first: then no value can be an exception, and nothing need be checked.
     if low >= 0 and high < PLANE_TOP:
         return NumberMap()
     if -PLANE_TOP < low < 0 and high < PLANE_TOP + low:
         return NumberMap(negatives=-low)
     if high - low < PLANE_TOP:
         return NumberMap(offset=low)
+    # Here the range is wide, because of marks, outliers, or counts beyond 16 bits: the sample tells which.
     sample = np.sort(_sample(flat))
     specials = _marks(flat, n_pixels, _far_values(sorted({low, high, *np.unique(sample).tolist()})))
     sample = sample[~np.isin(sample, np.array(specials, sample.dtype))] if specials else sample
@@ -111,6 +122,7 @@ def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | 
     for tail in _TAILS:
         k = int(tail * sample.size)
         first, last = int(sample[k]), int(sample[-1 - k])
+        # Without marks the range is known exactly; the sample may have missed its ends.
         if tail == 0 and not specials:
             first, last = low, high
         numbers, lowest = _window(first, last)
@@ -132,6 +144,7 @@ def _window(first: int, last: int) -> tuple[NumberMap | None, int]:
     if -PLANE_TOP // 4 < first < 0 and last < PLANE_TOP // 2:
         negatives = min(-2 * first, PLANE_TOP // 4)
         return NumberMap(negatives=negatives), -negatives
+    # More than 16 bits: the lowest ones are noise of large counts, and are stored raw.
     low_bits = max(0, (last - first).bit_length() - 16)
     if low_bits > 15:
         return None, 0
@@ -148,6 +161,7 @@ def float_map(flat: Array, n_pixels: int) -> NumberMap | None:
     bits = f"u{flat.dtype.itemsize}"
     strange = tuple(np.unique(sample[~finite].view(bits)).tolist())
     strange = _marks(flat.view(bits), n_pixels, strange) if len(strange) <= MAX_SPECIALS else ()
+    # NaN and infinity are marks or exceptions, never counts.
     sample = sample[finite].astype(np.float64)
     if sample.size == 0:
         return None
@@ -165,6 +179,7 @@ def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:
     for gain, divide in _gains(distinct, dtype):
         n = np.rint(sample * gain if divide else sample / gain)
         # Exact on the sample but for the share that may become exceptions; the whole array is checked by the caller.
+        # The very operations of the decoder: a gain that is right but for rounding would not restore the bits.
         restored = (n / gain if divide else n * gain).astype(dtype).astype(np.float64)
         good = restored == sample
         if good.mean() < 1 - MAX_EXCEPTIONS:
@@ -175,7 +190,7 @@ def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:
             low, high = n[k], n[-1 - k]
             if low >= 0 and high < PLANE_TOP:
                 # Room for rare negative values that the sample missed.
-                negatives = 0 if high > PLANE_TOP - 4096 else min(2048, PLANE_TOP - 1 - int(high))
+                negatives = 0 if high > PLANE_TOP - _FULL else min(_SPARE_NEGATIVES, PLANE_TOP - 1 - int(high))
                 return NumberMap(gain=gain, divide=divide, negatives=negatives)
             if low > -PLANE_TOP // 2 and high < PLANE_TOP // 2:
                 return NumberMap(gain=gain, divide=divide, negatives=PLANE_TOP // 2)
@@ -185,9 +200,11 @@ def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:
 def _gains(distinct: Array, dtype: np.dtype[Any]) -> list[tuple[float, bool]]:
     """Candidate gains: one, and what an approximate greatest common divisor of the values suggests."""
     candidates: list[tuple[float, bool]] = [(1.0, False)]
+    # Euclid's algorithm on numbers that were rounded: a rest below the rounding is a zero.
     tolerance = float(np.finfo(dtype).eps) * 4
     low, high = float(distinct[0]), float(distinct[-1])
     divisor = low
+    # Some small values are enough: a multiple of few steps tells the step best.
     for value in distinct[: 4096 : max(1, min(distinct.size, 4096) // 64)]:
         a, b = float(value), divisor
         while b > max(tolerance * high, low * 1e-4):
@@ -199,6 +216,7 @@ def _gains(distinct: Array, dtype: np.dtype[Any]) -> list[tuple[float, bool]]:
     counts = np.rint(distinct / divisor)
     keep = (counts > 0) & (counts < 2 * PLANE_TOP)
     values, counts = distinct[keep], counts[keep]
+    # Twice: the first time the multiples themselves may be off by one, because the divisor was rough.
     for _ in range(2):
         # Every value was rounded once: the gain lies where all the intervals of half a last digit overlap.
         half = np.spacing(values.astype(dtype)).astype(np.float64) / 2
@@ -208,6 +226,7 @@ def _gains(distinct: Array, dtype: np.dtype[Any]) -> list[tuple[float, bool]]:
     if low_end < high_end:
         candidates += [(gain, False) for gain in _shortest(low_end, high_end)]
     candidates += [(refined, False), (float(dtype.type(refined)), False)]
+    # A camera that divides by a whole number rounds otherwise than one that multiplies by its inverse.
     inverse = np.rint(1 / refined)
     if 1 < inverse < 2**31:
         candidates.append((float(inverse), True))

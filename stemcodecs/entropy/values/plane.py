@@ -56,6 +56,7 @@ def to_plane(array: Array) -> Plane | None:
         flat = flat.view(np.uint8)
     if flat.dtype.byteorder not in "=|" and not flat.dtype.isnative:
         flat = flat.astype(flat.dtype.newbyteorder("="))
+    # Most detectors: the values are the plane, and nothing is copied.
     if flat.dtype in (np.uint8, np.uint16):
         at, values = _nothing()
         return Plane(numbers=NumberMap(), counts=flat, low=None, exceptions_at=at, exceptions=values)
@@ -78,6 +79,7 @@ def _integer_plane(flat: Array, n_pixels: int) -> Plane | None:
         return _wide_plane(flat, numbers)
     bits = flat.view(f"u{flat.dtype.itemsize}")
     offset = bits.dtype.type(numbers.offset % 2 ** (8 * flat.dtype.itemsize))
+    # Every value has a code by construction, so that one vectorised subtraction is enough.
     if high - low < PLANE_TOP:
         at, values = _nothing()
         counts = (bits if offset == 0 else bits - offset).astype(np.uint16)
@@ -95,7 +97,9 @@ def _float_plane(flat: Array, n_pixels: int) -> Plane | None:
 def _checked_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     """Map every value; those without a code are exceptions."""
     counts = np.empty(flat.size, np.uint16)
+    # Room for as many exceptions as are allowed: the loop stops when it is full, and the array is no counts.
     wrong = np.empty(int(MAX_EXCEPTIONS * flat.size) + 8, np.int64)
+    # The table of the decoder is also the check of the encoder: what does not come back from it is an exception.
     n = _code(flat, numbers, _table(numbers, flat.dtype), counts, wrong)
     if n > wrong.size:
         return None
@@ -151,6 +155,7 @@ def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     at, values = [], []
     found = 0
     for start in range(0, flat.size, _BLOCK):
+        # 64-bit intermediates of a whole chunk would take four times its size.
         block = slice(start, min(flat.size, start + _BLOCK))
         bits = _wide_bits(flat[block])
         plane, raw[block] = _split(bits, numbers)
@@ -223,6 +228,7 @@ def restore(
         return counts.astype(np.uint8).view(bool) if dtype.kind == "b" else counts.astype(dtype, copy=False)
     out = np.empty(counts.size, dtype)
     bits = out.view(f"u{dtype.itemsize}")
+    # A table of 65,536 values stays in the cache: faster than arithmetic for each value.
     if low is None:
         look_up(counts, _table(numbers, dtype), bits)
     else:

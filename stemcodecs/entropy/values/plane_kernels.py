@@ -29,6 +29,7 @@ def code_integers(bits, offset, table, specials, codes, counts, wrong):
     before = uint16(0)
     for i in range(bits.shape[0]):
         c = uint16(bits[i] - offset)
+        # One look-up instead of a test of every rule: the table is what a decoder will do.
         if table[c] != bits[i]:
             special = _special_code(bits[i], specials, codes)
             if special >= 0:
@@ -38,6 +39,7 @@ def code_integers(bits, offset, table, specials, codes, counts, wrong):
                     return n + 1
                 wrong[n] = i
                 n += 1
+                # As the value before it: a surprise would cost bits, and the value is written again anyway.
                 c = before
         counts[i] = c
         before = c
@@ -51,6 +53,7 @@ def code_floats(values, bits, gain, divide, table, specials, codes, counts, wron
     before = uint16(0)
     for i in range(bits.shape[0]):
         wide = np.float64(values[i])
+        # NaN fails both comparisons and becomes 0, which the table then finds wrong.
         whole = np.rint(wide * gain if divide else wide / gain)
         c = uint16(int64(whole)) if -65536.0 < whole < 65536.0 else uint16(0)
         if table[c] != bits[i]:

@@ -1,0 +1,173 @@
+"""Decoders of ``bit_pack`` and ``poisson_histogram`` written from quantize/FORMAT.md alone, in plain Python.
+
+Section numbers are those of that page. The codes of ``poisson_histogram`` are decoded by :mod:`tests.format_decoder`.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import zlib
+from fractions import Fraction
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from tests import format_decoder
+
+Config = dict[str, Any]
+R_SQUARED = {"huang-511": Fraction(1, 8), "huang-255": Fraction(1, 2), "huang-191": Fraction(1)}
+
+
+def bit_pack(data: bytes, bits: int) -> np.ndarray[Any, Any]:
+    """Section 1."""
+    assert data[:4] == b"SCbp"
+    assert data[4] == 1
+    assert struct.unpack("<I", data[-4:]) == (zlib.crc32(data[:-4]),)
+    kind, width, b, dimensions = chr(data[5]), data[6], data[7], data[8]
+    assert b == bits
+    d = dimensions % 64
+    shape = struct.unpack_from(f"<{d}Q", data, 9)
+    stream = int.from_bytes(data[9 + 8 * d : -4], "little")
+    n = math.prod(shape)
+    assert len(data) == 9 + 8 * d + -(-n * b // 8) + 4
+    assert stream >> n * b == 0
+    values = [stream >> i * b & 2**b - 1 for i in range(n)]
+    return in_memory(np.array(values, f"{kind}{width}").reshape(shape), dimensions & 64, dimensions & 128)
+
+
+def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any]:
+    """Section 2."""
+    magic, version, kind, width, flags, n_levels, definition, n = struct.unpack_from("<4sBcBBIII", data)
+    assert magic == b"SCpq"
+    assert version == 1
+    assert struct.unpack_from("<I", data, 20 + n) == (zlib.crc32(data[: 20 + n]),)
+    dtype = np.dtype(f"{kind.decode()}{width}")
+    levels = Levels(configuration, dtype)
+    numbers = struct.pack(f"<{2 + len(levels.lows)}q", levels.offset, levels.top, *levels.lows)
+    assert definition == zlib.crc32(numbers)
+    offsets = table_of_offsets(data[20 : 20 + n])
+    if not offsets and "centroids" in configuration:
+        raw = base64.b64decode(configuration["centroids"])
+        assert struct.unpack("<I", raw[-4:]) == (zlib.crc32(raw[:-4]),)
+        offsets = table_of_offsets(raw[:-4])
+    codes = format_decoder.decode(data[24 + n :])
+    assert codes.dtype == {0: np.uint8, 4: np.uint16, 8: np.uint32}[flags & 12]
+    known: dict[int, np.ndarray[Any, Any]] = {}
+    out = np.empty(codes.size, dtype)
+    for i, code in enumerate(codes.ravel().tolist()):
+        if code not in known:
+            offset = offsets[code] if code < len(offsets) else 0
+            value = levels.level(code, offset) if code < n_levels else levels.escape(code - n_levels)
+            known[code] = value
+        out[i] = known[code]
+    return in_memory(out.reshape(codes.shape), flags & 1, flags & 2)
+
+
+def in_memory(values: np.ndarray[Any, Any], column_major: int, big_endian: int) -> np.ndarray[Any, Any]:
+    """How decoded values lie in memory, which only Zarr format 2 asks for."""
+    if big_endian:
+        values = values.astype(values.dtype.newbyteorder(">"))
+    return np.asfortranarray(values) if column_major else values
+
+
+def table_of_offsets(data: bytes) -> list[int]:
+    """Zigzag varints."""
+    sections = format_decoder.Sections(data)
+    out = []
+    while sections.at < len(data):
+        number = sections.varint()
+        out.append(number // 2 if number % 2 == 0 else -(number + 1) // 2)
+    return out
+
+
+class Levels:
+    """Section 3."""
+
+    def __init__(self, configuration: Config, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        if dtype.kind == "f":
+            self.largest = {4: 2**24, 8: 2**32 - 1}[dtype.itemsize]
+            self.smallest = -self.largest
+        else:
+            self.smallest, self.largest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        preset = configuration.get("preset", "optimal")
+        gain = Fraction(str(configuration.get("gain", 1)))
+        r_squared = R_SQUARED.get(preset) or Fraction(str(configuration.get("r", 0.5))) ** 2
+        self.k = r_squared * gain
+        self.offset = configuration.get("offset", 0)
+        saturation = configuration.get("saturation", self.largest + (dtype.kind == "f"))
+        self.top = saturation - 1 - self.offset
+        if preset == "optimal":
+            exact = configuration.get("exact_below", 5 if configuration.get("decoder") == "centroid" else 1)
+            self.lows = self.optimal(min(math.floor((exact - 1) * gain) + 1, self.top + 1))
+        else:
+            self.lows = self.huang(preset, gain)
+
+    def optimal(self, e: int) -> list[int]:
+        p, q = self.k.numerator, self.k.denominator
+        lows = []
+        if self.k == 1 and e == 1:
+            high = self.top
+            while high >= 1:
+                value = high - isqrt(high)
+                lows.append(max(1, (2 * value + 2 - isqrt(4 * value + 1)) // 2))
+                high = lows[-1] - 1
+            return [0, *reversed(lows)]
+        low = e
+        while low <= self.top:
+            lows.append(low)
+            value = low + isqrt(p * low // q)
+            low = (2 * q * value + p + isqrt(4 * p * q * value + p * p)) // (2 * q) + 1
+        return [*range(e), *lows]
+
+    def huang(self, preset: str, gain: Fraction) -> list[int]:
+        m = 4 if preset == "huang-511" else 1
+        last = math.floor(self.top * m / gain)
+        edges = [0, 1] if preset == "huang-191" else [0]
+        if preset == "huang-191":
+            k = 1
+            while 4**k <= last:
+                edges += range(4**k, 4 ** (k + 1), 2 ** (k + 1))
+                k += 1
+        else:
+            j = 0
+            while 2**j <= last:
+                edges += range(2**j, 2 ** (j + 1), 2 ** min(j, (j + 1) // 2))
+                j += 1
+        return [math.ceil(edge * gain / m) for edge in edges if edge <= last]
+
+    def reach(self, x: int) -> int:
+        """⌊√(k·x)⌋."""
+        return isqrt(self.k.numerator * x // self.k.denominator)
+
+    def level(self, i: int, offset: int) -> np.ndarray[Any, Any]:
+        low = self.lows[i]
+        high = self.lows[i + 1] - 1 if i + 1 < len(self.lows) else self.top
+        if high < low:
+            return self.value(low + self.offset)
+        least, most = max(low, high - self.reach(high)), min(high, low + self.reach(low))
+        x = min(max((low + high) // 2, least), most) + offset
+        assert offset == 0 or least <= x <= most
+        return self.value(x + self.offset)
+
+    def escape(self, t: int) -> np.ndarray[Any, Any]:
+        if self.dtype.kind == "f":
+            if t < 4:
+                bits = (0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000)
+                wide = (0x7FF8 << 48, 0xFFF8 << 48, 0x7FF0 << 48, 0xFFF0 << 48)
+                width = self.dtype.itemsize
+                return np.array((bits if width == 4 else wide)[t], f"u{width}").view(self.dtype)
+            t -= 4
+        below, above = self.offset - self.smallest, self.largest - self.offset - self.top
+        shared = min(below, above)
+        if t < 2 * shared:
+            j, under = t // 2, t % 2 == 0
+        else:
+            j, under = t - shared, below > above
+        return self.value(self.offset - 1 - j if under else self.largest - j)
+
+    def value(self, number: int) -> np.ndarray[Any, Any]:
+        return np.array(number, self.dtype)
