@@ -6,6 +6,7 @@ lazy where the data is lazy, one Dask task per chunk.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -62,15 +63,20 @@ class StemAccessor:
         return height, width
 
     @property
+    def _provenance(self) -> dict[str, Any]:
+        said = self._dataset.attrs.get("stemcodecs")
+        # NetCDF has no nested attributes: a Dataset carries them as text.
+        found = json.loads(said) if isinstance(said, str) else said
+        return dict(found) if isinstance(found, dict) else {}
+
+    @property
     def _known(self) -> dict[str, float]:
-        provenance = self._dataset.attrs.get("stemcodecs")
-        found = provenance.get("virtual_detectors") if isinstance(provenance, dict) else None
-        return dict(found or {})
+        return dict(self._provenance.get("virtual_detectors") or {})
 
     def _stored(self, name: str, *, dims: int) -> xr.DataArray | None:
         """A stored variable, where it still describes the data after cuts in the last `dims` dimensions."""
-        provenance = self._dataset.attrs.get("stemcodecs")
-        if name not in self._dataset or not isinstance(provenance, dict):
+        provenance = self._provenance
+        if name not in self._dataset or not provenance:
             return None
         written = tuple(provenance.get("shape", ()))
         return self._dataset[name] if written[-dims:] == self.data.shape[-dims:] else None

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from stemcodecs.errors import (
     SourceError,
     StemcodecsError,
 )
+from stemcodecs.remote import backend_errors, local_path, remote_filesystem
+from stemcodecs.zip_members import zip_members
 
 if TYPE_CHECKING:
     import xarray
@@ -39,7 +42,9 @@ _ZARR_MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 @dataclass(frozen=True)
 class Location:
-    """A folder of named objects: a local folder, or anything that fsspec has a URL for.
+    """A folder of named objects: a local folder, a .zip file, or anything that fsspec has a URL for.
+
+    A .zip file is only read: what is in it would have to be written again to change one object.
 
     Parameters
     ----------
@@ -52,9 +57,7 @@ class Location:
     @classmethod
     def of(cls, place: str | os.PathLike[str]) -> Location:
         """Location of a path or URL; ``file://`` URLs become local paths."""
-        text = os.fspath(place)
-        if text.startswith("file://"):
-            text = text[len("file://") :]
+        text = local_path(os.fspath(place))
         if "://" not in text:
             # A trailing slash or a link would make the sibling names of a replacement wrong.
             text = os.path.realpath(os.path.expanduser(text))
@@ -62,29 +65,41 @@ class Location:
 
     @property
     def local(self) -> bool:
-        """Whether this is a folder of this machine."""
+        """Whether this is a folder or a .zip file of this machine."""
         return "://" not in self.url
+
+    @property
+    def zipped(self) -> bool:
+        """Whether this is a .zip file, or at least a file where a folder should be."""
+        return self.local and os.path.isfile(self.url)
+
+    def zarr_store(self) -> Any:
+        """What Zarr and xarray open: the path, the URL, or an open .zip store."""
+        if not self.zipped:
+            return self.url
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.url, mode="r")
 
     def child(self, key: str) -> Path:
         """Local path of an object."""
         return Path(self.url, *key.split("/"))
 
     def _remote(self, key: str = "") -> tuple[Any, str]:
-        from fsspec.core import url_to_fs
-
-        try:
-            filesystem, path = url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"{self.url}: {error}; check the URL, or install its fsspec package") from error
+        filesystem, path = remote_filesystem(self.url)
         return filesystem, f"{path.rstrip('/')}/{key}" if key else path
 
     def read(self, key: str) -> bytes | None:
         """Bytes of an object, None where it does not exist."""
         try:
+            if self.zipped:
+                member = zip_members(self.url).get(key)
+                return None if member is None else member.read()
             if self.local:
                 return self.child(key).read_bytes()
             filesystem, path = self._remote(key)
-            return bytes(filesystem.cat_file(path))
+            with backend_errors(self.url):
+                return bytes(filesystem.cat_file(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -95,10 +110,12 @@ class Location:
         killed process leaves no debris among the chunks, and one that lives too long cannot write
         when that folder has gone.
         """
+        self._refuse_zip()
         try:
             if not self.local:
                 filesystem, path = self._remote(key)
-                filesystem.pipe_file(path, bytes(data))
+                with backend_errors(self.url, writing=True):
+                    filesystem.pipe_file(path, bytes(data))
                 return
             target = self.child(key)
             part = self.child(f"{parts}/{uuid.uuid4().hex}.part")
@@ -117,15 +134,24 @@ class Location:
     def size(self, key: str) -> int | None:
         """Size of an object in bytes, None where it does not exist."""
         try:
+            if self.zipped:
+                member = zip_members(self.url).get(key)
+                return None if member is None else member.full_size
             if self.local:
                 return self.child(key).stat().st_size
             filesystem, path = self._remote(key)
-            return int(filesystem.info(path)["size"])
+            with backend_errors(self.url):
+                # A server that sends a page in pieces says no size: the object is there all the same.
+                return int(filesystem.info(path)["size"] or 0)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, folder: str) -> Iterator[str]:
         """Keys of all objects below a folder, in no particular order."""
+        if self.zipped:
+            prefix = f"{folder.rstrip('/')}/" if folder else ""
+            yield from (name for name in zip_members(self.url) if name.startswith(prefix))
+            return
         if self.local:
             for parent, _, files in os.walk(self.child(folder)):
                 base = os.path.relpath(parent, self.url).replace(os.sep, "/")
@@ -133,13 +159,16 @@ class Location:
             return
         filesystem, root = self._remote()
         prefix = f"{root.rstrip('/')}/{folder}"
-        if not filesystem.exists(prefix):
-            return
-        for path in filesystem.find(prefix):
-            yield path[len(root.rstrip("/")) + 1 :]
+        with backend_errors(self.url):
+            found = list(filesystem.find(prefix)) if filesystem.exists(prefix) else []
+        yield from (path[len(root.rstrip("/")) + 1 :] for path in found)
 
     def remove(self, folder: str = "") -> None:
         """Remove a folder of objects, or the whole location, with everything in it, if it is there."""
+        if self.zipped:
+            if not folder or any(True for _ in self.names(folder)):
+                self._refuse_zip()
+            return
         if self.local:
             place = self.child(folder) if folder else Path(self.url)
             # A worker that was given up may be writing there still; what is in its way vanishes or stays.
@@ -153,11 +182,13 @@ class Location:
                 raise write_error(self.url, error) from error
             return
         filesystem, path = self._remote(folder)
-        if filesystem.exists(path):
-            filesystem.rm(path, recursive=True)
+        with backend_errors(self.url, writing=True):
+            if filesystem.exists(path):
+                filesystem.rm(path, recursive=True)
 
     def make_folder(self, folder: str) -> None:
         """Create a folder; object stores have none."""
+        self._refuse_zip()
         if self.local:
             try:
                 self.child(folder).mkdir(parents=True, exist_ok=True)
@@ -169,11 +200,16 @@ class Location:
         if self.local:
             return os.path.lexists(self.url)
         filesystem, path = self._remote()
-        return bool(filesystem.exists(path))
+        with backend_errors(self.url):
+            return bool(filesystem.exists(path))
 
     def is_zarr(self) -> bool:
         """Whether this is the root of a Zarr store, complete or begun by stemcodecs."""
         return any(self.size(name) is not None for name in (*_ZARR_MARKERS, f"{JOURNAL}/job.json"))
+
+    def _refuse_zip(self) -> None:
+        if self.zipped:
+            raise DestinationError(f"{self.url} is a file, and a .zip file is only read; unpack it, or choose a folder")
 
     def __str__(self) -> str:
         return self.url
@@ -217,6 +253,8 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         Root of the store.
     """
     location = place if isinstance(place, Location) else Location.of(place)
+    if location.zipped and not zipfile.is_zipfile(location.url):
+        return State(kind="other", attributes={})
     root = location.read("zarr.json")
     if root is not None:
         try:
@@ -259,12 +297,25 @@ def require_complete(place: str | os.PathLike[str] | Location) -> State:
         )
     if found.kind == "absent":
         raise SourceError(f"{place}: no such store; check the path")
+    if found.kind == "other" and (folder := _folder_in_zip(place)):
+        raise SourceError(
+            f"{place}: the store lies in the folder {folder} of this .zip file; unpack it, or pack what is in {folder}"
+        )
     if found.kind in ("other", "foreign"):
         raise SourceError(
             f"{place}: not a store written by stemcodecs compress; "
             "open other Zarr data with zarr.open or xarray.open_zarr"
         )
     return found
+
+
+def _folder_in_zip(place: str | os.PathLike[str] | Location) -> str:
+    """Folder of a .zip file in which a store lies: what packing the folder itself gives."""
+    location = place if isinstance(place, Location) else Location.of(place)
+    if not location.zipped or not zipfile.is_zipfile(location.url):
+        return ""
+    roots = [name.rpartition("/")[0] for name in zip_members(location.url) if name.endswith("/zarr.json")]
+    return min(roots, key=len, default="")
 
 
 def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["auto"] | None = None) -> xarray.Dataset:
@@ -276,7 +327,7 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     Parameters
     ----------
     store : path or URL
-        Root of the store; URLs go through fsspec (``s3://``, ``https://``, ``memory://`` …).
+        Root of the store, or a .zip file of what is in it; URLs go through fsspec (``s3://``, ``https://``, ``memory://`` …).
     chunks : dict, "auto" or None
         Dask chunks of the variables as in :func:`xarray.open_zarr`; None takes the chunks of the
         store.
@@ -286,7 +337,8 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     xarray.Dataset
         ``data`` with dims (scan_y, scan_x, det_y, det_x), (frame, det_y, det_x) or (det_y, det_x),
         and what was computed when the store was written: ``mean_pattern``, ``sum_image``,
-        ``bright_field`` and others.
+        ``bright_field`` and others. Its attributes are text, numbers and flat lists, so that ``to_netcdf`` can write
+        them: what the store says about itself is JSON text, ``json.loads(dataset.attrs["stemcodecs"])``.
 
     Raises
     ------
@@ -301,5 +353,24 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
 
     location = Location.of(store)
     require_complete(location)
-    dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    with backend_errors(location.url):
+        dataset: xarray.Dataset = xarray.open_zarr(
+            location.zarr_store(), consolidated=True, chunks={} if chunks is None else chunks
+        )
+    for described in (dataset, *dataset.variables.values()):
+        said = described.attrs.items()
+        described.attrs = {name: _plain_attribute(value) for name, value in said if value is not None}
     return dataset
+
+
+def _plain_attribute(value: Any) -> Any:
+    """An attribute as netCDF can hold it: text, a number or a flat list; anything deeper as JSON text."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list) and value:
+        kinds = {type(v) for v in value}
+        if kinds == {str} or (kinds <= {int, float}):
+            return value
+    return json.dumps(value)

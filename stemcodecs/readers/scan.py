@@ -107,6 +107,8 @@ class Scan:
         Block in which the source stores the array; None where any block reads equally well.
     metadata : dict
         Where the array comes from and what the source says about it; small, ready for JSON.
+    remarks : tuple of str
+        What a user should know about how the source is read, one line each: what is left out, what is taken for what.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Scan:
         axes: Sequence[Axis] | None = None,
         chunks: tuple[int, ...] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.format = format
@@ -140,6 +143,7 @@ class Scan:
         self.chunks = chunks
         self.metadata: dict[str, Any] = {"format": format, "stored_dtype": stored.str}
         self.metadata.update(metadata or {})
+        self.remarks = tuple(remarks)
 
     def _plain_axes(self) -> tuple[Axis, ...]:
         return tuple(Axis(name=n, size=s) for n, s in zip(self.dims, self.shape, strict=True))

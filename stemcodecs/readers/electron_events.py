@@ -1,0 +1,209 @@
+"""Electron counting files of stempy (4D Camera): where each electron hit, frame by frame, read into counts.
+
+Group ``electron_events`` with ``frames``, for each frame the flat indices of the pixels that were hit, and
+``scan_positions``, the position at which each frame was taken; github.com/OpenChemistry/stempy. Version 1 repeats an
+index for a second electron in a pixel, later versions give such a position a second frame: both are sums here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial as bound
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.errors import SourceError
+from stemcodecs.readers.scan import Region, Scan, small_attributes
+
+__all__ = ["is_electron_events", "open_electron_events", "refuse_electron_lists"]
+
+_FRAMES = "electron_events/frames"
+_POSITIONS = "electron_events/scan_positions"
+_DTYPE = np.dtype(np.uint16)
+_FIRST_FLATTENED = 3
+"""Version from which all frames of a position follow each other."""
+_CONVERT = "write the counts as a dense array, with py4DSTEM or stempy for example, and give that"
+
+
+class ElectronEvents:
+    """Counts by frame, built from lists of hits when they are read.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file; it is closed with this source.
+    path : str
+        Its path, for messages.
+    """
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file = file
+        self._path = path
+        self._frames = file[_FRAMES]
+        scan, frame = _sizes(path, file)
+        self.shape = (*scan, *frame)
+        self.dtype = _DTYPE
+        positions = _positions(path, file, scan)
+        # Frames by position: those of one position lie between two bounds of the sorted order.
+        self._order = np.argsort(positions, kind="stable")
+        self._bounds = np.searchsorted(positions[self._order], np.arange(scan[0] * scan[1] + 1))
+        counts = np.diff(self._bounds)
+        self.empty = int((counts == 0).sum())
+        self.repeated = int((counts > 1).sum())
+
+    def read(self, region: Region) -> np.ndarray[Any, Any]:
+        """Counts of a region with explicit bounds.
+
+        Raises
+        ------
+        SourceError
+            A hit lies outside the detector, or a pixel has more electrons than uint16 can hold.
+        """
+        rows, columns, *detector = region
+        pixels = self.shape[2] * self.shape[3]
+        block = np.empty([s.stop - s.start for s in region], self.dtype)
+        for y in range(rows.start, rows.stop):
+            for x in range(columns.start, columns.stop):
+                counts = np.zeros(pixels, np.int64)
+                for hits in self._hits(y * self.shape[1] + x):
+                    if hits.size and int(hits.max()) >= pixels:
+                        raise SourceError(
+                            f"{self._path}: an electron at position ({y}, {x}) hits pixel {int(hits.max())} of "
+                            f"{pixels}; the file is damaged, or says a wrong detector size"
+                        )
+                    counts += np.bincount(hits, minlength=pixels)
+                if counts.max() > np.iinfo(self.dtype).max:
+                    raise SourceError(f"{self._path}: a pixel at position ({y}, {x}) has {counts.max()} electrons")
+                block[y - rows.start, x - columns.start] = counts.reshape(self.shape[2:])[tuple(detector)]
+        return block
+
+    def _hits(self, position: int) -> Iterator[np.ndarray[Any, Any]]:
+        numbers = self._order[self._bounds[position] : self._bounds[position + 1]]
+        for number in numbers:
+            yield np.asarray(self._frames[int(number)]).astype(np.int64)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def is_electron_events(file: Any) -> bool:
+    """Whether an open HDF5 file is one of stempy's."""
+    import h5py
+
+    frames, positions = file.get(_FRAMES), file.get(_POSITIONS)
+    return (
+        isinstance(frames, h5py.Dataset)
+        and isinstance(positions, h5py.Dataset)
+        and h5py.check_vlen_dtype(frames.dtype) is not None
+    )
+
+
+def open_electron_events(path: str) -> Scan:
+    """Open an electron counting file as a scan of counts, uint16.
+
+    Raises
+    ------
+    SourceError
+        It does not say the size of scan or detector, or its lists do not fit them.
+    """
+    opener = bound(_open_events, path)
+    source = opener()
+    try:
+        remarks = [f"lists of electron hits are read as counts ({source.dtype.name}), as {_FRAMES} has them"]
+        if source.repeated:
+            remarks.append(f"{source.repeated} scan positions have several frames, which are added up")
+        if source.empty:
+            remarks.append(f"{source.empty} scan positions have no frame and are read as zeros")
+        attributes = small_attributes(dict(source._file.attrs))
+    finally:
+        source.close()
+    return Scan(
+        path=path,
+        format="HDF5 (stempy electron events)",
+        opener=opener,
+        metadata={"dataset": _FRAMES, "attributes": attributes},
+        remarks=remarks,
+    )
+
+
+def _open_events(path: str) -> ElectronEvents:
+    from stemcodecs.readers.hdf5 import open_file
+
+    file = open_file(path)
+    try:
+        return ElectronEvents(file, path)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _sizes(path: str, file: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of scan and detector."""
+    try:
+        scan = tuple(int(file[_POSITIONS].attrs[name]) for name in ("Ny", "Nx"))
+        # Of the detector stempy calls the rows Nx: its lists count along Ny first.
+        frame = tuple(int(file[_FRAMES].attrs[name]) for name in ("Nx", "Ny"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{path}: the electron events do not say the size of scan and detector (attributes Nx and Ny of "
+            f"{_POSITIONS} and {_FRAMES}); {_CONVERT}"
+        ) from error
+    if min(*scan, *frame) < 1:
+        raise SourceError(f"{path}: electron events of a scan {scan} and a detector {frame}; {_CONVERT}")
+    return (scan[0], scan[1]), (frame[0], frame[1])
+
+
+def _positions(path: str, file: Any, scan: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Flat scan position of each frame."""
+    frames, positions = file[_FRAMES].shape, file[_POSITIONS].shape
+    count = scan[0] * scan[1]
+    problem = SourceError(
+        f"{path}: {frames} lists of electrons and {positions} scan positions do not fit a scan {scan}; {_CONVERT}"
+    )
+    if len(frames) != 1 or len(positions) != 1:
+        raise problem
+    if positions == frames:
+        found = np.asarray(file[_POSITIONS][()]).astype(np.int64)
+        if found.size and not (found.min() >= 0 and found.max() < count):
+            raise problem
+        return found
+    version = file.attrs.get("version", 1)
+    if np.ndim(version) == 0 and version >= _FIRST_FLATTENED and frames[0] % count == 0 and frames[0] > 0:
+        return np.arange(frames[0]) // (frames[0] // count)
+    raise problem
+
+
+def refuse_electron_lists(file: Any, path: str) -> None:
+    """Say how to go on with electron lists of another layout, where no measured array lies beside them.
+
+    Raises
+    ------
+    SourceError
+        The file has lists of points (py4DSTEM) and no array with 3 or more dimensions.
+    """
+    import h5py
+
+    lists: list[str] = []
+    arrays: list[str] = []
+
+    def visit(name: str, node: Any) -> None:
+        if not isinstance(node, h5py.Dataset) or node.shape is None:
+            return
+        if h5py.check_vlen_dtype(node.dtype) is not None and len(node.shape) in (1, 2) and _is_list(name, node):
+            lists.append(name)
+        elif len(node.shape) >= 3:
+            arrays.append(name)
+
+    file.visititems(visit)
+    if lists and not arrays:
+        raise SourceError(f"{path}: {lists[0]} holds lists of electrons or points, no counts; {_CONVERT}")
+
+
+def _is_list(name: str, node: Any) -> bool:
+    """Whether ragged rows are lists of events: records (PointListArray), or in a group that says so."""
+    import h5py
+
+    rows = h5py.check_vlen_dtype(node.dtype)
+    return getattr(rows, "names", None) is not None or "electron" in name or "counted" in name
