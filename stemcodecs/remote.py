@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from stemcodecs.errors import DestinationError, SourceError, StemcodecsError
 
@@ -17,7 +19,10 @@ def local_path(place: str) -> str:
     """Path of a ``file://`` URL; anything else as it is."""
     for scheme in _LOCAL_SCHEMES:
         if place.startswith(scheme):
-            return place[len(scheme) :].removeprefix("localhost")
+            path = place[len(scheme) :].removeprefix("localhost")
+            # fsspec takes the rest of such a URL as it is, browsers and pathlib write %20 for a blank.
+            spelled_out = unquote(path)
+            return spelled_out if os.path.exists(spelled_out) and not os.path.exists(path) else path
     return place
 
 

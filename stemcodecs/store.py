@@ -7,6 +7,7 @@ finished, so that nothing can mistake a part of a scan for the scan. Until then 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -327,7 +328,8 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     Parameters
     ----------
     store : path or URL
-        Root of the store, or a .zip file of what is in it; URLs go through fsspec (``s3://``, ``https://``, ``memory://`` …).
+        Root of the store, or a .zip file of what is in it; URLs go through fsspec (``s3://``,
+        ``https://``, ``memory://`` …).
     chunks : dict, "auto" or None
         Dask chunks of the variables as in :func:`xarray.open_zarr`; None takes the chunks of the
         store.
@@ -353,13 +355,14 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
 
     location = Location.of(store)
     require_complete(location)
-    with backend_errors(location.url):
+    with contextlib.nullcontext() if location.local else backend_errors(location.url):
         dataset: xarray.Dataset = xarray.open_zarr(
             location.zarr_store(), consolidated=True, chunks={} if chunks is None else chunks
         )
-    for described in (dataset, *dataset.variables.values()):
-        said = described.attrs.items()
-        described.attrs = {name: _plain_attribute(value) for name, value in said if value is not None}
+    for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
+        plain = {name: _plain_attribute(value) for name, value in attributes.items() if value is not None}
+        attributes.clear()
+        attributes.update(plain)
     return dataset
 
 

@@ -7,7 +7,7 @@ index for a second electron in a pixel, later versions give such a position a se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial as bound
 from typing import Any
 
@@ -61,27 +61,38 @@ class ElectronEvents:
             A hit lies outside the detector, or a pixel has more electrons than uint16 can hold.
         """
         rows, columns, *detector = region
-        pixels = self.shape[2] * self.shape[3]
         block = np.empty([s.stop - s.start for s in region], self.dtype)
         for y in range(rows.start, rows.stop):
-            for x in range(columns.start, columns.stop):
-                counts = np.zeros(pixels, np.int64)
-                for hits in self._hits(y * self.shape[1] + x):
-                    if hits.size and int(hits.max()) >= pixels:
-                        raise SourceError(
-                            f"{self._path}: an electron at position ({y}, {x}) hits pixel {int(hits.max())} of "
-                            f"{pixels}; the file is damaged, or says a wrong detector size"
-                        )
-                    counts += np.bincount(hits, minlength=pixels)
-                if counts.max() > np.iinfo(self.dtype).max:
-                    raise SourceError(f"{self._path}: a pixel at position ({y}, {x}) has {counts.max()} electrons")
-                block[y - rows.start, x - columns.start] = counts.reshape(self.shape[2:])[tuple(detector)]
+            first = y * self.shape[1]
+            bounds = self._bounds[first + columns.start : first + columns.stop + 1]
+            lists = self._lists(self._order[bounds[0] : bounds[-1]])
+            for x, (begin, end) in enumerate(zip(bounds[:-1] - bounds[0], bounds[1:] - bounds[0], strict=True)):
+                counts = self._counts(lists[begin:end], y, x + columns.start)
+                block[y - rows.start, x] = counts.reshape(self.shape[2:])[tuple(detector)]
         return block
 
-    def _hits(self, position: int) -> Iterator[np.ndarray[Any, Any]]:
-        numbers = self._order[self._bounds[position] : self._bounds[position + 1]]
-        for number in numbers:
-            yield np.asarray(self._frames[int(number)]).astype(np.int64)
+    def _counts(self, lists: Sequence[Any], y: int, x: int) -> np.ndarray[Any, Any]:
+        """Electrons in each pixel at one position."""
+        pixels, largest = self.shape[2] * self.shape[3], np.iinfo(self.dtype).max
+        # So many hits cannot overflow even if all are in one pixel.
+        small = sum(len(hits) for hits in lists) <= largest
+        counts = np.zeros(pixels, self.dtype if small else np.int64)
+        for hits in lists:
+            if len(hits) and int(hits.max()) >= pixels:
+                raise SourceError(
+                    f"{self._path}: an electron at position ({y}, {x}) hits pixel {int(hits.max())} of {pixels}; "
+                    "the file is damaged, or says a wrong detector size"
+                )
+            np.add.at(counts, hits, 1)
+        if not small and counts.max() > largest:
+            raise SourceError(f"{self._path}: a pixel at position ({y}, {x}) has {counts.max()} electrons")
+        return counts
+
+    def _lists(self, numbers: np.ndarray[Any, Any]) -> Sequence[Any]:
+        """Lists of hits of some frames, in one read where they follow each other in the file."""
+        if len(numbers) and np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
+            return list(self._frames[int(numbers[0]) : int(numbers[-1]) + 1])
+        return [self._frames[int(number)] for number in numbers]
 
     def close(self) -> None:
         """Close the file."""
@@ -165,13 +176,13 @@ def _positions(path: str, file: Any, scan: tuple[int, int]) -> np.ndarray[Any, A
     if len(frames) != 1 or len(positions) != 1:
         raise problem
     if positions == frames:
-        found = np.asarray(file[_POSITIONS][()]).astype(np.int64)
+        found: np.ndarray[Any, Any] = np.asarray(file[_POSITIONS][()]).astype(np.int64)
         if found.size and not (found.min() >= 0 and found.max() < count):
             raise problem
         return found
     version = file.attrs.get("version", 1)
     if np.ndim(version) == 0 and version >= _FIRST_FLATTENED and frames[0] % count == 0 and frames[0] > 0:
-        return np.arange(frames[0]) // (frames[0] // count)
+        return np.repeat(np.arange(count), int(frames[0]) // count)
     raise problem
 
 

@@ -40,11 +40,12 @@ def frames_to_read(path: str, *, said: int, there: int, wanted: Frames) -> tuple
     if there > said:
         if wanted == "all":
             return there, (f"all {there} frames of the file are read; its header says {said}",)
-        if wanted == "partial":
+        if wanted == "partial" and said:
             return said, (f"the file holds {there} frames: {there - said} after the {said} of its header are left out",)
+        only = ", or only those of the header with --partial" if said else ""
         raise SourceError(
             f"{path}: its header says {said} frames, but the file holds {there}; take all of them with "
-            f"--scan-shape {there} (or ROWS,COLUMNS), or only those of the header with --partial"
+            f"--scan-shape {there} (or ROWS,COLUMNS){only}"
         )
     if wanted == "partial" and there > 0:
         return there, (f"the file is truncated: {there} whole frames of the {said} of its header are read",)

@@ -135,7 +135,7 @@ def file_map_of(data: Any) -> FileMap | None:
 
 def _mapper_options(layer: Any) -> Iterator[dict[str, Any]]:
     """Arguments of the mapping function in a layer, from a task or from the older tuples of Dask."""
-    task = getattr(layer, "task", None)
+    task: Any = getattr(layer, "task", None)
     if getattr(getattr(task, "func", None), "__name__", "") == _MAPPER:
         yield dict(task.kwargs)
         return

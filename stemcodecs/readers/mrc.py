@@ -106,7 +106,7 @@ def open_mrc(path: str, *, frames: Frames = "said") -> Scan:
         )
     if not header.plausible:
         raise SourceError(f"{path}: broken MRC header; restore the file")
-    dtype = np.dtype(_DTYPES[header.mode]).newbyteorder(header.order)
+    dtype = np.dtype(f"{header.order}{_DTYPES[header.mode]}")
     remarks: tuple[str, ...] = ()
     if header.mode == 0:
         # MRC2014 has signed bytes; IMOD and most cameras write unsigned ones under the same mode.

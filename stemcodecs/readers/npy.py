@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from stemcodecs.errors import SourceError, UnsupportedDtypeError
+from stemcodecs.errors import SourceError, StemcodecsError, UnsupportedDtypeError
 from stemcodecs.readers.file_array import array_bytes, file_size, frames_in_file, open_file_array
 from stemcodecs.readers.scan import Scan
 
@@ -77,8 +77,9 @@ def read_npy_header(file: BinaryIO, path: str) -> tuple[tuple[int, ...], bool, n
             shape, fortran, dtype = npy_format.read_array_header_2_0(file)
         else:
             raise SourceError(f"{path}: .npy version {version} is not known; save the array with a current NumPy")
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        # NumPy evaluates the header as Python text: a damaged one fails in any of these ways.
+    except StemcodecsError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python text: a damaged one fails in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SourceError(f"{path}: broken .npy header ({reason[:200]}); restore the file") from error
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:

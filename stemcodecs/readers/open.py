@@ -174,10 +174,12 @@ def _open_hdf5(name: str, dataset: str | None) -> Scan:
 
 def _require_zarr_url(url: str) -> None:
     """Only Zarr is read from URLs: in a single file every block would be a request, and nobody holds it still."""
-    from stemcodecs.store import Location
+    from stemcodecs.store import Location, require_complete, state
 
     location = Location.of(url)
     if location.is_zarr():
+        if state(location).kind == "incomplete":
+            require_complete(location)
         return
     with backend_errors(url):
         there = location.exists()

@@ -20,7 +20,7 @@ from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_nam
 from stemcodecs.readers.choose import Candidate, choose_array
 from stemcodecs.readers.frame_count import Frames, frames_to_read
 from stemcodecs.readers.mapped_frames import FileMap, file_map_of, open_frames
-from stemcodecs.readers.scan import Axis, BlockSource, Region, Scan, one_line, small_attributes
+from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
 from stemcodecs.zip_members import zip_members
 
 __all__ = ["open_rosettasciio"]
@@ -96,7 +96,7 @@ def open_rosettasciio(path: str, dataset: str | None = None, *, frames: Frames =
             opener, chunks = partial(open_frames, mapped, count), None
             shape, axes = (count, *mapped.frame), [{}, *axes[-2:]]
     else:
-        _refuse_invented_frames(path, signals[index])
+        remarks = _interrupted_series(path, signals[index])
     general = signals[index].get("metadata", {}).get("General", {})
     return Scan(
         path=path,
@@ -249,19 +249,27 @@ def _require_same_frames(path: str, mapped: FileMap, data: Any) -> None:
         )
 
 
-def _refuse_invented_frames(path: str, signal: dict[str, Any]) -> None:
-    """TIA fills the rest of an interrupted map with zeros or NaN."""
-    said = signal.get("original_metadata", {}).get("ser_header_parameters", {})
-    try:
-        valid, total = int(said["ValidNumberElements"]), int(said["TotalNumberElements"])
-        dimensions = int(said["NumberDimensions"])
-    except (KeyError, TypeError, ValueError):
-        return
-    if valid < total and dimensions > 1:
+def _interrupted_series(path: str, signal: dict[str, Any]) -> tuple[str, ...]:
+    """What to say about a TIA series that was interrupted.
+
+    Raises
+    ------
+    SourceError
+        It is a map: RosettaSciIO fills the rest of it with zeros or NaN.
+    """
+    said = dict(signal.get("original_metadata", {})).get("ser_header_parameters", {})
+    names = ("ValidNumberElements", "TotalNumberElements", "NumberDimensions")
+    if any(name not in said for name in names):
+        return ()
+    valid, total, dimensions = (int(np.ravel(said[name])[0]) for name in names)
+    if valid >= total:
+        return ()
+    if dimensions > 1:
         raise SourceError(
             f"{path}: the run was interrupted after {valid} of {total} frames; the rest would be read as zeros: "
             "export the frames that are there as .npy or HDF5"
         )
+    return (f"the run was interrupted: {valid} frames of {total} are there",)
 
 
 def _title(signal: dict[str, Any], index: int) -> str:
