@@ -143,7 +143,7 @@ def test_zipped_store_is_read_like_its_folder(packed, written, tmp_path):
     with open_scan(packed) as scan:
         assert np.array_equal(scan.read(()), simulation.counts)
     assert store_info(packed).attributes == store_info(place).attributes
-    assert verify(None, packed).exact
+    assert not verify(None, packed).failures
     decompress(packed, tmp_path / "out.npy")
     assert np.array_equal(np.load(tmp_path / "out.npy"), simulation.counts)
 
@@ -185,7 +185,7 @@ def test_zip_of_the_folder_itself_says_what_to_do(written, tmp_path):
 def test_damaged_zips_are_errors(packed):
     content = bytearray(packed.read_bytes())
     with zipfile.ZipFile(packed) as archive:
-        chunk = next(i for i in archive.infolist() if i.filename.startswith("data/c/"))
+        chunk = next(i for i in archive.infolist() if i.filename.startswith("data/c/") and not i.is_dir())
     content[chunk.header_offset + 30 + len(chunk.filename) + 20] ^= 1
     packed.write_bytes(content)
     with pytest.raises(SourceError, match=r"is damaged \("):
