@@ -173,6 +173,11 @@ def test_zipped_store_is_never_written(packed):
         with pytest.raises(DestinationError, match=r"a \.zip file is only read; unpack it"):
             change()
     location.remove(JOURNAL)  # there is none
+    with (
+        simulate_scan("unstructured", (4, 4), (8, 8)).scan() as scan,
+        pytest.raises(DestinationError, match="is a file"),
+    ):
+        encode(scan, packed, overwrite=True)
     assert packed.read_bytes() == before
 
 

@@ -146,7 +146,7 @@ def frames_as_scan(scan: Scan, scan_shape: Sequence[int], drop_flyback: int = 0)
             f"{frames} is {_factors(frames)}; where lines have extra frames, give --drop-flyback"
         )
     remarks = list(scan.remarks)
-    if len(shape) == 2:
+    if len(shape) == 2 and shape != scan.shape[:-2]:
         remarks.append(f"{frames} frames are read as a scan of {_times(shape)}, line by line from left to right")
     if drop_flyback:
         remarks.append(f"{shape[0] * drop_flyback} flyback frames, the last {drop_flyback} of each line, are left out")

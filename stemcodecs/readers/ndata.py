@@ -37,8 +37,14 @@ def open_ndata(path: str) -> Scan:
         file.seek(entry.offset())
         shape, fortran, dtype = read_npy_header(file, path)
         offset = file.tell()
-    if offset + array_bytes(shape, dtype) > entry.offset() + entry.size:
+    left = entry.offset() + entry.size - offset - array_bytes(shape, dtype)
+    if left < 0:
         raise SourceError(f"{path}: data.npy ends before its array {dtype}{shape}; the file is truncated: restore it")
+    if left > 0 and left >= array_bytes(shape[-2:], dtype):
+        raise SourceError(
+            f"{path}: {left} bytes follow the array {dtype}{shape} in data.npy; "
+            "unpack it and give data.npy with --partial"
+        )
     said: dict[str, Any] = properties if isinstance(properties, dict) else {}
     axes = axes_from(path, shape, nion_axes(said, shape))
     return Scan(

@@ -221,6 +221,8 @@ def _kind_of_file(place: Path) -> str:
 
 
 def _kind_of_zip(place: Path) -> str:
+    from stemcodecs.store import JOURNAL, require_complete
+
     names = set(zip_members(str(place)))
     if names & set(_ZARR_DOCUMENTS):
         return "Zarr"
@@ -231,6 +233,8 @@ def _kind_of_zip(place: Path) -> str:
             f"{place}: .npz cannot be read block by block; it is a .zip of .npy files: "
             "unpack it and give one of them, or save the array with numpy.save"
         )
+    if f"{JOURNAL}/job.json" in names:
+        require_complete(place)
     if any(name.endswith(f"/{document}") for name in names for document in _ZARR_DOCUMENTS):
         raise SourceError(
             f"{place}: the Zarr store lies in a folder inside this .zip file; unpack it, or pack its content"

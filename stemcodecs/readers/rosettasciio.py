@@ -292,7 +292,10 @@ def _navigation_first(signal: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]
     data, axes = signal["data"], signal["axes"]
     if len(axes) != len(data.shape):
         return data, []
-    said = sorted(axes, key=lambda a: a.get("index_in_array") or 0)
+    indices = [a.get("index_in_array") for a in axes]
+    # Some formats number only a part of their axes, or none: then the list is in the order of the array.
+    numbered = sorted(i for i in indices if i is not None) == list(range(len(axes)))
+    said = sorted(axes, key=lambda a: int(a["index_in_array"])) if numbered else list(axes)
     order = sorted(range(len(said)), key=lambda i: not said[i].get("navigate", False))
     if order != sorted(order):
         data = data.transpose(order)

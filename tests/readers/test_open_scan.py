@@ -327,6 +327,11 @@ def test_zarr_in_a_folder_of_a_zip_file(tmp_path, scan_4d):
     shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "x")
     with pytest.raises(SourceError, match="unpack it"):
         open_scan(tmp_path / "a.zip")
+    (tmp_path / "begun" / JOURNAL).mkdir(parents=True)
+    (tmp_path / "begun" / JOURNAL / "job.json").write_text("{}")
+    shutil.make_archive(str(tmp_path / "begun"), "zip", tmp_path / "begun")
+    with pytest.raises(IncompleteStoreError):
+        open_scan(tmp_path / "begun.zip")
     shutil.make_archive(str(tmp_path / "b.zarr"), "zip", tmp_path / "x" / "a.zarr")
     with open_scan(tmp_path / "b.zarr.zip") as scan:
         np.testing.assert_array_equal(scan.read(()), scan_4d)

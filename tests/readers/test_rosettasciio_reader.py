@@ -81,6 +81,21 @@ def test_scan_dimensions_come_first_whatever_the_order_in_the_file(tmp_path, mon
         np.testing.assert_array_equal(scan.read((slice(2, 5), slice(1, 2))), scan_4d[2:5, 1:2])
 
 
+@pytest.mark.parametrize("numbers", [(0, 1, None, None), (None, None, None, 2), (0, 1, 0, 1), (None,) * 4])
+def test_axes_of_which_only_some_are_numbered_are_in_the_order_of_the_list(numbers, tmp_path, monkeypatch, scan_4d):
+    """TIA numbers the positions or the energy, PantaRhei nothing."""
+    signal = signal_of(scan_4d)
+    for axis, number in zip(signal["axes"], numbers, strict=True):
+        axis["index_in_array"] = number
+        if number is None:
+            del axis["index_in_array"]
+    fake_reader(monkeypatch, [signal])
+    (tmp_path / "a.fake").touch()
+    with open_scan(tmp_path / "a.fake") as scan:
+        assert [a.units for a in scan.axes] == ["nm", "nm", "cm", "cm"]
+        np.testing.assert_array_equal(scan.read(()), scan_4d)
+
+
 def test_one_of_several_signals_by_number_or_title(tmp_path, monkeypatch, scan_4d):
     other = signal_of(scan_4d + 1)
     other["metadata"] = {"General": {"title": "second"}}

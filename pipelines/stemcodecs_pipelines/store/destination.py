@@ -41,6 +41,8 @@ class Destination:
             Something is at the target that may not be replaced.
         """
         _refuse_overlap(target, source)
+        if target.zipped:
+            raise DestinationError(f"{target} is a file; choose another destination, or remove it yourself")
         found = state(target).kind
         sibling = _sibling(target, "partial")
         if found == "absent":
