@@ -21,6 +21,7 @@ from stemcodecs.readers.choose import Candidate, choose_array
 from stemcodecs.readers.frame_count import Frames, frames_to_read
 from stemcodecs.readers.mapped_frames import FileMap, file_map_of, open_frames
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
+from stemcodecs.readers.tiff_pages import refuse_truncated_tiff
 from stemcodecs.zip_members import zip_members
 
 __all__ = ["open_rosettasciio"]
@@ -139,6 +140,10 @@ def _signals(path: str) -> tuple[str, list[dict[str, Any]]]:
     for plugin in able:
         try:
             reader = importlib.import_module(plugin["api"]).file_reader
+            if plugin["name"] == "TIFF":
+                refuse_truncated_tiff(path)
+            if plugin["name"] == "TVIPS":
+                _refuse_missing_parts(path)
             return plugin["name"], list(reader(path, lazy=_can_be_lazy(path, plugin["name"])))
         except StemcodecsError:
             raise
@@ -156,10 +161,8 @@ def _can_be_lazy(path: str, plugin: str) -> bool:
     Raises
     ------
     SourceError
-        It does not, and the array is too large to be read whole; or a part of the series is missing.
+        It does not, and the array is too large to be read whole.
     """
-    if plugin == "TVIPS":
-        _refuse_missing_parts(path)
     if plugin == "MRCZ":
         return False
     if plugin != "PantaRhei":

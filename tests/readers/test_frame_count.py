@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import numpy as np
@@ -164,3 +165,48 @@ def test_a_map_is_found_in_graphs_of_older_dask(tmp_path):
     mapped = file_map_of(SimpleNamespace(dask=SimpleNamespace(layers={"a": layer})))
     assert mapped is not None
     assert (mapped.said, mapped.frame, mapped.offset) == (20, (6, 7), 8)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"imagej": True}, {"compression": "zlib"}, {"bigtiff": True}])
+@pytest.mark.parametrize("order", "<>")
+def test_tiff_that_was_cut_off(options, order, tmp_path, stack_3d):
+    """The reader takes it for a file with fewer pages, down to one."""
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("rsciio.tiff")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack_3d, byteorder=order, **options)
+    with open_scan(path) as scan:
+        np.testing.assert_array_equal(scan.read(()), stack_3d)
+    gc.collect()  # RosettaSciIO leaves it to the garbage collector to close its files
+    with tifffile.TiffFile(path) as tiff:
+        last = max(page.offset for page in tiff.pages)
+    whole = path.read_bytes()
+    for length in (*range(16, last, max(1, last // 37)), last + 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(SourceError, match="the file is truncated"):
+            open_scan(path)
+
+
+def test_imagej_stack_with_one_directory_for_all_images(tmp_path):
+    """What ImageJ itself writes: the number of images stands in the description only."""
+    from stemcodecs.readers.tiff_pages import refuse_truncated_tiff
+
+    text = b"ImageJ=1.54f\nimages=5\nslices=5\n\0"
+    tags = [
+        (256, 4, 1, 8),
+        (257, 4, 1, 8),
+        (258, 3, 1, 16),
+        (270, 2, len(text), 200),
+        (273, 4, 1, 300),
+        (279, 4, 1, 128),
+    ]
+    head = b"II*\0" + np.array([8], "<u4").tobytes() + np.array([len(tags)], "<u2").tobytes()
+    head += b"".join(np.array(t[:2], "<u2").tobytes() + np.array(t[2:], "<u4").tobytes() for t in tags) + bytes(4)
+    content = head.ljust(200, b"\0") + text
+    content = content.ljust(300, b"\0") + bytes(5 * 128)
+    (tmp_path / "a.tif").write_bytes(content)
+    refuse_truncated_tiff(str(tmp_path / "a.tif"))
+    (tmp_path / "a.tif").write_bytes(content[:-1])
+    with pytest.raises(SourceError, match="4 of the 5 images are there"):
+        refuse_truncated_tiff(str(tmp_path / "a.tif"))
