@@ -103,6 +103,8 @@ class Location:
                 return bytes(filesystem.cat_file(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise _read_error(self.url, error) from error
 
     def write(self, key: str, data: Any, *, parts: str = JOURNAL) -> None:
         """Write an object at once: nobody ever sees half of it.
@@ -146,6 +148,8 @@ class Location:
                 return int(filesystem.info(path)["size"] or 0)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise _read_error(self.url, error) from error
 
     def names(self, folder: str) -> Iterator[str]:
         """Keys of all objects below a folder, in no particular order."""
@@ -214,6 +218,11 @@ class Location:
 
     def __str__(self) -> str:
         return self.url
+
+
+def _read_error(url: str, error: OSError) -> SourceError:
+    reason = error.strerror or str(error) or type(error).__name__
+    return SourceError(f"{url}: cannot be read ({reason}); check the path, its permissions and the drive")
 
 
 def write_error(url: str, error: OSError) -> StemcodecsError:

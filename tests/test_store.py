@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import zipfile
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -288,6 +289,18 @@ def test_what_is_not_there_is_an_answer_not_an_error(failing, monkeypatch):
     monkeypatch.setattr(Failing, "error", FileNotFoundError("gone"))
     assert failing.read("zarr.json") is None
     assert failing.size("zarr.json") is None
+
+
+def test_local_files_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+    place = tmp_path / "a.zarr"
+    place.mkdir()
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(SourceError, match=r"cannot be read \(Permission denied\); check the path, its permissions"):
+        stemcodecs.open(place)
 
 
 def test_unknown_backends_are_one_line():

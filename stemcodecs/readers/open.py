@@ -104,9 +104,9 @@ def _open(
         _refuse_raw_options(name, "Zarr", shape, dtype, offset)
         return open_zarr(name, dataset)
     place = Path(name)
-    if not place.exists():
-        raise SourceError(f"{name}: no such file; check the path")
     try:
+        if not place.exists():
+            raise SourceError(f"{name}: no such file; check the path")
         kind = _kind_of_folder(place) if place.is_dir() else _kind_of_file(place)
     except OSError as error:
         raise SourceError(

@@ -203,6 +203,12 @@ def test_nothing_there(tmp_path):
         open_scan(tmp_path / "missing.npy")
 
 
+def test_paths_that_the_system_refuses(tmp_path):
+    name = str(tmp_path / ("a" * 300))
+    with pytest.raises(SourceError, match=r"cannot be read|no such file"):
+        open_scan(name)
+
+
 def test_folder_that_is_no_store(tmp_path):
     with pytest.raises(SourceError, match=r"no Zarr store \(no zarr.json"):
         open_scan(tmp_path)
