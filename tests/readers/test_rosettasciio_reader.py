@@ -146,9 +146,9 @@ def test_prz_gives_its_values_however_it_is_packed(packed, order, shape, tmp_pat
 
 def test_large_packed_prz_says_what_to_do(tmp_path, monkeypatch):
     pytest.importorskip("rsciio.pantarhei")
-    from stemcodecs.readers import rosettasciio
+    from stemcodecs.readers import rosettasciio_frames
 
-    monkeypatch.setattr(rosettasciio, "_LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr(rosettasciio_frames, "_LARGEST_IN_MEMORY", 1000)
     with open(tmp_path / "a.prz", "wb") as file:
         np.savez_compressed(file, data=np.ones((40, 64), "u2"), meta_data_json=np.array("[{}]"))
     with pytest.raises(SourceError, match=r"unpack it and give its data\.npy"):
