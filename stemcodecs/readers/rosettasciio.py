@@ -23,11 +23,11 @@ from stemcodecs.readers.rosettasciio_frames import (
     interrupted_series,
     mapped_count,
     merlin_frames,
-    refuse_missing_parts,
     require_same_frames,
 )
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
 from stemcodecs.readers.tiff_pages import refuse_truncated_tiff
+from stemcodecs.readers.tvips import is_truncated_tvips, open_truncated_tvips, refuse_broken_series
 
 __all__ = ["open_rosettasciio"]
 
@@ -70,6 +70,8 @@ def open_rosettasciio(path: str, dataset: str | None = None, *, frames: Frames =
         RosettaSciIO is not installed, does not know the extension, cannot read the file, or would leave frames of it
         out or make some up.
     """
+    if frames == "partial" and is_truncated_tvips(path):
+        return open_truncated_tvips(path)
     plugin, signals = _signals(path)
     if plugin == "QuantumDetector":
         signals, remarks = merlin_frames(path, signals, frames)
@@ -143,7 +145,7 @@ def _signals(path: str) -> tuple[str, list[dict[str, Any]]]:
             if plugin["name"] == "TIFF":
                 refuse_truncated_tiff(path)
             if plugin["name"] == "TVIPS":
-                refuse_missing_parts(path)
+                refuse_broken_series(path)
             return plugin["name"], list(reader(path, lazy=can_be_lazy(path, plugin["name"])))
         except StemcodecsError:
             raise

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
 import os
-import re
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ __all__ = [
     "interrupted_series",
     "mapped_count",
     "merlin_frames",
-    "refuse_missing_parts",
     "require_same_frames",
 ]
 
@@ -57,21 +54,6 @@ def can_be_lazy(path: str, plugin: str) -> bool:
             "a .prz is a .zip file: unpack it and give its data.npy"
         )
     return False
-
-
-def refuse_missing_parts(path: str) -> None:
-    """A TVIPS series is x_000.tvips, x_001.tvips, ...; the reader stops at the first that is not there."""
-    found = re.fullmatch(r"(.*)(\d{3})(\.\w+)", path)
-    if found is None:
-        return
-    numbers = sorted(
-        int(name[len(found[1]) : len(found[1]) + 3])
-        for name in glob.glob(f"{glob.escape(found[1])}[0-9][0-9][0-9]{glob.escape(found[3])}")
-    )
-    missing = sorted(set(range(numbers[-1] + 1)) - set(numbers)) if numbers else []
-    if missing:
-        part = f"{os.path.basename(found[1])}{missing[0]:03}{found[3]}"
-        raise SourceError(f"{path}: the part {part} of the series is missing; put it next to the others")
 
 
 def merlin_frames(

@@ -106,6 +106,34 @@ def test_missing_part_of_a_tvips_series_is_named(tmp_path, stack_3d):
     (tmp_path / "a_002.tvips").write_bytes((tmp_path / "a_000.tvips").read_bytes())
     with pytest.raises(SourceError, match=r"the part a_001\.tvips of the series is missing"):
         open_scan(tmp_path / "a_000.tvips")
+    with pytest.raises(SourceError, match=r"the part a_001\.tvips of the series is missing"):
+        open_scan(tmp_path / "a_000.tvips", partial=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_truncated_tvips_series_is_taken_on_request(tmp_path, stack_3d):
+    tvips = pytest.importorskip("rsciio.tvips")
+    from tests.readers.test_rosettasciio_reader import signal_of
+
+    tvips.file_writer(str(tmp_path / "a_000.tvips"), signal_of(stack_3d))
+    whole = (tmp_path / "a_000.tvips").read_bytes()
+    record = (len(whole) - int.from_bytes(whole[:4], "little")) // len(stack_3d)
+    # The last frames in a second file, which has no header of its own.
+    (tmp_path / "a_000.tvips").write_bytes(whole[: -5 * record])
+    (tmp_path / "a_001.tvips").write_bytes(whole[-5 * record :])
+    with open_scan(tmp_path / "a_000.tvips") as scan:
+        np.testing.assert_array_equal(scan.read(()), stack_3d)
+    (tmp_path / "a_001.tvips").write_bytes(whole[-5 * record : -7])
+    with pytest.raises(SourceError, match="take the 10 whole frames of the series with --partial"):
+        open_scan(tmp_path / "a_000.tvips")
+    with open_scan(tmp_path / "a_000.tvips", partial=True, scan_shape=(2, 5)) as scan:
+        assert "10 whole frames are read" in scan.remarks[0]
+        copy = pickle.loads(pickle.dumps(scan))
+        np.testing.assert_array_equal(copy.read(()), stack_3d[:10].reshape(2, 5, 7, 8))
+        np.testing.assert_array_equal(scan.read((slice(1, 2), slice(0, 4), slice(2, 5))), stack_3d[5:9, 2:5][None])
+    (tmp_path / "a_000.tvips").write_bytes(whole[: -5 * record - 7])
+    with pytest.raises(SourceError, match="the file is truncated"):
+        open_scan(tmp_path / "a_000.tvips", partial=True)
 
 
 @pytest.mark.filterwarnings("ignore")
