@@ -42,7 +42,10 @@ class Destination:
         """
         _refuse_overlap(target, source)
         if target.zipped:
-            raise DestinationError(f"{target} is a file; choose another destination, or remove it yourself")
+            raise DestinationError(
+                f"{target} is a file, not a Zarr store that can be replaced; "
+                "choose another destination, or remove it yourself"
+            )
         found = state(target).kind
         sibling = _sibling(target, "partial")
         if found == "absent":
