@@ -138,7 +138,8 @@ def test_prz_gives_its_values_however_it_is_packed(packed, order, shape, tmp_pat
     data = np.random.default_rng(0).poisson(5000, shape).astype("u2")
     with open(tmp_path / "a.prz", "wb") as file:
         save = np.savez_compressed if packed else np.savez
-        save(file, data=np.asarray(data, order=order), meta_data_json=np.array("[{}]"), note=np.zeros(5000))
+        said = {"meta_data_json": np.array("[{}]"), "meta_data": np.array([{}]), "note": np.zeros(5000)}
+        save(file, data=np.asarray(data, order=order), **said)
     with open_scan(tmp_path / "a.prz") as scan:
         copy = pickle.loads(pickle.dumps(scan))
         np.testing.assert_array_equal(copy.read(()), data)
