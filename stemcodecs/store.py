@@ -294,12 +294,16 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
         The store was never finished.
     SourceError
         There is no store of stemcodecs.
+
+    Reading values of a chunk that is damaged, or that has been lost, raises `CorruptChunkError`.
     """
     import xarray
 
     import stemcodecs.accessor  # noqa: F401  registers Dataset.stem
+    from stemcodecs.required_chunks import store_with_every_chunk
 
     location = Location.of(store)
     require_complete(location)
-    dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    place = store_with_every_chunk(location.url)
+    dataset: xarray.Dataset = xarray.open_zarr(place, consolidated=True, chunks={} if chunks is None else chunks)
     return dataset
