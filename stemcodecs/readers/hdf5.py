@@ -38,7 +38,7 @@ class Hdf5Blocks:
         try:
             try:
                 contents = self._examination.dataset(name)
-                self._read = self._examination.reader(name)
+                self._read = self._examination.reader(name, partial=partial)
             except NotThereError as error:
                 raise SourceError(
                     f"{path}: {name} leads to {error}, which is missing; put it next to the file"

@@ -88,6 +88,8 @@ def _candidate(name: str, node: Any, path: str, layout: Hdf5Layout, is_main: boo
         leading = axes_of(path, node, layout)[: len(shape) - 4]
         is_named = not any(axis.name.startswith("series") for axis in leading)
     shape = tuple(int(n) for n in shape)
+    # Who puts parts together to one array of frames says what the measurement is.
+    is_main = is_main or (node.is_virtual and len(shape) >= 3)
     return [Candidate(name=name, shape=shape, dtype=dtype, is_main=is_main, is_ragged=lists, is_named=is_named)]
 
 
