@@ -170,7 +170,7 @@ class Identity:
         SourceError
             One is not there; it is named.
         """
-        parts = {part.path: part for part in map(Part.of, {_plain(path) for path in paths})}
+        parts = {part.path: part for part in map(Part.of, sorted({_plain(path) for path in paths}))}
         return cls(tuple(parts[path] for path in sorted(parts)))
 
     def now(self) -> Self:
