@@ -82,7 +82,7 @@ def test_chunk_that_is_lost_while_the_scan_is_read(store):
 
 
 def test_opened_store_raises_where_a_chunk_is_missing(store):
-    for chunks in (None, {"scan_y": 2}):
+    for chunks in (None, {"scan_y": 4}):
         dataset = stemcodecs.open(store, chunks=chunks)
         np.testing.assert_array_equal(dataset["data"][:2].values, DATA[:2])
         np.testing.assert_array_equal(dataset["sum_image"].values, np.zeros((4, 6)))  # left out: all fill values
