@@ -357,16 +357,20 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
         The store was never finished.
     SourceError
         There is no store of stemcodecs.
+
+    Reading values of a chunk that is damaged, or that has been lost, raises `CorruptChunkError`.
     """
     import xarray
 
     import stemcodecs.accessor  # noqa: F401  registers Dataset.stem
+    from stemcodecs.required_chunks import store_with_every_chunk
 
     location = Location.of(store)
     require_complete(location)
+    store = location.zarr_store()
     with contextlib.nullcontext() if location.local else backend_errors(location.url):
         dataset: xarray.Dataset = xarray.open_zarr(
-            location.zarr_store(), consolidated=True, chunks={} if chunks is None else chunks
+            store_with_every_chunk(store), consolidated=True, chunks={} if chunks is None else chunks
         )
     for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
         plain = {name: _plain_attribute(value) for name, value in attributes.items() if value is not None}

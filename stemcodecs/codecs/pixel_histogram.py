@@ -151,7 +151,10 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
         file = _local_file(byte_getter)
         if file is not None:
-            return await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
+            found = await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
+            if found is not None:
+                return found
+            # Not there: a chunk of fill values, unless the store says that it must be there.
         prototype = chunk_spec.prototype
 
         async def get(start: int, stop: int) -> bytes:
@@ -227,7 +230,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
 def _local_file(byte_getter: ByteGetter) -> Path | None:
     """The file of a chunk in a folder."""
-    if type(byte_getter) is StorePath and type(byte_getter.store) is LocalStore:
+    if type(byte_getter) is StorePath and isinstance(byte_getter.store, LocalStore):
         return byte_getter.store.root / byte_getter.path
     return None
 

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import SourceError
+from stemcodecs.readers.hdf5_files import open_file
+from stemcodecs.readers.hdf5_layouts import child
 from stemcodecs.readers.scan import Region, Scan, small_attributes
 
-__all__ = ["is_electron_events", "open_electron_events", "refuse_electron_lists"]
+__all__ = ["is_electron_events", "open_electron_events"]
 
 _FRAMES = "electron_events/frames"
 _POSITIONS = "electron_events/scan_positions"
@@ -103,7 +105,7 @@ def is_electron_events(file: Any) -> bool:
     """Whether an open HDF5 file is one of stempy's."""
     import h5py
 
-    frames, positions = file.get(_FRAMES), file.get(_POSITIONS)
+    frames, positions = child(file, _FRAMES), child(file, _POSITIONS)
     return (
         isinstance(frames, h5py.Dataset)
         and isinstance(positions, h5py.Dataset)
@@ -140,8 +142,6 @@ def open_electron_events(path: str) -> Scan:
 
 
 def _open_events(path: str) -> ElectronEvents:
-    from stemcodecs.readers.hdf5 import open_file
-
     file = open_file(path)
     try:
         return ElectronEvents(file, path)
@@ -184,37 +184,3 @@ def _positions(path: str, file: Any, scan: tuple[int, int]) -> np.ndarray[Any, A
     if np.ndim(version) == 0 and version >= _FIRST_FLATTENED and frames[0] % count == 0 and frames[0] > 0:
         return np.repeat(np.arange(count), int(frames[0]) // count)
     raise problem
-
-
-def refuse_electron_lists(file: Any, path: str) -> None:
-    """Say how to go on with electron lists of another layout, where no measured array lies beside them.
-
-    Raises
-    ------
-    SourceError
-        The file has lists of points (py4DSTEM) and no array with 3 or more dimensions.
-    """
-    import h5py
-
-    lists: list[str] = []
-    arrays: list[str] = []
-
-    def visit(name: str, node: Any) -> None:
-        if not isinstance(node, h5py.Dataset) or node.shape is None:
-            return
-        if h5py.check_vlen_dtype(node.dtype) is not None and len(node.shape) in (1, 2) and _is_list(name, node):
-            lists.append(name)
-        elif len(node.shape) >= 3:
-            arrays.append(name)
-
-    file.visititems(visit)
-    if lists and not arrays:
-        raise SourceError(f"{path}: {lists[0]} holds lists of electrons or points, no counts; {_CONVERT}")
-
-
-def _is_list(name: str, node: Any) -> bool:
-    """Whether ragged rows are lists of events: records (PointListArray), or in a group that says so."""
-    import h5py
-
-    rows = h5py.check_vlen_dtype(node.dtype)
-    return getattr(rows, "names", None) is not None or "electron" in name or "counted" in name

@@ -161,6 +161,7 @@ def frames_as_scan(scan: Scan, scan_shape: Sequence[int], drop_flyback: int = 0)
         axes=(*positions, *scan.axes[-2:]),
         chunks=_chunks(scan, shape),
         metadata={**scan.metadata, "scan_shape": list(shape), "flyback_frames": drop_flyback},
+        identity=scan.identity,
         remarks=remarks,
     )
     scan.close()

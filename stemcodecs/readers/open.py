@@ -55,8 +55,8 @@ def open_scan(
     drop_flyback : int
         Frames at the end of each line, beyond the columns of `scan_shape`, that are left out.
     partial : bool
-        Take what is there of an interrupted run or a truncated file, and only the frames of the header where the file
-        holds more. Without it both are refused.
+        Take what is there of an aborted run, a truncated file or a copy that was interrupted, and only the frames of
+        the header where the file holds more. `Scan.remarks` says what is missing or left out.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def _open(
 
         _require_zarr_url(name)
         _refuse_raw_options(name, "Zarr", shape, dtype, offset)
-        return open_zarr(name, dataset)
+        return open_zarr(name, dataset, partial=frames == "partial")
     place = Path(name)
     try:
         if not place.exists():
@@ -136,11 +136,11 @@ def _open(
 
 def _open_known(kind: str, name: str, dataset: str | None, frames: Frames) -> Scan:
     if kind == "HDF5":
-        return _open_hdf5(name, dataset)
+        return _open_hdf5(name, dataset, partial=frames == "partial")
     if kind == "Zarr":
         from stemcodecs.readers.zarr_array import open_zarr
 
-        return open_zarr(name, dataset)
+        return open_zarr(name, dataset, partial=frames == "partial")
     if dataset is not None:
         raise SourceError(f"{name}: {kind} holds one array; leave out --dataset {dataset}")
     if kind == ".npy":
@@ -156,20 +156,17 @@ def _open_known(kind: str, name: str, dataset: str | None, frames: Frames) -> Sc
     return open_ndata(name)
 
 
-def _open_hdf5(name: str, dataset: str | None) -> Scan:
-    from stemcodecs.readers.electron_events import is_electron_events, open_electron_events, refuse_electron_lists
-    from stemcodecs.readers.hdf5 import open_file, open_hdf5
-    from stemcodecs.readers.rosettasciio import open_rosettasciio
+def _open_hdf5(name: str, dataset: str | None, *, partial: bool) -> Scan:
+    from stemcodecs.readers.electron_events import is_electron_events, open_electron_events
+    from stemcodecs.readers.hdf5 import open_hdf5
+    from stemcodecs.readers.hdf5_files import open_file
 
-    with open_file(name) as file:
-        # Velox files are read by RosettaSciIO, whose names of images are no paths in the file.
-        velox_image = dataset is not None and file.get(dataset) is None and "Data" in file and "Version" in file
-        events = dataset is None and is_electron_events(file)
-        if dataset is None and not events:
-            refuse_electron_lists(file, name)
-    if velox_image:
-        return open_rosettasciio(name, dataset)
-    return open_electron_events(name) if events else open_hdf5(name, dataset)
+    if dataset is None:
+        with open_file(name) as file:
+            events = is_electron_events(file)
+        if events:
+            return open_electron_events(name)
+    return open_hdf5(name, dataset, partial=partial)
 
 
 def _require_zarr_url(url: str) -> None:

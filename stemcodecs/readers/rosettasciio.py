@@ -6,6 +6,7 @@ inside it: a block is computed synchronously in the calling thread.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 from functools import partial
@@ -17,7 +18,8 @@ from stemcodecs.errors import SourceError, StemcodecsError
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.choose import Candidate, choose_array
 from stemcodecs.readers.frame_count import Frames
-from stemcodecs.readers.mapped_frames import file_map_of, open_frames
+from stemcodecs.readers.identity import Identity
+from stemcodecs.readers.mapped_frames import FileMap, file_map_of, open_frames
 from stemcodecs.readers.rosettasciio_frames import (
     can_be_lazy,
     interrupted_series,
@@ -27,7 +29,7 @@ from stemcodecs.readers.rosettasciio_frames import (
 )
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
 from stemcodecs.readers.tiff_pages import refuse_truncated_tiff
-from stemcodecs.readers.tvips import is_truncated_tvips, open_truncated_tvips, refuse_broken_series
+from stemcodecs.readers.tvips import is_truncated_tvips, open_truncated_tvips, refuse_broken_series, series_files
 
 __all__ = ["open_rosettasciio"]
 
@@ -108,8 +110,21 @@ def open_rosettasciio(path: str, dataset: str | None = None, *, frames: Frames =
         axes=_axes(path, shape, axes),
         chunks=None if chunks is None else tuple(int(n) for n in chunks),
         metadata={"dataset": chosen.name, "attributes": small_attributes(dict(general))},
+        identity=Identity.of(_files(path, plugin, mapped)),
         remarks=remarks,
     )
+
+
+def _files(path: str, plugin: str, mapped: FileMap | None) -> list[str]:
+    """Files that the values depend on, as far as the format says."""
+    files = {os.path.abspath(path)}
+    if mapped is not None:
+        files.add(os.path.abspath(mapped.path))
+    if plugin == "TVIPS":
+        files.update(os.path.abspath(part) for part in series_files(path))
+    if plugin == "TIA":
+        files.update(glob.glob(f"{glob.escape(os.path.splitext(os.path.abspath(path))[0])}_*.ser"))
+    return sorted(files)
 
 
 def _open_blocks(path: str, index: int) -> LazyBlocks:

@@ -17,10 +17,11 @@ import numpy as np
 
 from stemcodecs.errors import SourceError
 from stemcodecs.readers.file_array import file_size
+from stemcodecs.readers.identity import Identity
 from stemcodecs.readers.mapped_frames import FileMap, open_frames
 from stemcodecs.readers.scan import BlockSource, Region, Scan
 
-__all__ = ["is_truncated_tvips", "open_truncated_tvips", "refuse_broken_series"]
+__all__ = ["is_truncated_tvips", "open_truncated_tvips", "refuse_broken_series", "series_files"]
 
 _GENERAL_HEADER_BYTES = 52
 _FRAME_HEADER_BYTES_1 = 12
@@ -111,6 +112,7 @@ def open_truncated_tvips(path: str) -> Scan:
         path=path,
         format="TVIPS",
         opener=bound(SeriesFrames, parts),
+        identity=Identity.of(series_files(path)),
         remarks=(
             f"the file is truncated: its last frame has {last.rest} of {last.frames.record_bytes} bytes and is left "
             f"out; {frames} whole frames are read",
@@ -130,7 +132,7 @@ def _parts(path: str) -> list[Part]:
         return []  # what it is, RosettaSciIO says
     record = np.dtype([("head", f"V{head}"), ("data", f"<u{bits // 8}", (rows, columns))])
     parts = []
-    for i, name in enumerate(_names(path)):
+    for i, name in enumerate(series_files(path)):
         offset = size if i == 0 else 0
         count, rest = divmod(max(0, file_size(name) - offset), record.itemsize)
         frames = FileMap(path=name, offset=offset, shape=(count,), dtype=record, key="data")
@@ -138,7 +140,8 @@ def _parts(path: str) -> list[Part]:
     return parts
 
 
-def _names(path: str) -> list[str]:
+def series_files(path: str) -> list[str]:
+    """Files of the series that a file begins, all of which are there."""
     found = re.fullmatch(r"(.*)(\d{3})(\.\w+)", path, re.DOTALL)
     if found is None:
         return [path]

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stemcodecs.errors import SourceError
+from stemcodecs.errors import SourceError, UnsupportedDtypeError
 from stemcodecs.readers import open_scan
 
 SCAN, FRAME = (4, 5), (6, 8)
@@ -123,7 +123,7 @@ def test_point_lists_of_py4dstem_are_refused_with_a_way_on(where, tmp_path):
         lists = file.create_dataset(where, (4, 5), dtype=h5py.special_dtype(vlen=record))
         lists[0, 0] = np.zeros(3, record)
         file["4DSTEM/mean"] = np.ones((6, 8))  # never taken in place of what was measured
-    with pytest.raises(SourceError, match="holds lists of electrons or points, no counts; write the counts as a dense"):
+    with pytest.raises(UnsupportedDtypeError, match="holds lists of different lengths; count them into frames first"):
         open_scan(tmp_path / "a.h5")
     with open_scan(tmp_path / "a.h5", dataset="4DSTEM/mean") as scan:
         assert scan.shape == (6, 8)

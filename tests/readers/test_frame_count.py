@@ -78,8 +78,8 @@ def test_file_that_shrinks_after_its_frames_were_counted(written):
     hold(15)
     with open_scan(path, scan_shape=(15,)) as scan:
         copy = pickle.loads(pickle.dumps(scan))
-    hold(14)
-    with pytest.raises(SourceError, match=r"14|truncated|changed|ends"):
+    hold(14)  # of EMPAD and Lispix the file beside the one that was opened
+    with pytest.raises(SourceError, match="is not what it was when it was opened"):
         copy.read(())
 
 

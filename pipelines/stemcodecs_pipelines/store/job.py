@@ -226,7 +226,7 @@ def prepare(
         The method or its options do not exist.
     """
     chosen, options = parse_method(method)
-    four = len(scan.shape) == 4
+    scans = len(scan.shape) >= 4
     encoding = chosen.build(scan, options, learning or Learning())
     if encoding.beside and plan.shard:
         if encoding.self_contained is None:
@@ -240,7 +240,7 @@ def prepare(
         metadata=array_metadata(plan, scan.dims, encoding),
         method=method,
         verify=verify,
-        detectors=VirtualDetectors.from_scan(scan) if four else None,
+        detectors=VirtualDetectors.from_scan(scan) if scans else None,
         axes=tuple(
             {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
         ),
