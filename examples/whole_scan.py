@@ -5,6 +5,7 @@ Give a scan file (.npy, HDF5, Zarr …), or nothing to simulate one:  python who
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,6 @@ dataset = stemcodecs.open(store)
 print(dataset)
 if "scan_y" in dataset.dims:
     print("bright field, from the store:", dataset.stem.bright_field().dims)
-    disk = dataset.attrs["stemcodecs"]["virtual_detectors"]
+    disk = json.loads(dataset.attrs["stemcodecs"])["virtual_detectors"]
     ring = dataset.stem.annulus(disk["radius"], 2 * disk["radius"])
     print("brightest position in an annulus, decoded on demand:", dict(ring.argmax(...)))

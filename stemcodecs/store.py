@@ -7,10 +7,12 @@ finished, so that nothing can mistake a part of a scan for the scan. Until then 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import uuid
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from stemcodecs.errors import (
     SourceError,
     StemcodecsError,
 )
+from stemcodecs.remote import backend_errors, local_path, remote_filesystem
+from stemcodecs.zip_members import zip_members
 
 if TYPE_CHECKING:
     import xarray
@@ -37,7 +41,9 @@ _ZARR_MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 @dataclass(frozen=True)
 class Location:
-    """A folder of named objects: a local folder, or anything that fsspec has a URL for.
+    """A folder of named objects: a local folder, a .zip file, or anything that fsspec has a URL for.
+
+    A .zip file is only read: what is in it would have to be written again to change one object.
 
     Parameters
     ----------
@@ -50,10 +56,7 @@ class Location:
     @classmethod
     def of(cls, place: str | os.PathLike[str]) -> Location:
         """Location of a path or URL; ``file://`` URLs become local paths."""
-        text = os.fspath(place)
-        if text.startswith("file://"):
-            # Local paths have renames and locks, which make a store safe; fsspec's own local files do not use them.
-            text = text[len("file://") :]
+        text = local_path(os.fspath(place))
         if "://" not in text:
             # A trailing slash or a link would make the sibling names of a replacement wrong.
             text = os.path.realpath(os.path.expanduser(text))
@@ -61,32 +64,45 @@ class Location:
 
     @property
     def local(self) -> bool:
-        """Whether this is a folder of this machine."""
+        """Whether this is a folder or a .zip file of this machine."""
         return "://" not in self.url
+
+    @property
+    def zipped(self) -> bool:
+        """Whether this is a .zip file, or at least a file where a folder should be."""
+        return self.local and os.path.isfile(self.url)
+
+    def zarr_store(self) -> Any:
+        """What Zarr and xarray open: the path, the URL, or an open .zip store."""
+        if not self.zipped:
+            return self.url
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.url, mode="r")
 
     def child(self, key: str) -> Path:
         """Local path of an object."""
         return Path(self.url, *key.split("/"))
 
     def _remote(self, key: str = "") -> tuple[Any, str]:
-        from fsspec.core import url_to_fs
-
-        try:
-            # Asked each time: fsspec keeps its file systems, and a Location stays a string that can be pickled.
-            filesystem, path = url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"{self.url}: {error}; check the URL, or install its fsspec package") from error
+        filesystem, path = remote_filesystem(self.url)
         return filesystem, f"{path.rstrip('/')}/{key}" if key else path
 
     def read(self, key: str) -> bytes | None:
         """Bytes of an object, None where it does not exist."""
         try:
+            if self.zipped:
+                member = zip_members(self.url).get(key)
+                return None if member is None else member.read()
             if self.local:
                 return self.child(key).read_bytes()
             filesystem, path = self._remote(key)
-            return bytes(filesystem.cat_file(path))
+            with backend_errors(self.url):
+                return bytes(filesystem.cat_file(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise _read_error(self.url, error) from error
 
     def write(self, key: str, data: Any, *, parts: str = JOURNAL, sync: bool = True) -> None:
         """Write an object; in a local folder nobody ever sees half of it, not after a power cut either.
@@ -98,12 +114,14 @@ class Location:
 
         Without `sync` a power cut may leave a local object without its bytes.
         """
+        self._refuse_zip()
         try:
             if not self.local:
                 filesystem, path = self._remote(key)
                 # In an object store it appears when its upload is complete; sftp, smb and webdav show it while it
                 # grows, and there only the root, which comes last, tells that a store is whole.
-                filesystem.pipe_file(path, bytes(data))
+                with backend_errors(self.url, writing=True):
+                    filesystem.pipe_file(path, bytes(data))
                 return
             target = self.child(key)
             # In the same store, hence on the same file system: only there a rename is one step.
@@ -117,15 +135,26 @@ class Location:
     def size(self, key: str) -> int | None:
         """Size of an object in bytes, None where it does not exist."""
         try:
+            if self.zipped:
+                member = zip_members(self.url).get(key)
+                return None if member is None else member.full_size
             if self.local:
                 return self.child(key).stat().st_size
             filesystem, path = self._remote(key)
-            return int(filesystem.info(path)["size"])
+            with backend_errors(self.url):
+                # A server that sends a page in pieces says no size: the object is there all the same.
+                return int(filesystem.info(path)["size"] or 0)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise _read_error(self.url, error) from error
 
     def names(self, folder: str) -> Iterator[str]:
         """Keys of all objects below a folder, in no particular order."""
+        if self.zipped:
+            prefix = f"{folder.rstrip('/')}/" if folder else ""
+            yield from (name for name in zip_members(self.url) if name.startswith(prefix))
+            return
         if self.local:
             for parent, _, files in os.walk(self.child(folder)):
                 # Keys have slashes on every system.
@@ -134,13 +163,16 @@ class Location:
             return
         filesystem, root = self._remote()
         prefix = f"{root.rstrip('/')}/{folder}"
-        if not filesystem.exists(prefix):
-            return
-        for path in filesystem.find(prefix):
-            yield path[len(root.rstrip("/")) + 1 :]
+        with backend_errors(self.url):
+            found = list(filesystem.find(prefix)) if filesystem.exists(prefix) else []
+        yield from (path[len(root.rstrip("/")) + 1 :] for path in found)
 
     def remove(self, folder: str = "") -> None:
         """Remove a folder of objects, or the whole location, with everything in it, if it is there."""
+        if self.zipped:
+            if not folder or any(True for _ in self.names(folder)):
+                self._refuse_zip()
+            return
         if self.local:
             place = self.child(folder) if folder else Path(self.url)
             try:
@@ -149,11 +181,13 @@ class Location:
                 raise write_error(self.url, error) from error
             return
         filesystem, path = self._remote(folder)
-        if filesystem.exists(path):
-            filesystem.rm(path, recursive=True)
+        with backend_errors(self.url, writing=True):
+            if filesystem.exists(path):
+                filesystem.rm(path, recursive=True)
 
     def make_folder(self, folder: str) -> None:
         """Create a folder; object stores have none."""
+        self._refuse_zip()
         if self.local:
             try:
                 disk.make_root(self.child(folder))
@@ -175,14 +209,24 @@ class Location:
         if self.local:
             return os.path.lexists(self.url)
         filesystem, path = self._remote()
-        return bool(filesystem.exists(path))
+        with backend_errors(self.url):
+            return bool(filesystem.exists(path))
 
     def is_zarr(self) -> bool:
         """Whether this is the root of a Zarr store, complete or begun by stemcodecs."""
         return any(self.size(name) is not None for name in (*_ZARR_MARKERS, f"{JOURNAL}/job.json"))
 
+    def _refuse_zip(self) -> None:
+        if self.zipped:
+            raise DestinationError(f"{self.url} is a file, and a .zip file is only read; unpack it, or choose a folder")
+
     def __str__(self) -> str:
         return self.url
+
+
+def _read_error(url: str, error: OSError) -> SourceError:
+    reason = error.strerror or str(error) or type(error).__name__
+    return SourceError(f"{url}: cannot be read ({reason}); check the path, its permissions and the drive")
 
 
 def write_error(url: str, error: OSError) -> StemcodecsError:
@@ -223,6 +267,8 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         Root of the store.
     """
     location = place if isinstance(place, Location) else Location.of(place)
+    if location.zipped and not zipfile.is_zipfile(location.url):
+        return State(kind="other", attributes={})
     # The root decides: a journal beside it was left by a kill in the last step, or belongs to a repair.
     root = location.read("zarr.json")
     if root is not None:
@@ -268,12 +314,25 @@ def require_complete(place: str | os.PathLike[str] | Location) -> State:
         )
     if found.kind == "absent":
         raise SourceError(f"{place}: no such store; check the path")
+    if found.kind == "other" and (folder := _folder_in_zip(place)):
+        raise SourceError(
+            f"{place}: the store lies in the folder {folder} of this .zip file; unpack it, or pack what is in {folder}"
+        )
     if found.kind in ("other", "foreign"):
         raise SourceError(
             f"{place}: not a store written by stemcodecs compress; "
             "open other Zarr data with zarr.open or xarray.open_zarr"
         )
     return found
+
+
+def _folder_in_zip(place: str | os.PathLike[str] | Location) -> str:
+    """Folder of a .zip file in which a store lies: what packing the folder itself gives."""
+    location = place if isinstance(place, Location) else Location.of(place)
+    if not location.zipped or not zipfile.is_zipfile(location.url):
+        return ""
+    roots = [name.rpartition("/")[0] for name in zip_members(location.url) if name.endswith("/zarr.json")]
+    return min(roots, key=len, default="")
 
 
 def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["auto"] | None = None) -> xarray.Dataset:
@@ -285,7 +344,8 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     Parameters
     ----------
     store : path or URL
-        Root of the store; URLs go through fsspec (``s3://``, ``https://``, ``memory://`` …).
+        Root of the store, or a .zip file of what is in it; URLs go through fsspec (``s3://``,
+        ``https://``, ``memory://`` …).
     chunks : dict, "auto" or None
         Dask chunks of the variables as in :func:`xarray.open_zarr`; None takes the chunks of the
         store.
@@ -295,7 +355,8 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     xarray.Dataset
         ``data`` with dims (scan_y, scan_x, det_y, det_x), (frame, det_y, det_x) or (det_y, det_x),
         and what was computed when the store was written: ``mean_pattern``, ``sum_image``,
-        ``bright_field`` and others.
+        ``bright_field`` and others. Its attributes are text, numbers and flat lists, so that ``to_netcdf`` can write
+        them: what the store says about itself is JSON text, ``json.loads(dataset.attrs["stemcodecs"])``.
 
     Raises
     ------
@@ -303,14 +364,38 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
         The store was never finished.
     SourceError
         There is no store of stemcodecs.
+
+    Reading values of a chunk that is damaged, or that has been lost, raises `CorruptChunkError`.
     """
     import xarray
 
     # Registers Dataset.stem.
     from stemcodecs.accessor import remember_opened
+    from stemcodecs.required_chunks import store_with_every_chunk
 
     location = Location.of(store)
     require_complete(location)
-    dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    store = location.zarr_store()
+    with contextlib.nullcontext() if location.local else backend_errors(location.url):
+        dataset: xarray.Dataset = xarray.open_zarr(
+            store_with_every_chunk(store), consolidated=True, chunks={} if chunks is None else chunks
+        )
+    for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
+        plain = {name: _plain_attribute(value) for name, value in attributes.items() if value is not None}
+        attributes.clear()
+        attributes.update(plain)
     remember_opened(dataset)
     return dataset
+
+
+def _plain_attribute(value: Any) -> Any:
+    """An attribute as netCDF can hold it: text, a number or a flat list; anything deeper as JSON text."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list) and value:
+        kinds = {type(v) for v in value}
+        if kinds == {str} or (kinds <= {int, float}):
+            return value
+    return json.dumps(value)

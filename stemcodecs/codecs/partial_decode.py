@@ -47,7 +47,10 @@ class PartialDecode(ArrayBytesCodecPartialDecodeMixin):
         file = _local_file(byte_getter)
         if file is not None:
             # One thread does it all: waiting for others would cost more than the reads.
-            return await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
+            decoded = await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
+            if decoded is not None:
+                return decoded
+            # Not there: a chunk of fill values, unless the store says that it must be there.
         steps = self.decode_in_steps(selection, chunk_spec, _FIRST_READ)
         wanted, decoded = _next(steps, None)
         while wanted is not None:
@@ -58,8 +61,8 @@ class PartialDecode(ArrayBytesCodecPartialDecodeMixin):
 
     def _decode_partial_sync(self, byte_getter: Any, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
         file = _local_file(byte_getter)
-        if file is not None:
-            return self._decode_from_file(file, selection, chunk_spec)
+        if file is not None and (decoded := self._decode_from_file(file, selection, chunk_spec)) is not None:
+            return decoded
 
         def read(one: Range) -> bytes | None:
             return _bytes(byte_getter.get_sync(prototype=chunk_spec.prototype, byte_range=_request(one)))
@@ -121,6 +124,6 @@ def _bytes(got: Buffer | None) -> bytes | None:
 
 def _local_file(byte_getter: Any) -> Path | None:
     """The file of a chunk in a folder."""
-    if type(byte_getter) is StorePath and type(byte_getter.store) is LocalStore:
+    if type(byte_getter) is StorePath and isinstance(byte_getter.store, LocalStore):
         return byte_getter.store.root / byte_getter.path
     return None

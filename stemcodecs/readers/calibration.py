@@ -19,8 +19,10 @@ _NO_UNITS = {
     "px",
     "[px]",
     "unknown",
+    "undefined",
     "<undefined>",
     "none",
+    "_none_",
     "a.u.",
     "[]",
 }
@@ -30,20 +32,37 @@ _NO_UNITS = {
 _EVEN = 1e-2
 
 
+# Two characters each that look the same: the micro sign and the Greek letter, the letter and the unit ångström.
+_ONE_SPELLING = str.maketrans({"\N{GREEK SMALL LETTER MU}": "\N{MICRO SIGN}", "\N{ANGSTROM SIGN}": "Å"})
+
+
 def clean_units(units: Any) -> str | None:
-    """Units as text; None for the words that mean that there are none."""
+    """Units as text with one spelling of µ and Å; None for the words that mean that there are none."""
     if isinstance(units, bytes):
-        units = units.decode("utf-8", "replace")
+        try:
+            units = units.decode("utf-8")
+        except UnicodeDecodeError:
+            units = units.decode("latin-1")  # what instruments on Windows write; any bytes are text in it
     if isinstance(units, np.ndarray):
         units = units.item() if units.size == 1 else None
         return clean_units(units)
-    if not isinstance(units, str) or units.strip().lower() in _NO_UNITS:
+    if not isinstance(units, str):
+        return None
+    text = _undo_latin_1(units.replace("\0", " ").strip()).translate(_ONE_SPELLING)
+    if text.lower() in _NO_UNITS:
         return None
     # EMD 0.1 writes [n_m] and [n_m^-1]: underscores separate the prefix from the unit.
-    text = units.strip()
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1].replace("_", "")
     return text
+
+
+def _undo_latin_1(text: str) -> str:
+    """Text of which the UTF-8 bytes were taken for latin-1: Âµm is µm."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def axis_named(name: str, size: int, scale: Any = None, offset: Any = 0.0, units: Any = None) -> Axis:

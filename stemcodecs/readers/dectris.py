@@ -59,7 +59,7 @@ class FrameBlocks:
                 parts.append(contents)
                 counts.append(rows)
                 chunks.append(self._examination.node(path, name)[1].chunks)
-                self._parts.append(self._examination.reader(name))
+                self._parts.append(self._examination.reader(name, partial=partial))
         if any(len(p.shape) != 3 or p.shape[1:] != parts[0].shape[1:] or p.dtype != parts[0].dtype for p in parts):
             raise SourceError(f"{path}: the parts of {group} differ in frame size or dtype; choose one with --dataset")
         frames, announced = sum(counts), _announced(master)

@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from stemcodecs.errors import SourceError
+from stemcodecs.readers.frame_count import frames_to_read
 from stemcodecs.readers.scan import Region
 
-__all__ = ["FileArray", "open_file_array"]
+__all__ = ["FileArray", "array_bytes", "file_size", "frames_in_file", "open_file_array"]
 
 _SPAN_BYTES = 4 << 20
 
@@ -109,15 +110,60 @@ def open_file_array(
     SourceError
         The file is shorter than the array, or with `exact` longer.
     """
-    array_bytes = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
-    try:
-        file_bytes = os.path.getsize(path)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    needed = offset + array_bytes
+    file_bytes, needed = file_size(path), offset + array_bytes(shape, dtype)
     if file_bytes < needed or (exact and file_bytes != needed):
+        way_out = f"; {_whole_frames(file_bytes - offset, shape, dtype)}" if len(shape) > 2 and not fortran else ""
         raise SourceError(
             f"{path} has {file_bytes} bytes, but {dtype}{shape} at offset {offset} needs {needed}; "
             + ("give the right --shape, --dtype and --offset" if exact else "the file is truncated: restore it")
+            + way_out
         )
     return FileArray(path=path, offset=offset, shape=shape, dtype=dtype, fortran=fortran)
+
+
+def frames_in_file(
+    path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Shape of what is there of an array in a file, and a remark where something is missing.
+
+    An array of which the end is missing becomes the stack of its whole frames.
+
+    Raises
+    ------
+    SourceError
+        Not one whole frame is there, or the frames do not lie one after the other.
+    """
+    available = file_size(path) - offset
+    if available >= array_bytes(shape, dtype):
+        return shape, ()
+    if fortran:
+        raise SourceError(f"{path}: truncated, and in Fortran order no frame of it is whole; restore it")
+    said = int(np.prod(shape[:-2], dtype=np.int64))
+    there = max(0, available) // max(1, array_bytes(shape[-2:], dtype))
+    there, remarks = frames_to_read(path, said=said, there=there, wanted="partial")
+    return (there, *shape[-2:]), remarks
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Size of an array in bytes, exact however large the shape is."""
+    return int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+
+
+def file_size(path: str) -> int:
+    """Size of a file in bytes.
+
+    Raises
+    ------
+    SourceError
+        It is not there.
+    """
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _whole_frames(available: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    there = max(0, available) // max(1, array_bytes(shape[-2:], dtype))
+    said = int(np.prod(shape[:-2], dtype=np.int64))
+    return f"{there} whole frames of {said} are there: --partial takes at most those"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial as bound
 from typing import Any
 
 import numpy as np
 
-from stemcodecs.errors import SourceError
+from stemcodecs.errors import SourceError, StemcodecsError
 from stemcodecs.readers.choose import choose_array
 from stemcodecs.readers.dectris import open_dectris
 from stemcodecs.readers.hdf5_candidates import candidates_in
@@ -15,7 +16,7 @@ from stemcodecs.readers.hdf5_contents import taken_rows
 from stemcodecs.readers.hdf5_files import open_file
 from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, child, layout_of
 from stemcodecs.readers.hdf5_parts import Examination, NotThereError
-from stemcodecs.readers.scan import Region, Scan, small_attributes
+from stemcodecs.readers.scan import Region, Scan, one_line, small_attributes
 
 __all__ = ["open_hdf5"]
 
@@ -38,7 +39,7 @@ class Hdf5Blocks:
         try:
             try:
                 contents = self._examination.dataset(name)
-                self._read = self._examination.reader(name)
+                self._read = self._examination.reader(name, partial=partial)
             except NotThereError as error:
                 raise SourceError(
                     f"{path}: {name} leads to {error}, which is missing; put it next to the file"
@@ -86,6 +87,18 @@ def open_hdf5(path: str, dataset: str | None = None, *, partial: bool = False) -
     UnsupportedDtypeError
         The dataset holds no real numbers.
     """
+    try:
+        return _open(path, dataset, partial)
+    except StemcodecsError:
+        raise
+    except Exception as error:  # h5py raises many kinds where a file is damaged
+        raise SourceError(
+            f"{path}: cannot be read as HDF5 ({one_line(error)}); restore the file from another copy, "
+            "or give a dataset that can be read as --dataset"
+        ) from error
+
+
+def _open(path: str, dataset: str | None, partial: bool) -> Scan:
     with open_file(path) as file:
         layout = layout_of(file)
         # Images of Velox are not arrays of the file as they lie there; RosettaSciIO knows them by number and title.
@@ -132,10 +145,9 @@ def _find(file: Any, path: str, layout: Hdf5Layout, dataset: str | None) -> tupl
 
 def _attributes(node: Any) -> dict[str, Any]:
     """Attributes of an object, those that can be read."""
-    found = {}
-    for key in node.attrs:
-        try:
-            found[key] = node.attrs[key]
-        except (KeyError, OSError, RuntimeError, TypeError):
-            continue  # a type that h5py does not know
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, RuntimeError):  # damaged
+        for key in node.attrs:
+            with contextlib.suppress(KeyError, OSError, RuntimeError, TypeError, ValueError):  # of an unknown type
+                found[key] = node.attrs[key]
     return found

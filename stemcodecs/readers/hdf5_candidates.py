@@ -9,12 +9,10 @@ import numpy as np
 
 from stemcodecs.readers.choose import Candidate
 from stemcodecs.readers.hdf5_files import find_beside
-from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, main_arrays
+from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, main_arrays, place_of
 from stemcodecs.readers.scan import one_line
 
 __all__ = ["candidates_in"]
-
-_Place = tuple[int, int]
 
 
 def candidates_in(root: Any, prefix: str, path: str, layout: Hdf5Layout) -> list[Candidate]:
@@ -33,12 +31,12 @@ def candidates_in(root: Any, prefix: str, path: str, layout: Hdf5Layout) -> list
     """
     import h5py
 
-    main = {(_place(group), name) for group, name in main_arrays(root.file, layout)}
+    main = {(place_of(group), name) for group, name in main_arrays(root.file, layout)}
     main_places = {
-        _place(node) for group, name in main_arrays(root.file, layout) if (node := _get(group, name)) is not None
+        place_of(node) for group, name in main_arrays(root.file, layout) if (node := _get(group, name)) is not None
     }
     found: list[Candidate] = []
-    seen: set[Any] = {_place(root)}
+    seen: set[Any] = {place_of(root)}
     # Objects are kept until the end: a file behind a link that was closed in between would be a new one to HDF5.
     pending, kept = deque([(prefix, root)]), []
     while pending:
@@ -54,18 +52,18 @@ def candidates_in(root: Any, prefix: str, path: str, layout: Hdf5Layout) -> list
             node, trouble, target = _opened(group, key)
             if node is None:
                 if target not in seen:
-                    is_main = (_place(group), key) in main
+                    is_main = (place_of(group), key) in main
                     found.append(Candidate(name=name, shape=None, dtype=None, trouble=trouble, is_main=is_main))
                 seen.add(target)
                 continue
-            if _place(node) in seen:
+            if place_of(node) in seen:
                 continue
-            seen.add(_place(node))
+            seen.add(place_of(node))
             kept.append(node)
             if isinstance(node, h5py.Group):
                 pending.append((name, node))
             elif isinstance(node, h5py.Dataset):
-                found.extend(_candidate(name, node, path, layout, _place(node) in main_places))
+                found.extend(_candidate(name, node, path, layout, place_of(node) in main_places))
     return found
 
 
@@ -88,6 +86,8 @@ def _candidate(name: str, node: Any, path: str, layout: Hdf5Layout, is_main: boo
         leading = axes_of(path, node, layout)[: len(shape) - 4]
         is_named = not any(axis.name.startswith("series") for axis in leading)
     shape = tuple(int(n) for n in shape)
+    # Who puts parts together to one array of frames says what the measurement is.
+    is_main = is_main or (node.is_virtual and len(shape) >= 3)
     return [Candidate(name=name, shape=shape, dtype=dtype, is_main=is_main, is_ragged=lists, is_named=is_named)]
 
 
@@ -110,16 +110,8 @@ def _opened(group: Any, key: str) -> tuple[Any, str, Any]:
         return None, f"is a link to {link.path} in {link.filename}, which cannot be opened ({reason})", target
     if isinstance(link, h5py.SoftLink):
         return None, f"is a link to {link.path}, which is not there", (group.file.filename, link.path)
-    return None, f"cannot be opened ({reason})", (_place(group), key)
+    return None, f"cannot be opened ({reason})", (place_of(group), key)
 
 
 def _get(group: Any, name: str) -> Any:
     return _opened(group, name)[0]
-
-
-def _place(node: Any) -> _Place:
-    """By what an object is known, whatever it is called and by whatever name its file was opened."""
-    import h5py
-
-    info = h5py.h5o.get_info(node.id)
-    return info.fileno, info.addr

@@ -37,6 +37,8 @@ class Contents:
     dtype: np.dtype[Any]
     lost: np.ndarray[Any, np.dtype[np.int64]]
     reasons: list[str] = field(default_factory=list)
+    readable: int | None = None
+    """Rows from here on must not be read: HDF5 would give other bytes of a source that has become too small."""
 
     @classmethod
     def whole(cls, shape: Sequence[int], dtype: np.dtype[Any]) -> Contents:
@@ -52,7 +54,13 @@ class Contents:
     def rows_there(self) -> int:
         """Rows up to the last one of which anything is there."""
         there = np.flatnonzero(self.lost < self.row_size)
-        return int(there[-1]) + 1 if len(there) else 0
+        rows = int(there[-1]) + 1 if len(there) else 0
+        return rows if self.readable is None else min(rows, self.readable)
+
+    def end_before(self, rows: np.ndarray[Any, Any]) -> None:
+        """Note that some rows must not be read, and so none after the first of them."""
+        if len(rows):
+            self.readable = min(int(rows[0]), self.shape[0] if self.readable is None else self.readable)
 
     def explain(self, reason: str) -> None:
         """Note why values are lost."""

@@ -12,9 +12,12 @@ from typing import Any
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.scan import Axis
 
-__all__ = ["Hdf5Layout", "axes_of", "child", "layout_of", "main_arrays", "nion_axes", "parts_group"]
+__all__ = ["Hdf5Layout", "axes_of", "child", "layout_of", "main_arrays", "nion_axes", "parts_group", "place_of"]
 
 _Axes = list[Axis | None]
+
+_DAMAGED = (KeyError, OSError, RuntimeError, ValueError, TypeError)
+"""What h5py raises for objects that are not there, are damaged, or are of types that it does not read."""
 
 PART = re.compile("data_([0-9]{6,})")
 """Names of the parts of a DECTRIS master file."""
@@ -35,16 +38,16 @@ class Hdf5Layout(Enum):
 
 def layout_of(file: Any) -> Hdf5Layout:
     """Recognise the layout of an open file by its groups and attributes, not by its name."""
-    groups = _groups(file)
-    if "4DSTEM_experiment" in file or any(_said(g, "python_class") == "DataCube" for g in groups):
+    groups, names = _groups(file), _keys(file)
+    if "4DSTEM_experiment" in names or any(_said(g, "python_class") == "DataCube" for g in groups):
         return Hdf5Layout.PY4DSTEM
-    if "Experiments" in file and "file_format" in file.attrs:
+    if "Experiments" in names and _has_attribute(file, "file_format"):
         return Hdf5Layout.HYPERSPY
-    if any("properties" in node.attrs for node in _nion_nodes(file)):
+    if any(_has_attribute(node, "properties") for node in _nion_nodes(file)):
         return Hdf5Layout.NION
     if any(_is_emd_array(g) for g in groups):
         return Hdf5Layout.EMD
-    if "Data" in file and "Version" in file:
+    if "Data" in names and "Version" in names:
         return Hdf5Layout.VELOX
     if parts_group(file) is not None:
         return Hdf5Layout.DECTRIS
@@ -57,7 +60,7 @@ def parts_group(file: Any) -> str | None:
     """Where a DECTRIS master file has its parts ``data_000001``, …: below ``entry/data``, or older, below ``entry``."""
     for name in ("entry/data", "entry"):
         group = child(file, name)
-        if hasattr(group, "keys") and any(PART.fullmatch(key) for key in group):
+        if hasattr(group, "keys") and any(PART.fullmatch(key) for key in _keys(group)):
             return name
     return None
 
@@ -80,7 +83,7 @@ def child(group: Any, name: str) -> Any:
     """An object in a file or group; None where it is not there, or cannot be opened."""
     try:
         return group[name]
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
+    except (*_DAMAGED, AttributeError):
         return None  # no such name, a link that leads nowhere, a damaged object, a dataset in place of a group
 
 
@@ -109,7 +112,10 @@ def axes_of(path: str, node: Any, layout: Hdf5Layout) -> tuple[Axis, ...]:
 
 
 def _is_emd_array(group: Any) -> bool:
-    kind = group.attrs.get("emd_group_type")
+    try:
+        kind = group.attrs.get("emd_group_type")
+    except _DAMAGED:
+        return False
     return kind is not None and (_text(kind) == "array" or str(kind) == "1")
 
 
@@ -138,7 +144,7 @@ def _with_pixel_sizes(group: Any, shape: Sequence[int], given: _Axes) -> _Axes:
     # The calibration belongs to the tree that holds the datacube, not to another one in the file.
     root = group.file[group.name.strip("/").partition("/")[0] or "/"]
     # A damaged object elsewhere in the tree leaves the scan without its calibration.
-    with contextlib.suppress(KeyError, OSError, RuntimeError):
+    with contextlib.suppress(*_DAMAGED):
         root.visititems(visit)
     filled: _Axes = []
     for i, (axis, size) in enumerate(zip(given, shape, strict=True)):
@@ -208,7 +214,7 @@ def _nexus_signals(group: Any) -> list[str]:
     name = _said(group, "signal")
     if name:
         return [name] if _has(group, name) else []
-    return [k for k in group if "signal" in getattr(child(group, k), "attrs", ())]
+    return [k for k in _keys(group) if "signal" in getattr(child(group, k), "attrs", ())]
 
 
 def _nexus_axes(group: Any, shape: Sequence[int]) -> _Axes:
@@ -235,7 +241,7 @@ def _dimension_scales(node: Any, shape: Sequence[int]) -> _Axes:
         try:
             scales = list(node.dims[i].values())
             name = node.dims[i].label or (scales[0].name.rpartition("/")[2] if scales and scales[0].name else "")
-        except (KeyError, OSError, RuntimeError):
+        except _DAMAGED:
             scales, name = [], ""  # a reference to a scale that is not there
         if not scales or scales[0].shape != (size,):
             axes.append(Axis(name=name, size=size) if name else None)
@@ -249,27 +255,52 @@ def _groups(file: Any) -> list[Any]:
     import h5py
 
     found: list[Any] = []
-    seen = {h5py.h5o.get_info(file["/"].id).addr}
+    seen = {place_of(file["/"])}
     pending = [file["/"]]
     while pending:
         group = pending.pop(0)
         for key in _keys(group):
             # Links are left out: what is behind them is somebody else's layout, or not there.
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                continue
-            node = child(group, key)
-            if isinstance(node, h5py.Group) and (address := h5py.h5o.get_info(node.id).addr) not in seen:
-                seen.add(address)
+            node = child(group, key) if _is_hard_link(group, key) else None
+            if isinstance(node, h5py.Group) and (place := place_of(node)) not in seen:
+                seen.add(place)
                 found.append(node)
                 pending.append(node)
     return found
 
 
+def place_of(node: Any) -> tuple[int, int]:
+    """By what an object is known, whatever it is called, and by whatever name its file was opened."""
+    import h5py
+
+    try:
+        info = h5py.h5o.get_info(node.id)
+        return info.fileno, info.addr
+    except _DAMAGED:
+        return -1, id(node.id)  # a damaged object is like no other
+
+
+def _is_hard_link(group: Any, key: str) -> bool:
+    import h5py
+
+    try:
+        return isinstance(group.get(key, getlink=True), h5py.HardLink)
+    except _DAMAGED:
+        return False
+
+
+def _has_attribute(node: Any, name: str) -> bool:
+    try:
+        return name in node.attrs
+    except _DAMAGED:
+        return False
+
+
 def _keys(group: Any) -> list[str]:
     try:
         return list(group)
-    except (KeyError, OSError, RuntimeError):
-        return []  # a damaged group
+    except _DAMAGED:
+        return []
 
 
 def _members(group: Any) -> list[Any]:
@@ -287,7 +318,7 @@ def _has(group: Any, name: str) -> bool:
 def _said(node: Any, attribute: str) -> str:
     try:
         return _text(node.attrs.get(attribute))
-    except (KeyError, OSError, RuntimeError, TypeError):
+    except _DAMAGED:
         return ""  # an attribute of a type that h5py does not read
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -120,7 +121,7 @@ class Examination:
             except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
                 raise nowhere from error
             links += 1
-            if links > _LINKS:
+            if link is None or links > _LINKS:
                 raise nowhere
             if isinstance(link, h5py.ExternalLink):
                 found = find_beside(link.filename, path, "HDF5_EXT_PREFIX")
@@ -145,8 +146,15 @@ class Examination:
         """
         return self._dataset(os.path.abspath(self.path), name, nested=False)
 
-    def reader(self, name: str) -> Any:
-        """What the values of a dataset are read from: what is indexed by a region.
+    def reader(self, name: str, *, partial: bool = False) -> Any:
+        """A function that reads a region of a dataset.
+
+        Parameters
+        ----------
+        name : str
+            The dataset.
+        partial : bool
+            Fill values stand for what is not there.
 
         Raises
         ------
@@ -154,7 +162,9 @@ class Examination:
             There is no such dataset.
         """
         place, node = self.node(os.path.abspath(self.path), name)
-        return RawStorage.of(place, node).read if has_raw_storage(node) else node.__getitem__
+        if not has_raw_storage(node):
+            return node.__getitem__
+        return replace(RawStorage.of(place, node), partial=partial).read
 
     def _dataset(self, path: str, name: str, *, nested: bool) -> Contents:
         if (path, name) in self._known:

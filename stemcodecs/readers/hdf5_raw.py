@@ -48,9 +48,12 @@ class RawStorage(FileArray):
     ----------
     segments : tuple of Segment
         The pieces, in their order.
+    partial : bool
+        Zeros stand for what is not there.
     """
 
     segments: tuple[Segment, ...]
+    partial: bool = False
 
     @classmethod
     def of(cls, path: str, node: Any) -> RawStorage:
@@ -101,15 +104,16 @@ class RawStorage(FileArray):
 
     def read(self, region: Region) -> np.ndarray[Any, Any]:
         """Values of a region with explicit bounds."""
-        with _Joined(self.segments) as file:
+        with _Joined(self.segments, self.partial) as file:
             return self._read(cast(BinaryIO, file), self.shape, region)
 
 
 class _Joined:
     """Pieces of files as one file to read from."""
 
-    def __init__(self, segments: tuple[Segment, ...]) -> None:
+    def __init__(self, segments: tuple[Segment, ...], partial: bool) -> None:
         self._segments = segments
+        self._partial = partial
         self._position = 0
         self._open: tuple[Segment, BinaryIO] | None = None
 
@@ -130,13 +134,24 @@ class _Joined:
         for segment in self._segments:
             inside = self._position - start
             if inside < segment.size:
-                file = self._file(segment)
-                file.seek(segment.offset + inside)
-                count = int(file.readinto(view[: segment.size - inside]) or 0)  # type: ignore[attr-defined]
+                piece = view[: segment.size - inside]
+                count = self._read(segment, inside, piece)
+                if not count and self._partial:
+                    piece[:] = bytes(len(piece))
+                    count = len(piece)
                 self._position += count
                 return count
             start += segment.size
-        return 0
+        if self._partial:
+            view[:] = bytes(len(view))
+        return len(view) if self._partial else 0
+
+    def _read(self, segment: Segment, position: int, view: memoryview) -> int:
+        if self._partial and not os.path.isfile(segment.path):
+            return 0
+        file = self._file(segment)
+        file.seek(segment.offset + position)
+        return int(file.readinto(view) or 0)  # type: ignore[attr-defined]
 
     def _file(self, segment: Segment) -> BinaryIO:
         if self._open is None or self._open[0] != segment:

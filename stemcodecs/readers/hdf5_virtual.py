@@ -57,14 +57,21 @@ class Mapping:
             )
         for reason in self.source.reasons:
             contents.explain(f"takes values from {self.label}, which {reason}")
-        if self._lacks_points():
+        lacks = self._lacks_points()
+        if lacks:
             shape = self.source.shape
             contents.explain(f"takes values from {self.label}, which with shape {shape} is smaller than it should be")
         elif not self.source.reasons:
             return
+        torn = lacks or self.source.readable is not None
         if len(self.filled) == len(self.taken) == 1:
             rows, lost = _carried(self.filled[0], self.taken[0], self.source)
             contents.lose(rows, lost, contents.reasons[-1])
+            if torn:
+                contents.end_before(rows[lost > 0])
+        elif torn:
+            for selection in self.filled:
+                contents.end_before(selection.rows)
 
     def _lacks_points(self) -> bool:
         """Whether the source has become smaller than what is taken of it: HDF5 would read what lies behind it."""

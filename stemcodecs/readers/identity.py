@@ -9,6 +9,7 @@ the scan.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -94,19 +95,32 @@ class Part:
             # Listings are kept by some file systems: an old one would hide that the object changed.
             filesystem.invalidate_cache()
             said: Mapping[str, Any] = filesystem.info(place)
+            if said.get("type") == "directory":
+                return cls._remote_folder(url, filesystem.find(place, detail=True))
         except FileNotFoundError as error:
             raise SourceError(f"{url} is gone; put it back, or start again without it") from error
         except Exception as error:  # every backend has errors of its own
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SourceError(f"{url}: cannot be looked at ({reason}); check the URL and the connection") from error
         size = said.get("size")
-        time = next((said[k] for k in ("mtime", "LastModified", "last_modified", "updated", "created") if k in said), 0)
-        etag = next((said[k] for k in ("ETag", "etag", "md5Hash") if said.get(k)), None)
         return cls(
             path=url,
             size=None if size is None else int(size),
-            modified_ns=_nanoseconds(time),
-            etag=None if etag is None else str(etag),
+            modified_ns=_modified(said),
+            etag=_etag(said),
+        )
+
+    @classmethod
+    def _remote_folder(cls, url: str, objects: Mapping[str, Mapping[str, Any]]) -> Self:
+        versions = hashlib.sha256()
+        for name in sorted(objects):
+            versions.update(f"{name} {_etag(objects[name])}\n".encode())
+        return cls(
+            path=url,
+            size=sum(int(said.get("size") or 0) for said in objects.values()),
+            modified_ns=max((_modified(said) or 0 for said in objects.values()), default=0) or None,
+            etag=versions.hexdigest(),
+            files=len(objects),
         )
 
     def __str__(self) -> str:
@@ -121,7 +135,13 @@ class Part:
         return f" modified {when:%Y-%m-%d %H:%M:%S}"
 
 
-def _nanoseconds(time: Any) -> int | None:
+def _etag(said: Mapping[str, Any]) -> str | None:
+    return next((str(said[key]) for key in ("ETag", "etag", "md5Hash") if said.get(key)), None)
+
+
+def _modified(said: Mapping[str, Any]) -> int | None:
+    keys = ("mtime", "LastModified", "last_modified", "updated", "created")
+    time = next((said[key] for key in keys if said.get(key)), None)
     if isinstance(time, datetime.datetime):
         return int(time.timestamp() * 1_000_000) * 1000
     return int(time * 1e9) if isinstance(time, int | float) and time else None
@@ -150,7 +170,7 @@ class Identity:
         SourceError
             One is not there; it is named.
         """
-        parts = {part.path: part for part in map(Part.of, {_plain(path) for path in paths})}
+        parts = {part.path: part for part in map(Part.of, sorted({_plain(path) for path in paths}))}
         return cls(tuple(parts[path] for path in sorted(parts)))
 
     def now(self) -> Self:

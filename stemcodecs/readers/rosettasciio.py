@@ -6,9 +6,9 @@ inside it: a block is computed synchronously in the calling thread.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,19 @@ import numpy as np
 from stemcodecs.errors import SourceError, StemcodecsError
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.choose import Candidate, choose_array
+from stemcodecs.readers.frame_count import Frames
+from stemcodecs.readers.identity import Identity
+from stemcodecs.readers.mapped_frames import FileMap, file_map_of, open_frames
+from stemcodecs.readers.rosettasciio_frames import (
+    can_be_lazy,
+    interrupted_series,
+    mapped_count,
+    merlin_frames,
+    require_same_frames,
+)
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
+from stemcodecs.readers.tiff_pages import refuse_truncated_tiff
+from stemcodecs.readers.tvips import is_truncated_tvips, open_truncated_tvips, refuse_broken_series, series_files
 
 __all__ = ["open_rosettasciio"]
 
@@ -42,7 +54,7 @@ class LazyBlocks:
         self._data = None
 
 
-def open_rosettasciio(path: str, dataset: str | None = None) -> Scan:
+def open_rosettasciio(path: str, dataset: str | None = None, *, frames: Frames = "said") -> Scan:
     """Open a file by RosettaSciIO.
 
     Parameters
@@ -51,37 +63,78 @@ def open_rosettasciio(path: str, dataset: str | None = None) -> Scan:
         The file; its format is taken from the extension.
     dataset : str, optional
         Number or title of the signal in a file with several.
+    frames : str
+        Which frames are read where the file holds more or fewer than its header says.
 
     Raises
     ------
     SourceError
-        RosettaSciIO is not installed, does not know the extension, or cannot read the file.
+        RosettaSciIO is not installed, does not know the extension, cannot read the file, or would leave frames of it
+        out or make some up.
     """
+    if frames == "partial" and is_truncated_tvips(path):
+        return open_truncated_tvips(path)
     plugin, signals = _signals(path)
-    titles = [_title(signal, i) for i, signal in enumerate(signals)]
-    if dataset is not None and dataset.isdigit() and int(dataset) < len(titles):
-        dataset = titles[int(dataset)]
+    if plugin == "QuantumDetector":
+        signals, remarks = merlin_frames(path, signals, frames)
+    else:
+        remarks = ()
+    names = [_title(signal, i) for i, signal in enumerate(signals)]
     candidates = [
-        Candidate(name=title, shape=tuple(s["data"].shape), dtype=np.dtype(s["data"].dtype))
-        for title, s in zip(titles, signals, strict=True)
+        Candidate(name=name, shape=tuple(int(n) for n in s["data"].shape), dtype=np.dtype(s["data"].dtype))
+        for name, s in zip(names, signals, strict=True)
+        if hasattr(s["data"], "dtype")
     ]
-    chosen = choose_array(candidates, path=path, dataset=dataset)
-    index = titles.index(chosen.name)
+    chosen = choose_array(candidates, path=path, dataset=_chosen_name(names, dataset))
+    index = names.index(chosen.name)
     data, axes = _navigation_first(signals[index])
+    opener: Any = partial(_open_blocks, path, index)
     chunks = getattr(data, "chunksize", None)
+    shape = tuple(int(n) for n in data.shape)
+    mapped = file_map_of(signals[index]["data"])
+    if plugin == "QuantumDetector":
+        opener = partial(_open_merlin, path, index, frames)
+    elif mapped is not None:
+        count, remarks = mapped_count(path, plugin, mapped, frames)
+        if count != mapped.said:
+            require_same_frames(path, mapped, data)
+            opener, chunks = partial(open_frames, mapped, count), None
+            shape, axes = (count, *mapped.frame), [{}, *axes[-2:]]
+    else:
+        remarks = interrupted_series(path, signals[index])
     general = signals[index].get("metadata", {}).get("General", {})
     return Scan(
         path=path,
         format=f"{plugin} (RosettaSciIO)",
-        opener=partial(_open_blocks, path, index),
-        axes=_axes(path, tuple(int(n) for n in data.shape), axes),
+        opener=opener,
+        axes=_axes(path, shape, axes),
         chunks=None if chunks is None else tuple(int(n) for n in chunks),
         metadata={"dataset": chosen.name, "attributes": small_attributes(dict(general))},
+        identity=Identity.of(_files(path, plugin, mapped)),
+        remarks=remarks,
     )
+
+
+def _files(path: str, plugin: str, mapped: FileMap | None) -> list[str]:
+    """Files that the values depend on, as far as the format says."""
+    files = {os.path.abspath(path)}
+    if mapped is not None:
+        files.add(os.path.abspath(mapped.path))
+    if plugin == "TVIPS":
+        files.update(os.path.abspath(part) for part in series_files(path))
+    if plugin == "TIA":
+        files.update(glob.glob(f"{glob.escape(os.path.splitext(os.path.abspath(path))[0])}_*.ser"))
+    return sorted(files)
 
 
 def _open_blocks(path: str, index: int) -> LazyBlocks:
     _, signals = _signals(path)
+    return LazyBlocks(_navigation_first(signals[index])[0])
+
+
+def _open_merlin(path: str, index: int, frames: Frames) -> LazyBlocks:
+    _, signals = _signals(path)
+    signals, _ = merlin_frames(path, signals, frames)
     return LazyBlocks(_navigation_first(signals[index])[0])
 
 
@@ -104,10 +157,11 @@ def _signals(path: str) -> tuple[str, list[dict[str, Any]]]:
     for plugin in able:
         try:
             reader = importlib.import_module(plugin["api"]).file_reader
-            signals = list(reader(path, lazy=True))
-            if plugin["name"] == "QuantumDetector":
-                signals = _all_merlin_frames(path, reader, signals)
-            return plugin["name"], signals
+            if plugin["name"] == "TIFF":
+                refuse_truncated_tiff(path)
+            if plugin["name"] == "TVIPS":
+                refuse_broken_series(path)
+            return plugin["name"], list(reader(path, lazy=can_be_lazy(path, plugin["name"])))
         except StemcodecsError:
             raise
         except Exception as error:  # each format raises its own kinds
@@ -118,29 +172,19 @@ def _signals(path: str) -> tuple[str, list[dict[str, Any]]]:
     )
 
 
-def _all_merlin_frames(path: str, reader: Callable[..., Any], signals: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make sure that no frame of a .mib file is left out.
-
-    RosettaSciIO drops the last, incomplete line of an interrupted scan, and what follows the last
-    complete frame. The first is read as a plain stack of all frames here, the second refused.
-    """
-    said = signals[0]["original_metadata"]["mib_properties"]
-    rows, columns = said["merlin_size"]
-    frame_bytes = said["head_size"] + rows * columns * np.dtype(said["dtype"]).itemsize
-    frames, rest = divmod(said["file_size"], frame_bytes)
-    if rest:
-        raise SourceError(
-            f"{path}: the last frame has {rest} of {frame_bytes} bytes; the file is truncated: "
-            f"copy it again, or cut it to {frames} frames"
-        )
-    if signals[0]["data"].size != frames * rows * columns:
-        return list(reader(path, lazy=True, navigation_shape=(frames,)))
-    return signals
-
-
 def _title(signal: dict[str, Any], index: int) -> str:
-    title = str(signal.get("metadata", {}).get("General", {}).get("title", "")).strip()
+    title = " ".join(str(signal.get("metadata", {}).get("General", {}).get("title", "")).split())
     return f"{index}: {title}" if title else str(index)
+
+
+def _chosen_name(names: list[str], dataset: str | None) -> str | None:
+    """The name that a user means: as it is offered, its number, or its title where only one has it."""
+    if dataset is None or dataset in names:
+        return dataset
+    if dataset.isdecimal() and int(dataset) < len(names):
+        return names[int(dataset)]
+    titled = [name for name in names if name.partition(": ")[2] == " ".join(dataset.split())]
+    return titled[0] if len(titled) == 1 else dataset
 
 
 def _navigation_first(signal: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
@@ -148,7 +192,10 @@ def _navigation_first(signal: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]
     data, axes = signal["data"], signal["axes"]
     if len(axes) != len(data.shape):
         return data, []
-    said = sorted(axes, key=lambda a: a.get("index_in_array") or 0)
+    indices = [a.get("index_in_array") for a in axes]
+    # Some formats number only a part of their axes, or none: then the list is in the order of the array.
+    numbered = sorted(i for i in indices if i is not None) == list(range(len(axes)))
+    said = sorted(axes, key=lambda a: int(a["index_in_array"])) if numbered else list(axes)
     order = sorted(range(len(said)), key=lambda i: not said[i].get("navigate", False))
     if order != sorted(order):
         data = data.transpose(order)

@@ -155,7 +155,7 @@ class Scan:
         # Before the file is opened and again after it: nothing can take its place in between.
         before = identity or (Identity.of([path]) if os.path.isfile(path) else None)
         self._source: BlockSource | None = opener()
-        self.identity: Identity | None = getattr(self._source, "identity", before)
+        self.identity: Identity | None = getattr(self._source, "identity", None) or before
         self.shape = tuple(int(n) for n in self._source.shape)
         stored = np.dtype(self._source.dtype)
         try:

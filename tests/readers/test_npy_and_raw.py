@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 
@@ -51,6 +52,76 @@ def test_broken_npy_header_is_refused(length, tmp_path, scan_4d):
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:length])
     with pytest.raises(SourceError):
         open_scan(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", "CF")
+def test_npy_header_versions(version, order, tmp_path, scan_4d):
+    header = {"descr": "<u2", "fortran_order": order == "F", "shape": scan_4d.shape}
+    text = repr(header).encode() + b"\n"
+    length = len(text).to_bytes(2 if version[0] == 1 else 4, "little")
+    start = b"\x93NUMPY" + bytes(version) + length + text
+    (tmp_path / "a.npy").write_bytes(start + scan_4d.tobytes(order))
+    with open_scan(tmp_path / "a.npy") as scan:
+        np.testing.assert_array_equal(scan.read((slice(1, 4),)), scan_4d[1:4])
+
+
+@pytest.mark.parametrize("shape", ["(-3, 4)", "(3, 4", "3", "(3.0, 4)", "__import__('os')"])
+def test_npy_headers_that_make_no_sense(shape, tmp_path):
+    text = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(24))
+    with pytest.raises(SourceError, match=r"broken \.npy header") as caught:
+        open_scan(tmp_path / "a.npy")
+    assert "\n" not in str(caught.value)
+
+
+def test_second_array_behind_the_first_is_not_dropped_without_a_word(tmp_path, scan_4d):
+    """Calling numpy.save twice on one open file gives such a file; numpy.load reads the first of them."""
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.save(file, scan_4d)
+        np.save(file, scan_4d[0])
+    with pytest.raises(SourceError, match=r"another array uint16\(6, 7, 8\) follows after its array"):
+        open_scan(tmp_path / "a.npy")
+    with open_scan(tmp_path / "a.npy", partial=True) as scan:
+        assert scan.remarks == ("another array uint16(6, 7, 8) follows after the array; left out",)
+        np.testing.assert_array_equal(scan.read(()), scan_4d)
+
+
+@pytest.mark.parametrize(("extra", "refused"), [(7 * 8 * 2, True), (16, False)])
+def test_bytes_behind_the_array(extra, refused, tmp_path, scan_4d):
+    np.save(tmp_path / "a.npy", scan_4d)
+    with open(tmp_path / "a.npy", "ab") as file:
+        file.write(bytes(extra))
+    if refused:
+        with pytest.raises(SourceError, match="112 bytes follow after its array"):
+            open_scan(tmp_path / "a.npy")
+    else:
+        with open_scan(tmp_path / "a.npy") as scan:
+            assert scan.remarks == ("16 bytes follow after the array; left out",)
+
+
+def test_whole_frames_of_a_truncated_npy_file_on_request(tmp_path, scan_4d):
+    np.save(tmp_path / "a.npy", scan_4d)
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[: -3 * 112 - 1])
+    with pytest.raises(SourceError, match="26 whole frames of 30 are there"):
+        open_scan(tmp_path / "a.npy")
+    with open_scan(tmp_path / "a.npy", partial=True) as scan:
+        assert scan.remarks == ("the file is truncated: 26 whole frames of the 30 of its header are read",)
+        np.testing.assert_array_equal(scan.read(()), scan_4d.reshape(30, 7, 8)[:26])
+    np.save(tmp_path / "b.npy", np.asfortranarray(scan_4d))
+    (tmp_path / "b.npy").write_bytes((tmp_path / "b.npy").read_bytes()[:-300])
+    with pytest.raises(SourceError, match="in Fortran order no frame of it is whole"):
+        open_scan(tmp_path / "b.npy", partial=True)
+
+
+def test_raw_of_another_size_on_request(tmp_path, scan_4d):
+    scan_4d.tofile(tmp_path / "a.bin")
+    with open_scan(tmp_path / "a.bin", shape=(5, 7, 7, 8), dtype="u2", partial=True) as scan:
+        np.testing.assert_array_equal(scan.read(()), scan_4d.reshape(30, 7, 8))
+    with open_scan(tmp_path / "a.bin", shape=(4, 6, 7, 8), dtype="u2", partial=True) as scan:
+        assert scan.remarks == ("672 bytes after the array uint16(4, 6, 7, 8) are left out",)
+        np.testing.assert_array_equal(scan.read(()), scan_4d[:4])
 
 
 def test_raw_with_header_and_byte_order(tmp_path, scan_4d):
@@ -124,3 +195,13 @@ def test_npz_says_what_to_do(tmp_path, scan_4d):
     np.savez(tmp_path / "a.npz", scan_4d)
     with pytest.raises(SourceError, match=r"numpy\.save"):
         open_scan(tmp_path / "a.npz")
+
+
+def test_ndata_that_ends_before_its_array(tmp_path, scan_4d):
+    header = io.BytesIO()
+    np.save(header, scan_4d)
+    with zipfile.ZipFile(tmp_path / "a.ndata1", "w") as archive:
+        archive.writestr("data.npy", header.getvalue()[:-100])
+        archive.writestr("metadata.json", json.dumps(NION_PROPERTIES))
+    with pytest.raises(SourceError, match=r"data\.npy ends before its array"):
+        open_scan(tmp_path / "a.ndata1")

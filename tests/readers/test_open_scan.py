@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -202,6 +203,12 @@ def test_nothing_there(tmp_path):
         open_scan(tmp_path / "missing.npy")
 
 
+def test_paths_that_the_system_refuses(tmp_path):
+    name = str(tmp_path / ("a" * 300))
+    with pytest.raises(SourceError, match=r"cannot be read|no such file"):
+        open_scan(name)
+
+
 def test_folder_that_is_no_store(tmp_path):
     with pytest.raises(SourceError, match=r"no Zarr store \(no zarr.json"):
         open_scan(tmp_path)
@@ -263,3 +270,74 @@ def test_scan_says_what_it_is(tmp_path, scan_4d):
         assert isinstance(scan, Scan)
         assert "scan_y: 5" in repr(scan)
         assert scan.path == str(path)
+
+
+def test_file_url_with_spelled_out_characters(tmp_path, scan_4d):
+    for name in ("a b.npy", "100%20.npy"):
+        np.save(tmp_path / name, scan_4d)
+        for url in (f"file://{tmp_path}/{name}", (tmp_path / name).as_uri()):
+            open_scan(url).close()
+
+
+@pytest.mark.parametrize("kind", ["npy", "hdf5", "zarr3"])
+@pytest.mark.parametrize("scheme", ["file://", "file://localhost", "local://"])
+def test_file_urls_are_paths(kind, scheme, tmp_path, scan_4d):
+    path, _ = write(kind, tmp_path, scan_4d)
+    with open_scan(f"{scheme}{path}") as scan:
+        assert scan.path == str(path)
+        np.testing.assert_array_equal(scan.read(()), scan_4d)
+
+
+def test_zarr_in_memory(scan_4d):
+    import fsspec
+
+    fsspec.filesystem("memory").store.clear()
+    zarr.create_array("memory://a.zarr", data=scan_4d, chunks=(2, 3, 7, 8))
+    with open_scan("memory://a.zarr") as scan:
+        np.testing.assert_array_equal(scan.read(()), scan_4d)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.h5", "a", "a.dm4"])
+def test_single_files_behind_a_url_are_refused_in_one_line(name, tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    with pytest.raises(SourceError, match="nothing is there; check the URL"):
+        open_scan(f"memory://{name}")
+    memory.pipe_file(f"/{name}", b"123")
+    with pytest.raises(SourceError, match="only Zarr stores are read from URLs; download the file and give its path"):
+        open_scan(f"memory://{name}")
+
+
+def test_unfinished_store_behind_a_url():
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pipe_file(f"/a.zarr/{JOURNAL}/job.json", b"{}")
+    with pytest.raises(IncompleteStoreError):
+        open_scan("memory://a.zarr")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.npy", "nothing://a.npy", "s3://"])
+def test_servers_that_do_not_answer_are_one_line(url):
+    with pytest.raises(SourceError) as caught:
+        open_scan(url)
+    assert "\n" not in str(caught.value)
+    assert "check the URL" in str(caught.value)
+
+
+def test_zarr_in_a_folder_of_a_zip_file(tmp_path, scan_4d):
+    zarr.create_array(tmp_path / "x" / "a.zarr", data=scan_4d)
+    shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "x")
+    with pytest.raises(SourceError, match="unpack it"):
+        open_scan(tmp_path / "a.zip")
+    (tmp_path / "begun" / JOURNAL).mkdir(parents=True)
+    (tmp_path / "begun" / JOURNAL / "job.json").write_text("{}")
+    shutil.make_archive(str(tmp_path / "begun"), "zip", tmp_path / "begun")
+    with pytest.raises(IncompleteStoreError):
+        open_scan(tmp_path / "begun.zip")
+    shutil.make_archive(str(tmp_path / "b.zarr"), "zip", tmp_path / "x" / "a.zarr")
+    with open_scan(tmp_path / "b.zarr.zip") as scan:
+        np.testing.assert_array_equal(scan.read(()), scan_4d)

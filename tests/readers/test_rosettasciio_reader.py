@@ -81,6 +81,21 @@ def test_scan_dimensions_come_first_whatever_the_order_in_the_file(tmp_path, mon
         np.testing.assert_array_equal(scan.read((slice(2, 5), slice(1, 2))), scan_4d[2:5, 1:2])
 
 
+@pytest.mark.parametrize("numbers", [(0, 1, None, None), (None, None, None, 2), (0, 1, 0, 1), (None,) * 4])
+def test_axes_of_which_only_some_are_numbered_are_in_the_order_of_the_list(numbers, tmp_path, monkeypatch, scan_4d):
+    """TIA numbers the positions or the energy, PantaRhei nothing."""
+    signal = signal_of(scan_4d)
+    for axis, number in zip(signal["axes"], numbers, strict=True):
+        axis["index_in_array"] = number
+        if number is None:
+            del axis["index_in_array"]
+    fake_reader(monkeypatch, [signal])
+    (tmp_path / "a.fake").touch()
+    with open_scan(tmp_path / "a.fake") as scan:
+        assert [a.units for a in scan.axes] == ["nm", "nm", "cm", "cm"]
+        np.testing.assert_array_equal(scan.read(()), scan_4d)
+
+
 def test_one_of_several_signals_by_number_or_title(tmp_path, monkeypatch, scan_4d):
     other = signal_of(scan_4d + 1)
     other["metadata"] = {"General": {"title": "second"}}
@@ -91,6 +106,54 @@ def test_one_of_several_signals_by_number_or_title(tmp_path, monkeypatch, scan_4
     for name in ("1", "1: second"):
         with open_scan(tmp_path / "a.fake", dataset=name) as scan:
             np.testing.assert_array_equal(scan.read(()), scan_4d + 1)
+
+
+def test_images_with_one_title_are_told_apart_by_their_numbers(tmp_path, monkeypatch, stack_3d):
+    signals = [signal_of(stack_3d + i) for i in range(3)]
+    for signal, title in zip(signals, ["HAADF", "  HAADF ", "BF\nupper"], strict=True):
+        signal["metadata"] = {"General": {"title": title}}
+    fake_reader(monkeypatch, signals)
+    (tmp_path / "a.fake").touch()
+    with pytest.raises(SourceError) as caught:
+        open_scan(tmp_path / "a.fake")
+    offered = ["0: HAADF", "1: HAADF", "2: BF upper"]
+    assert all(f"{name} uint16" in str(caught.value) for name in offered)
+    for names in (offered, ["0", "1", "BF upper"]):
+        for i, name in enumerate(names):
+            with open_scan(tmp_path / "a.fake", dataset=name) as scan:
+                np.testing.assert_array_equal(scan.read(()), stack_3d + i)
+                assert scan.metadata["dataset"] == offered[i if name != "2" else 2]
+    for name in ("HAADF", "3", "3: BF"):
+        with pytest.raises(SourceError, match="give --dataset one of: 0: HAADF"):
+            open_scan(tmp_path / "a.fake", dataset=name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("shape", [(16, 16), (40, 64, 64)])
+def test_prz_gives_its_values_however_it_is_packed(packed, order, shape, tmp_path):
+    """The lazy reader maps the bytes in the .zip file as if they were values in C order."""
+    pytest.importorskip("rsciio.pantarhei")
+    data = np.random.default_rng(0).poisson(5000, shape).astype("u2")
+    with open(tmp_path / "a.prz", "wb") as file:
+        save = np.savez_compressed if packed else np.savez
+        said = {"meta_data_json": np.array("[{}]"), "meta_data": np.array([{}]), "note": np.zeros(5000)}
+        save(file, data=np.asarray(data, order=order), **said)
+    with open_scan(tmp_path / "a.prz") as scan:
+        copy = pickle.loads(pickle.dumps(scan))
+        np.testing.assert_array_equal(copy.read(()), data)
+
+
+def test_large_packed_prz_says_what_to_do(tmp_path, monkeypatch):
+    pytest.importorskip("rsciio.pantarhei")
+    from stemcodecs.readers import rosettasciio_frames
+
+    monkeypatch.setattr(rosettasciio_frames, "_LARGEST_IN_MEMORY", 1000)
+    with open(tmp_path / "a.prz", "wb") as file:
+        np.savez_compressed(file, data=np.ones((40, 64), "u2"), meta_data_json=np.array("[{}]"))
+    with pytest.raises(SourceError, match=r"unpack it and give its data\.npy"):
+        open_scan(tmp_path / "a.prz")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -174,3 +237,7 @@ def test_velox_files_go_to_rosettasciio(tmp_path, monkeypatch, stack_3d):
         assert scan.shape == stack_3d.shape
     with open_scan(tmp_path / "a.emd", dataset="Data/Image/0/Data") as scan:
         assert scan.format == "HDF5 (Velox EMD)"
+    fake_reader(monkeypatch, [signal_of(stack_3d), signal_of(stack_3d + 1)])
+    for name in ("1: scan", "1"):
+        with open_scan(tmp_path / "a.emd", dataset=name) as scan:
+            np.testing.assert_array_equal(scan.read(()), stack_3d + 1)

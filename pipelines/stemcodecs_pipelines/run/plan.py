@@ -170,7 +170,7 @@ def choose_chunk(
     Parameters
     ----------
     shape : sequence of int
-        Shape of the scan, 2 to 4 dimensions.
+        Shape of the scan, 2 dimensions or more.
     itemsize : int
         Bytes per value.
     largest : int
@@ -191,7 +191,16 @@ def choose_chunk(
     if len(scan) == 1:
         count = positions - positions % GROUP if positions >= GROUP else positions
         return (count, height, width)
-    return (*_scan_block(scan[0], scan[1], positions), height, width)
+    # Of a series of scans whole ones are taken together, as many as fit; else each is cut as it would be alone.
+    series = [1] * (len(scan) - 2)
+    left = positions // math.prod(scan[-2:])
+    for i in reversed(range(len(series))):
+        if left < 1:
+            break
+        series[i] = min(scan[i], left)
+        left = left // scan[i]
+    inner = scan[-2:] if positions >= math.prod(scan[-2:]) else _scan_block(scan[-2], scan[-1], positions)
+    return (*series, *inner, height, width)
 
 
 def _scan_block(height: int, width: int, positions: int) -> tuple[int, int]:

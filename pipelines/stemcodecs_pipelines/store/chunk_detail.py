@@ -39,7 +39,7 @@ def chunk_detail(place: str | Path, chunk: int | None = None) -> ChunkDetail:
 
     location = Location.of(place)
     known = require_complete(location).attributes
-    array = zarr.open_array(f"{location.url}/data", mode="r")
+    array = zarr.open_array(location.zarr_store(), path="data", mode="r")
     codec = _entropy_codec(array)
     if not isinstance(codec, PixelHistogram):
         raise ConfigurationError(f"--detail opens up stores of pixel_histogram, this one is {known['codec']}")

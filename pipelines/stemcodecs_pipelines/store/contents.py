@@ -67,7 +67,7 @@ class StoreContents:
         """Digests of all blocks, uint8 arrays of shape (blocks, 32)."""
         import zarr
 
-        group = zarr.open_group(self.location.url, mode="r")
+        group = zarr.open_group(self.location.zarr_store(), mode="r")
         return {name: np.asarray(group[f"provenance/{name}"]) for name in ("raw_sha256", "stored_sha256")}
 
     @classmethod

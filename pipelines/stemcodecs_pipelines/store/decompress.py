@@ -133,7 +133,7 @@ FORMATS: dict[str, Callable[[Path, StoreContents], _Sink]] = {
 def _coordinates(contents: StoreContents) -> list[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
     import zarr
 
-    group = zarr.open_group(contents.location.url, mode="r")
+    group = zarr.open_group(contents.location.zarr_store(), mode="r")
     names = contents.coder.metadata["dimension_names"]
     return [(name, np.asarray(group[name]), dict(group[name].attrs)) for name in names]
 

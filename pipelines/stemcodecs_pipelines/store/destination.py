@@ -76,6 +76,11 @@ class Destination:
             Something is at the target that may not be replaced.
         """
         _refuse_overlap(target, source)
+        if target.zipped:
+            raise DestinationError(
+                f"{target} is a file, not a Zarr store that can be replaced; "
+                "choose another destination, or remove it yourself"
+            )
         found = state(target).kind
         sibling = _sibling(target)
         if found == "other" and (overwrite or made_here) and _is_empty_folder(target):

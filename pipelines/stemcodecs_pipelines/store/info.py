@@ -83,13 +83,10 @@ def info(place: str | Path) -> Info:
     known = require_complete(location).attributes
     total = None
     if location.local and known["blocks"] <= _COUNTED_BLOCKS:
-        objects = 0
-        total = 0
-        data = os.path.join(location.url, "data", "c")
-        for parent, _, files in os.walk(location.url):
-            total += sum(os.stat(os.path.join(parent, name)).st_size for name in files)
-            if parent.startswith(data):
-                objects += len(files)
+        names = [name.removeprefix("./") for name in location.names("")]
+        objects = sum(name.startswith("data/c/") for name in names)
+        # What a .zip file adds to its members is on the disk too.
+        total = os.path.getsize(location.url) if location.zipped else sum(location.size(name) or 0 for name in names)
         if objects < known["blocks"]:
             raise IncompleteStoreError(
                 f"{place}: {known['blocks'] - objects} of {known['blocks']} chunks are missing; "

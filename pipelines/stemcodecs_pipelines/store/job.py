@@ -227,7 +227,6 @@ def prepare_job(
     ConfigurationError
         The method cannot store this scan in this way.
     """
-    four = len(scan.shape) == 4
     encoding = method.build(scan, learning)
     if encoding.stored_models and plan.shard:
         if encoding.self_contained is None:
@@ -241,7 +240,7 @@ def prepare_job(
         metadata=array_metadata(plan, scan.dims, encoding),
         method=method.text,
         verify=verify,
-        detectors=VirtualDetectors.from_scan(scan) if four else None,
+        detectors=VirtualDetectors.from_scan(scan) if len(scan.shape) >= 4 else None,
         axes=tuple(
             {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
         ),

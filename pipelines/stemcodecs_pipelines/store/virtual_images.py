@@ -6,6 +6,7 @@ one pass over data that is in the cache anyway, and let a user look at a scan be
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -68,13 +69,13 @@ class VirtualDetectors:
 
     @classmethod
     def from_scan(cls, scan: Scan) -> Self:
-        """Find the disk from some patterns spread evenly over a 4D scan."""
-        ny, nx = scan.shape[:2]
-        total = np.zeros(scan.shape[2:], np.float64)
-        for flat in np.unique(np.linspace(0, ny * nx - 1, _SAMPLED_PATTERNS).astype(np.int64)):
-            y, x = divmod(int(flat), nx)
+        """Find the disk from some patterns spread evenly over a scan, or over a series of scans."""
+        positions, detector = scan.shape[:-2], scan.shape[-2:]
+        total = np.zeros(detector, np.float64)
+        for flat in np.unique(np.linspace(0, math.prod(positions) - 1, _SAMPLED_PATTERNS).astype(np.int64)):
+            place = tuple(slice(int(i), int(i) + 1) for i in np.unravel_index(flat, positions))
             with np.errstate(all="ignore"):
-                total += scan.read((slice(y, y + 1), slice(x, x + 1)))[0, 0]
+                total += scan.read(place).reshape(detector)
         return cls.from_pattern(total)
 
     def row_spans(self, shape: tuple[int, int], radius: float) -> np.ndarray[Any, np.dtype[np.int64]]:
