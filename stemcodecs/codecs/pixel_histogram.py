@@ -9,6 +9,8 @@ counts already decoded refine the prediction. The bytes are described in ``FORMA
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -150,7 +152,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         """Decode only the groups of scan positions that a selection needs, and read no other bytes."""
         from stemcodecs.entropy.chunk.header import header_length
 
-        file = _local_file(byte_getter)
+        file = local_file(byte_getter)
         if file is not None:
             return await asyncio.to_thread(self._decode_from_file, file, selection, chunk_spec)
         prototype = chunk_spec.prototype
@@ -163,7 +165,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         if first is None:
             return None
         head = first.to_bytes()
-        length = header_length(head)
+        length = header_length(head, tuple(chunk_spec.shape))
         if length > len(head):
             head += await get(len(head), length)
         header, positions = self._positions(head[:length], selection, chunk_spec)
@@ -187,13 +189,16 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         with file:
+            size = os.fstat(file.fileno()).st_size
             head = file.read(_FIRST_READ_OF_FILE)
-            length = header_length(head)
-            head += file.read(max(length - len(head), 0))
+            length = header_length(head, tuple(chunk_spec.shape))
+            head += file.read(min(max(length - len(head), 0), size))
             header, positions = self._positions(head[:length], selection, chunk_spec)
             if positions is None:
                 file.seek(0)
                 return self._decode_sync(chunk_spec.prototype.buffer.from_bytes(file.read()), chunk_spec)[selection]
+            # A file makes room for as many bytes as it is asked for, whether it has them or not.
+            header.check_end(size)
             parts = {}
             for start, stop in header.ranges(positions):
                 file.seek(start)
@@ -209,8 +214,12 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         header = cached_header(head)
         check_declared(header.dtype, header.shape, chunk_spec)
         positions = positions_of(selection, header.shape)
-        few = header.kind == COUNTS and positions.size <= _MOSTLY * header.layout.n_positions
-        return header, positions if few else None
+        if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:
+            return header, None
+        # Groups larger than the values they hold are hardly worth a partial read. That of the whole chunk takes what is
+        # there, and holds the table against it.
+        asked = sum(stop - start for start, stop in header.ranges(positions))
+        return header, positions if asked <= _FIRST_READ + 2 * math.prod(header.shape) * header.dtype.itemsize else None
 
     def _decode_parts(
         self,
@@ -226,7 +235,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return as_buffer(np.asarray(array).astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
 
 
-def _local_file(byte_getter: ByteGetter) -> Path | None:
+def local_file(byte_getter: ByteGetter) -> Path | None:
     """The file of a chunk in a folder."""
     if type(byte_getter) is StorePath and type(byte_getter.store) is LocalStore:
         return byte_getter.store.root / byte_getter.path
@@ -267,9 +276,14 @@ class NumcodecsPixelHistogram(_Coding, numcodecs.abc.Codec):  # type: ignore[mis
 
     def encode(self, buf: Any) -> bytes:
         """Encode a numeric array."""
-        return self.encode_chunk(numcodecs.compat.ensure_ndarray_like(buf))
+        from stemcodecs.entropy.chunk.undeclared import check_encoded
+
+        array = numcodecs.compat.ensure_ndarray_like(buf)
+        return check_encoded(array.nbytes, self.encode_chunk(array))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode bytes, into ``out`` if it is given."""
+        """Decode bytes, into ``out`` if it is given; without it within :mod:`stemcodecs.entropy.chunk.undeclared`."""
+        from stemcodecs.entropy.chunk.undeclared import decode_undeclared
+
         data = memoryview(numcodecs.compat.ensure_contiguous_ndarray(buf)).cast("B")
-        return numcodecs.compat.ndarray_copy(self.decode_chunk(data), out)
+        return numcodecs.compat.ndarray_copy(decode_undeclared(data, out, self.shared()), out)

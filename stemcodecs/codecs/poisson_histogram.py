@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -42,9 +43,9 @@ from zarr.core.common import JSON, parse_named_configuration
 from zarr.dtype import parse_dtype
 
 from stemcodecs.codecs.base import ChunkCodec, check_configuration
-from stemcodecs.codecs.pixel_histogram import PixelHistogram
-from stemcodecs.errors import CorruptChunkError, FormatVersionError
-from stemcodecs.quantize.decoders import read_offsets, write_offsets
+from stemcodecs.codecs.pixel_histogram import PixelHistogram, local_file
+from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError, UnsupportedDtypeError
+from stemcodecs.quantize.decoders import most_bytes, read_offsets, write_offsets
 from stemcodecs.quantize.levels import Int64
 from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
 
@@ -61,6 +62,8 @@ _COLUMN_MAJOR = 1
 _BIG_ENDIAN = 2
 _CODE_FLAGS: dict[np.dtype[Any], int] = {np.dtype(np.uint8): 0, np.dtype(np.uint16): 4, np.dtype(np.uint32): 8}
 _FIRST_READ = 1 << 12
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,8 +94,8 @@ class _Head:
     length: int
 
     @staticmethod
-    def length_of(data: memoryview | bytes) -> int:
-        """Bytes of the whole head, from its first bytes.
+    def length_of(data: memoryview | bytes, most_offsets: int | None = None) -> int:
+        """Bytes of the whole head, from its first bytes; with a table of no more than ``most_offsets`` bytes.
 
         Raises
         ------
@@ -108,11 +111,13 @@ class _Head:
             raise CorruptChunkError(f"not a {NAME} chunk")
         if version > _VERSION:
             raise FormatVersionError(f"{NAME}: chunk of format version {version}; upgrade stemcodecs to read it")
+        if most_offsets is not None and n_offsets > most_offsets:
+            raise CorruptChunkError("the decoder's table does not match its levels")
         return _HEADER.size + int(n_offsets) + _CHECKSUM.size
 
     @classmethod
-    def read(cls, quantizer: PoissonQuantizer, data: memoryview | bytes) -> Self:
-        """Read and check the head of a chunk.
+    def read(cls, quantizer: PoissonQuantizer, data: memoryview | bytes, declared: np.dtype[Any] | None = None) -> Self:
+        """Read and check the head of a chunk, of values of the ``declared`` dtype if it is known.
 
         Raises
         ------
@@ -129,10 +134,18 @@ class _Head:
             raise CorruptChunkError("the header's checksum does not match")
         _, version, kind, width, flags, n_levels, definition, _ = _HEADER.unpack_from(data)
         code_dtypes = [d for d, flag in _CODE_FLAGS.items() if flag == flags & ~(_COLUMN_MAJOR | _BIG_ENDIAN)]
-        if version == 0 or not code_dtypes or kind not in (b"i", b"u", b"f") or width not in (1, 2, 4, 8):
+        known = kind in (b"i", b"u", b"f") and width in (1, 2, 4, 8) and (kind, width) != (b"f", 1)
+        # Codes are never wider than the values that they stand for.
+        if version == 0 or not known or not code_dtypes or code_dtypes[0].itemsize > width:
             raise CorruptChunkError("the header makes no sense")
         dtype = np.dtype(f"{kind.decode('ascii')}{width}")
-        table = quantizer.table(dtype)
+        # Held against the metadata before the levels of a wider dtype are laid out, which can be millions.
+        if declared is not None and dtype != declared.newbyteorder("="):
+            raise CorruptChunkError(f"the chunk holds {dtype}, the array expects {declared}")
+        try:
+            table = quantizer.table(dtype)
+        except (ConfigurationError, UnsupportedDtypeError) as error:
+            raise CorruptChunkError(f"the chunk states a dtype that its array cannot have ({error})") from error
         if definition != table.definition:
             raise CorruptChunkError(
                 "the chunk was quantised with another configuration than its array's metadata state"
@@ -177,8 +190,19 @@ def encode(quantizer: PoissonQuantizer, entropy: PixelHistogram, chunk: np.ndarr
     return head + _CHECKSUM.pack(zlib.crc32(head)) + entropy.encode_chunk(codes)
 
 
-def decode(quantizer: PoissonQuantizer, entropy: PixelHistogram, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+def decode(
+    quantizer: PoissonQuantizer, data: bytes | memoryview, decode_codes: Callable[[memoryview, int], Array]
+) -> np.ndarray[Any, Any]:
     """Values of one chunk, within the bound of what was encoded.
+
+    Parameters
+    ----------
+    quantizer : PoissonQuantizer
+        Of the configuration.
+    data : bytes
+        The chunk.
+    decode_codes : callable
+        Decodes the chunk of codes, given bytes per value as well.
 
     Raises
     ------
@@ -189,7 +213,7 @@ def decode(quantizer: PoissonQuantizer, entropy: PixelHistogram, data: bytes | m
     """
     data = memoryview(data)
     head = _Head.read(quantizer, data)
-    values = head.decode(quantizer, entropy.decode_chunk(data[head.length :]))
+    values = head.decode(quantizer, decode_codes(data[head.length :], head.dtype.itemsize))
     values = values.astype(head.dtype.newbyteorder(">" if head.flags & _BIG_ENDIAN else "<"), copy=False)
     return np.asfortranarray(values) if head.flags & _COLUMN_MAJOR else values
 
@@ -206,7 +230,12 @@ class _Behind:
         if byte_range is None:
             byte_range = OffsetByteRequest(self.start)
         elif isinstance(byte_range, RangeByteRequest):
-            byte_range = RangeByteRequest(byte_range.start + self.start, byte_range.end + self.start)
+            start, end = byte_range.start + self.start, byte_range.end + self.start
+            file = local_file(self.chunk)
+            if file is not None:
+                # A file makes room for as many bytes as it is asked for, whether it has them or not.
+                end = max(start, min(end, file.stat().st_size))
+            byte_range = RangeByteRequest(start, end)
         elif isinstance(byte_range, OffsetByteRequest):
             byte_range = OffsetByteRequest(byte_range.offset + self.start)
         return await self.chunk.get(prototype, byte_range)
@@ -260,7 +289,7 @@ class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, Chun
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Decode to counts within the bound."""
-        return decode(self, self._entropy, data)
+        return decode(self, data, lambda codes, _: self._entropy.decode_chunk(codes))
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         head = self._head(chunk_data, chunk_spec)
@@ -274,7 +303,8 @@ class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, Chun
         first = await byte_getter.get(chunk_spec.prototype, RangeByteRequest(0, _FIRST_READ))
         if first is None:
             return None
-        length = _Head.length_of(first.to_bytes())
+        levels = self.levels(chunk_spec.dtype.to_native_dtype())
+        length = _Head.length_of(first.to_bytes(), most_bytes(levels))
         if length > len(first):
             first = await byte_getter.get(chunk_spec.prototype, RangeByteRequest(0, length))
         if first is None:
@@ -286,12 +316,8 @@ class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, Chun
         return None if codes is None else await asyncio.to_thread(self._values, head, codes, chunk_spec)
 
     def _head(self, data: Buffer, chunk_spec: ArraySpec) -> _Head:
-        head = _Head.read(self, data.as_numpy_array().data)
-        # Held against the metadata before anything of its size is allocated; the shape is held by the entropy coder.
-        native = chunk_spec.dtype.to_native_dtype()
-        if head.dtype != native.newbyteorder("="):
-            raise CorruptChunkError(f"the chunk holds {head.dtype}, the array expects {native}")
-        return head
+        # The shape is held against the metadata by the entropy coder.
+        return _Head.read(self, data.as_numpy_array().data, chunk_spec.dtype.to_native_dtype())
 
     @staticmethod
     def _codes_spec(head: _Head, chunk_spec: ArraySpec) -> ArraySpec:
@@ -329,9 +355,14 @@ class NumcodecsPoissonHistogram(numcodecs.abc.Codec):  # type: ignore[misc]
     def encode(self, buf: Any) -> bytes:
         """Bytes of a chunk of counts."""
         chunk = numcodecs.compat.ensure_ndarray_like(buf)
-        return encode(self.quantizer, PixelHistogram(mode=self.mode), chunk)
+        from stemcodecs.entropy.chunk.undeclared import check_encoded
+
+        return check_encoded(chunk.nbytes, encode(self.quantizer, PixelHistogram(mode=self.mode), chunk))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Counts within the bound."""
+        """Counts within the bound; see :mod:`stemcodecs.entropy.chunk.undeclared` for how much a chunk may hold."""
+        from stemcodecs.entropy.chunk.undeclared import decode_undeclared
+
         data = numcodecs.compat.ensure_bytes(buf)
-        return numcodecs.compat.ndarray_copy(decode(self.quantizer, PixelHistogram(mode=self.mode), data), out)
+        values = decode(self.quantizer, data, lambda codes, itemsize: decode_undeclared(codes, out, itemsize=itemsize))
+        return numcodecs.compat.ndarray_copy(values, out)

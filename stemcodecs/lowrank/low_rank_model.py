@@ -44,6 +44,10 @@ BATCH = 1 << 22
 TILE = 1 << 13
 """Pixels predicted at once."""
 LARGEST_BYTES = 4 << 30
+EARNED, FREE = 64, 64 << 20
+"""A packed model inflates to at most 64 times its size, and 64 MiB: eigen-patterns are noise in their low bytes, and
+zlib alone would let 4 MB of metadata fill 4 GiB."""
+_LONGEST_HEAD = 1 << 12
 
 _loaded: dict[str, LowRankModel] = {}
 _lock = threading.Lock()
@@ -246,12 +250,14 @@ class LowRankModel:
                 f"the PCA model has format version {data[4]}, this stemcodecs reads {VERSION}; upgrade"
             )
         start = 9 + int.from_bytes(data[5:9], "little")
+        if start > 9 + _LONGEST_HEAD:
+            raise CorruptChunkError("the header of the PCA model is broken")
         try:
             head = json.loads(data[9:start])
             rows, columns = (int(n) for n in head["detector"])
             rank, mean_bits = int(head["rank"]), int(head["mean_bits"])
             stabilised, step = bool(head["stabilised"]), float(head["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptChunkError("the header of the PCA model is broken") from error
         pixels = rows * columns
         if min(rows, columns, rank) < 0 or len(data) != start + rank + 5 * pixels + 4 * rank * pixels:
@@ -361,7 +367,7 @@ class LowRankModel:
 
 
 def inflate(data: bytes) -> bytes:
-    """Decompress a model of at most 4 GiB: a small stream must not fill the memory.
+    """Decompress a model of at most 4 GiB, and no more than its bytes earn: a small stream must not fill the memory.
 
     Raises
     ------
@@ -369,7 +375,7 @@ def inflate(data: bytes) -> bytes:
         If it does not end there, or is damaged.
     """
     engine = zlib.decompressobj()
-    raw = engine.decompress(data, LARGEST_BYTES)
+    raw = engine.decompress(data, min(LARGEST_BYTES, FREE + EARNED * len(data)))
     if not engine.eof:
         raise ValueError("the model does not end")
     return raw
