@@ -23,6 +23,7 @@ from stemcodecs.errors import (
     SourceError,
     StemcodecsError,
 )
+from stemcodecs.provenance import check_provenance
 
 if TYPE_CHECKING:
     import xarray
@@ -222,16 +223,17 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         try:
             attributes = json.loads(root).get("attributes", {})
             provenance = attributes.get("stemcodecs")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise SourceError(f"{location}: zarr.json is damaged; restore it from another copy of the store") from error
         if isinstance(provenance, dict):
+            check_provenance(location, provenance)
             return State(kind="complete", attributes=provenance)
         return State(kind="foreign", attributes={})
     job = location.read(f"{JOURNAL}/job.json")
     if job is not None:
         try:
             return State(kind="incomplete", attributes=dict(json.loads(job)))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             return State(kind="incomplete", attributes={})
     if location.is_zarr():
         return State(kind="foreign", attributes={})

@@ -64,7 +64,9 @@ def decode_selection(
         index = np.arange(header.layout.n_positions).reshape(shape[:k])[selection[:k]]
         rows = np.searchsorted(positions, index)
         block = patterns[rows].reshape(np.shape(rows) + shape[k:])
-        return np.asarray(block[(..., *selection[k:])], order="C")
+        # Not an ellipsis: a selection may leave out the last axes.
+        scan_axes = (slice(None),) * np.ndim(rows)
+        return np.asarray(block[(*scan_axes, *selection[k:])], order="C")
     # Untouched pages of zeros cost nothing, and NumPy's own rules then apply.
     whole = np.zeros((header.layout.n_positions, *shape[k:]), patterns.dtype)
     whole[positions] = patterns.reshape(-1, *shape[k:])
