@@ -30,6 +30,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numcodecs.abc
@@ -64,6 +65,12 @@ _CODE_FLAGS: dict[np.dtype[Any], int] = {np.dtype(np.uint8): 0, np.dtype(np.uint
 _FIRST_READ = 1 << 12
 
 Array = np.ndarray[Any, Any]
+
+
+@cache
+def _zarr_dtype(dtype: np.dtype[Any]) -> Any:
+    """Zarr's word for a dtype of codes: it takes longer to find than many a chunk to decode."""
+    return parse_dtype(dtype, zarr_format=3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -321,8 +328,7 @@ class PoissonHistogram(PoissonQuantizer, ArrayBytesCodecPartialDecodeMixin, Chun
 
     @staticmethod
     def _codes_spec(head: _Head, chunk_spec: ArraySpec) -> ArraySpec:
-        dtype = parse_dtype(head.code_dtype, zarr_format=3)
-        return replace(chunk_spec, dtype=dtype, fill_value=head.code_dtype.type(0))
+        return replace(chunk_spec, dtype=_zarr_dtype(head.code_dtype), fill_value=head.code_dtype.type(0))
 
     def _values(self, head: _Head, codes: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
         values = head.decode(self, codes.as_numpy_array())
