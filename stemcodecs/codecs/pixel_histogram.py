@@ -140,7 +140,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
         data = chunk_data.as_numpy_array().data
         # The header is held against the metadata before anything of its size is allocated.
-        header = read_header(data)
+        header = read_header(data, tuple(chunk_spec.shape))
         check_declared(header.dtype, header.shape, chunk_spec)
         array = decode_parsed(header, data, self.shared())
         native = chunk_spec.dtype.to_native_dtype()
@@ -211,7 +211,7 @@ class PixelHistogram(_Coding, ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         from stemcodecs.entropy.chunk.header import COUNTS
         from stemcodecs.entropy.chunk.partial import cached_header, positions_of
 
-        header = cached_header(head)
+        header = cached_header(head, tuple(chunk_spec.shape))
         check_declared(header.dtype, header.shape, chunk_spec)
         positions = positions_of(selection, header.shape)
         if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:

@@ -140,10 +140,10 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     rest = content[8 + size :]
     if size == 0:
         return np.zeros((positions, rank), np.int64), rest
-    inner = read_header(content[8 : 8 + size])
     # Their header is held against the chunk's before anything of its size is allocated.
-    if inner.shape != (positions, 1, rank) or inner.dtype not in (np.dtype("<u4"), np.dtype("<u8")):
-        raise CorruptChunkError("the coefficients have the wrong shape")
+    inner = read_header(content[8 : 8 + size], (positions, 1, rank))
+    if inner.dtype not in (np.dtype("<u4"), np.dtype("<u8")):
+        raise CorruptChunkError("the coefficients have the wrong dtype")
     zigzag = decode_parsed(inner, content[8 : 8 + size])
     wide = zigzag.reshape(positions, rank).astype(np.uint64)
     return (wide >> np.uint64(1)).astype(np.int64) ^ -(wide & np.uint64(1)).astype(np.int64), rest

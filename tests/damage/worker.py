@@ -114,6 +114,8 @@ async def run(seed: int, chunks: int, folder: Path) -> Outcome:
     mark = os.open(folder / "case", os.O_CREAT | os.O_WRONLY)
     for case in range(chunks):
         os.pwrite(mark, b"%10d" % case, 0)
+        if case % 5000 == 0:
+            (folder / "counts.json").write_text(json.dumps(outcome.counts))
         random = Random(seed << 32 | case)
         index = random.randrange(len(specimens))
         specimen = specimens[index]

@@ -234,8 +234,16 @@ def _most_header(shape: tuple[int, ...]) -> int:
     return _MODEL_BYTES + per_position * layout.n_positions + 2 * NUMBER_BYTES * layout.n_pixels
 
 
-def read_header(data: bytes | memoryview) -> Header:
+def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> Header:
     """Parse and check the header that begins ``data``; inverse of :func:`write_header`.
+
+    Parameters
+    ----------
+    data : bytes
+        A chunk, or its header.
+    declared : tuple of int, optional
+        Shape that the chunk must have: held against it before the group table, which is as large as the scan, is laid
+        out.
 
     Raises
     ------
@@ -257,8 +265,10 @@ def read_header(data: bytes | memoryview) -> Header:
     shape = tuple(int(s) for s in struct.unpack_from(f"<{ndim}Q", data, PREFIX))
     if math.prod(max(s, 1) for s in shape) >= 1 << 48 or (kind == COUNTS and 0 in shape):
         raise CorruptChunkError("impossible shape")
-    r = Reader(data[at : length - 4])
     dtype = np.dtype(DTYPES[code])
+    if declared is not None and shape != declared:
+        raise CorruptChunkError(f"the chunk holds {dtype}{shape}, the array expects the shape {declared}")
+    r = Reader(data[at : length - 4])
     if kind == STORED:
         header = _stored_header(r, dtype, shape, flags, length)
     else:

@@ -18,9 +18,9 @@ Array = np.ndarray[Any, Any]
 
 
 @lru_cache(maxsize=64)
-def cached_header(head: bytes) -> Header:
-    """Header from its bytes, kept for the next read from the same chunk."""
-    return read_header(head)
+def cached_header(head: bytes, declared: tuple[int, ...]) -> Header:
+    """Header of a chunk of a declared shape from its bytes, kept for the next read from the same chunk."""
+    return read_header(head, declared)
 
 
 def _scan_axes(shape: tuple[int, ...]) -> int:
