@@ -19,7 +19,6 @@ from zarr.storage import MemoryStore
 from stemcodecs.errors import IncompleteStoreError
 from stemcodecs.store import JOURNAL, Location
 from stemcodecs_pipelines.store.block_coder import DATA
-from stemcodecs_pipelines.store.documents import ROOT, sealed
 from stemcodecs_pipelines.store.job import Job
 from stemcodecs_pipelines.store.journal import Record
 from stemcodecs_pipelines.store.stored_models import model_bytes, model_documents
@@ -27,7 +26,7 @@ from stemcodecs_pipelines.store.virtual_images import image_sums
 
 __all__ = ["finish"]
 
-LAYOUT = 2
+LAYOUT = 1
 """Version of the store's layout."""
 _IMAGE_CHUNK = 1 << 18
 """Least values in one chunk of an image, so that a large scan has few of them."""
@@ -89,11 +88,7 @@ class _Writer:
 
     def finish(self) -> None:
         """Write everything else; from here on the store is complete."""
-        from zarr.core.buffer import cpu
-
         self.flush()
-        documents = {key: value.to_bytes() for key, value in self.objects.items()}
-        self.objects[ROOT] = cpu.Buffer.from_bytes(sealed(documents))
         for key in sorted(self.objects, key=lambda k: (k == "zarr.json", k == f"{DATA}/zarr.json", k)):
             self._write(key)
 

@@ -24,7 +24,6 @@ from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.plan import Plan, available_cores
 from stemcodecs_pipelines.store.block_coder import DATA, BlockCoder
 from stemcodecs_pipelines.store.compress import raw_digest
-from stemcodecs_pipelines.store.documents import check_documents
 from stemcodecs_pipelines.store.job import sha256
 from stemcodecs_pipelines.store.stored_models import load_models
 
@@ -281,7 +280,6 @@ def _open(
     """A complete store and how it is cut, once the source, if there is one, has its shape and dtype."""
     location = Location.of(store)
     known = require_complete(location).attributes
-    check_documents(location)
     shape, dtype = tuple(known["shape"]), known["dtype"]
     if source is not None and (source.shape != shape or source.dtype.name != dtype):
         raise VerificationError(
