@@ -16,7 +16,7 @@ import xarray as xr
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["StemAccessor", "remember_opened"]
+__all__ = ["StemAccessor"]
 
 _SELECTIONS = ("getitem-", "rechunk-")
 """Layers of a Dask graph that choose among values or cut them into other chunks, and change none."""

@@ -28,11 +28,8 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 # Not asked of NumPy: to look at a store takes less time than to load it.
-_ITEMSIZE = {"bool": 1} | {
-    f"{kind}{8 * size}": size
-    for kind in ("int", "uint", "float")
-    for size in (1, 2, 4, 8)
-    if (kind, size) != ("float", 1)
+_ITEMSIZE = {"bool": 1, "float16": 2, "float32": 4, "float64": 8} | {
+    f"{kind}{8 * size}": size for kind in ("int", "uint") for size in (1, 2, 4, 8)
 }
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 import stemcodecs
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 DERIVED = ["mean_pattern", "sum_image", "bright_field", "annular_dark_field", "com_y", "com_x"]
 
@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     """A simulated scan, opened from its store."""
     place = tmp_path_factory.mktemp("store") / "scan.zarr"
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2).scan() as scan:
-        encode(scan, place, chunk=(3, 4))
+        compress(scan, place, chunk=(3, 4))
     return stemcodecs.open(place)
 
 
@@ -124,7 +124,7 @@ def test_nothing_shows_stale_values(dataset, change):
 
 def test_data_of_another_store_are_not_taken_for_this_one(dataset, tmp_path):
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2, seed=9).scan() as scan:
-        encode(scan, tmp_path / "other.zarr", chunk=(3, 4))
+        compress(scan, tmp_path / "other.zarr", chunk=(3, 4))
     other = stemcodecs.open(tmp_path / "other.zarr")
     mixed = dataset.assign(data=other["data"])
     assert np.array_equal(mixed.stem.sum_image(), other["data"].sum(("det_y", "det_x")))

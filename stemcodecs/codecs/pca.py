@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -32,7 +33,7 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersi
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.stored_model import find_model
+from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model
 
 if TYPE_CHECKING:
     from stemcodecs.entropy.chunk.header import Header
@@ -97,6 +98,11 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         """
         model.keep()
         return cls(sha256=model.digest, model=model.to_uri(), residual=residual, bound=bound)
+
+    @staticmethod
+    def stored_model(configuration: Mapping[str, Any]) -> StoredPcaModel | None:
+        """The model that an array with this configuration keeps beside it, if it does."""
+        return None if "model" in configuration else StoredPcaModel(configuration["sha256"])
 
     @property
     def guarantee(self) -> str:

@@ -81,7 +81,7 @@ def axis_from_values(name: str, size: int, values: Any, units: Any = None) -> Ax
 
 def axes_from(path: str, shape: Sequence[int], given: Sequence[Axis | None]) -> tuple[Axis, ...]:
     """Axes in the order of the array under our names; plain where the source says nothing."""
-    names = default_dims(len(shape), path)
+    names = default_dims(len(shape), path, [None if axis is None else axis.name for axis in given])
     axes = []
     for i, (name, size) in enumerate(zip(names, shape, strict=True)):
         axis = given[i] if i < len(given) else None

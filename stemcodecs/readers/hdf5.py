@@ -1,204 +1,141 @@
-"""HDF5 files of any layout: finds the scan, checks that it can be read, reads blocks."""
+"""HDF5 files of any layout: finds the scan, checks that all of it is there, reads blocks."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator
-from functools import partial
+from functools import partial as bound
 from typing import Any
 
 import numpy as np
 
 from stemcodecs.errors import SourceError
-from stemcodecs.readers.choose import Candidate, choose_array
-from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, layout_of, main_arrays
-from stemcodecs.readers.scan import Region, Scan, one_line, small_attributes
+from stemcodecs.readers.choose import choose_array
+from stemcodecs.readers.dectris import open_dectris
+from stemcodecs.readers.hdf5_candidates import candidates_in
+from stemcodecs.readers.hdf5_contents import taken_rows
+from stemcodecs.readers.hdf5_files import open_file
+from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, child, layout_of
+from stemcodecs.readers.hdf5_parts import Examination, NotThereError
+from stemcodecs.readers.scan import Region, Scan, small_attributes
 
-__all__ = ["check_readable", "open_file", "open_hdf5"]
+__all__ = ["open_hdf5"]
 
 
 class Hdf5Blocks:
-    """An open HDF5 dataset; h5py serialises the threads that read it."""
+    """An open HDF5 dataset; h5py serialises the threads that read it.
 
-    def __init__(self, file: Any, dataset: Any) -> None:
-        self._file = file
-        self._dataset = dataset
-        self.shape = tuple(int(n) for n in dataset.shape)
-        self.dtype = np.dtype(dataset.dtype)
+    Parameters
+    ----------
+    path : str
+        The file.
+    name : str
+        Path of the dataset in it.
+    partial : bool
+        Take what is there of a dataset that is not whole.
+    """
+
+    def __init__(self, path: str, name: str, *, partial: bool = False) -> None:
+        self._examination = Examination(path)
+        try:
+            try:
+                contents = self._examination.dataset(name)
+                self._read = self._examination.reader(name)
+            except NotThereError as error:
+                raise SourceError(
+                    f"{path}: {name} leads to {error}, which is missing; put it next to the file"
+                ) from error
+            self.identity = self._examination.identity()
+            if not contents.shape:
+                raise SourceError(f"{path}: {name} holds no array; choose another one with --dataset")
+            rows, self.remarks = taken_rows(contents, path=path, name=name, partial=partial)
+            self.shape = (rows, *contents.shape[1:])
+            self.dtype = np.dtype(contents.dtype)
+        except BaseException:
+            self._examination.close()
+            raise
 
     def read(self, region: Region) -> np.ndarray[Any, Any]:
         """Values of a region with explicit bounds."""
-        return np.asarray(self._dataset[region])
+        return np.asarray(self._read(region))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file and all that it refers to."""
+        self._read = None
+        self._examination.close()
 
 
-def open_hdf5(path: str, dataset: str | None = None) -> Scan:
+def open_hdf5(path: str, dataset: str | None = None, *, partial: bool = False) -> Scan:
     """Open the scan in an HDF5 file.
+
+    Everything that its values depend on is looked at first, see `stemcodecs.readers.hdf5_parts`.
 
     Parameters
     ----------
     path : str
         The file: EMD (Berkeley, py4DSTEM), Nion Swift, HyperSpy .hspy, NeXus, DECTRIS master file,
-        or any other, of which the largest 4D, else 3D, else 2D dataset is taken.
+        or any other, of which the largest dataset of 4 dimensions or more, else 3D, else 2D is taken.
     dataset : str, optional
         Path in the file of the dataset, or of a group that holds it.
+    partial : bool
+        Take what is there where parts are missing: an aborted run.
 
     Raises
     ------
     SourceError
         The file is broken or open for writing elsewhere, no or several scans are in it, a
-        compression filter is missing, or files that it refers to are.
+        compression filter is missing, or a part of the values.
     UnsupportedDtypeError
         The dataset holds no real numbers.
     """
     with open_file(path) as file:
         layout = layout_of(file)
-        if layout is Hdf5Layout.VELOX and dataset is None:
+        # Images of Velox are not arrays of the file as they lie there; RosettaSciIO knows them by number and title.
+        if layout is Hdf5Layout.VELOX and (dataset is None or child(file, dataset) is None):
             from stemcodecs.readers.rosettasciio import open_rosettasciio
 
-            return open_rosettasciio(path)
+            return open_rosettasciio(path, dataset)
         if layout is Hdf5Layout.DECTRIS and dataset is None:
-            from stemcodecs.readers.dectris import open_dectris
-
-            return open_dectris(path)
-        name = _find(file, path, layout, dataset)
+            return open_dectris(path, partial=partial)
+        name, remarks = _find(file, path, layout, dataset)
         node = file[name]
-        check_readable(node, path)
         axes = axes_of(path, node, layout)
         chunks = None if node.chunks is None else tuple(int(n) for n in node.chunks)
-        attributes = small_attributes({**dict(node.parent.attrs), **dict(node.attrs)})
+        attributes = small_attributes({**_attributes(node.parent), **_attributes(node)})
     return Scan(
         path=path,
         format=f"HDF5 ({layout.value})",
-        opener=partial(_open_blocks, path, name),
+        opener=bound(Hdf5Blocks, path, name, partial=partial),
         axes=axes,
         chunks=chunks,
         metadata={"dataset": name, "attributes": attributes},
+        remarks=remarks,
     )
 
 
-def _find(file: Any, path: str, layout: Hdf5Layout, dataset: str | None) -> str:
-    """Path of the dataset that is the scan, or that the user means."""
+def _find(file: Any, path: str, layout: Hdf5Layout, dataset: str | None) -> tuple[str, tuple[str, ...]]:
+    """Path of the dataset that is the scan, or that the user means, and what to say about the others."""
     import h5py
 
     root, prefix = file, ""
     if dataset is not None:
         prefix = "/" + dataset.strip("/")
-        node = file.get(prefix)
+        node = child(file, prefix)
         if isinstance(node, h5py.Dataset):
-            return prefix
+            return prefix, ()
         if isinstance(node, h5py.Group):
             root, dataset = node, None
         else:
             prefix = ""
-    main = {_identity(d) for d in main_arrays(file, layout)}
-    candidates = [
-        Candidate(name=name, shape=d.shape, dtype=d.dtype, is_main=_identity(d) in main)
-        for name, d in _datasets(root, prefix)
-    ]
-    return choose_array(candidates, path=path, dataset=dataset).name
+    candidates = candidates_in(root, prefix, path, layout)
+    name = choose_array(candidates, path=path, dataset=dataset).name
+    return name, tuple(f"{c.name} {c.trouble}" for c in candidates if c.trouble and c.shape is None)
 
 
-def _datasets(root: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """All datasets under a group, each once: NeXus links the same data from several places."""
-    import h5py
-
-    seen = {_identity(root)}
-    pending = deque([(prefix, root)])
-    while pending:
-        place, group = pending.popleft()
-        for key in group:
-            try:
-                node = group[key]
-            except (KeyError, OSError):
-                continue  # a link to a file or a place that is not there
-            if _identity(node) in seen:
-                continue
-            seen.add(_identity(node))
-            if isinstance(node, h5py.Group):
-                pending.append((f"{place}/{key}", node))
-            elif isinstance(node, h5py.Dataset) and node.shape is not None:
-                yield f"{place}/{key}", node
-
-
-def _identity(node: Any) -> tuple[str, int]:
-    import h5py
-
-    return node.file.filename, h5py.h5o.get_info(node.id).addr
-
-
-def _open_blocks(path: str, name: str) -> Hdf5Blocks:
-    file = open_file(path)
-    try:
-        node = file[name]
-        check_readable(node, path)
-        return Hdf5Blocks(file, node)
-    except BaseException:
-        file.close()
-        raise
-
-
-def open_file(path: str) -> Any:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    SourceError
-        It is broken, or another program writes to it.
-    """
-    import h5py
-
-    try:
-        # Locks are respected where the file system has them: a file that is being written is not
-        # read half-finished. Many cluster file systems have none.
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        reason = one_line(error)
-        if "unable to lock file" in reason:
-            raise SourceError(f"{path} is open for writing in another program; close it there first") from error
-        raise SourceError(f"{path}: cannot be opened as HDF5 ({reason}); restore the file from another copy") from error
-
-
-def check_readable(node: Any, path: str) -> None:
-    """Refuse what HDF5 would fail to read, or would read as fill values without a word.
-
-    Raises
-    ------
-    SourceError
-        A filter plugin is missing, or a file with a part of the values.
-    """
-    plist = node.id.get_create_plist()
-    for i in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(i)
-        if not _filter_available(code):
-            label = name.decode("utf-8", "replace").split(";")[0] or "unnamed"
-            raise SourceError(
-                f"{path}: {node.name} needs the HDF5 filter {code} ({label}), which is not here; "
-                "install it with: pip install 'stemcodecs[readers]'"
-            )
-    parts = {source.file_name for source in node.virtual_sources()} if node.is_virtual else set()
-    for i in range(plist.get_external_count()):
-        parts.add(os.fsdecode(plist.get_external(i)[0]))
-    folder = os.path.dirname(os.path.abspath(node.file.filename))
-    for part in sorted(parts):
-        # %b in a name stands for a number that HDF5 counts up as far as files exist.
-        if part != "." and "%b" not in part and not os.path.exists(os.path.join(folder, part)):
-            raise SourceError(
-                f"{path}: {node.name} takes values from {part}, which is missing; put it next to the file"
-            )
-
-
-def _filter_available(code: int) -> bool:
-    import h5py
-
-    if h5py.h5z.filter_avail(code):
-        return True
-    try:
-        import hdf5plugin  # noqa: F401  (importing it registers its filters)
-    except ImportError:
-        return False
-    return bool(h5py.h5z.filter_avail(code))
+def _attributes(node: Any) -> dict[str, Any]:
+    """Attributes of an object, those that can be read."""
+    found = {}
+    for key in node.attrs:
+        try:
+            found[key] = node.attrs[key]
+        except (KeyError, OSError, RuntimeError, TypeError):
+            continue  # a type that h5py does not know
+    return found

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.scan import Axis
 
-__all__ = ["Hdf5Layout", "axes_of", "layout_of", "main_arrays", "nion_axes"]
+__all__ = ["Hdf5Layout", "axes_of", "child", "layout_of", "main_arrays", "nion_axes", "parts_group"]
 
 _Axes = list[Axis | None]
+
+PART = re.compile("data_([0-9]{6,})")
+"""Names of the parts of a DECTRIS master file."""
 
 
 class Hdf5Layout(Enum):
@@ -30,7 +35,7 @@ class Hdf5Layout(Enum):
 
 def layout_of(file: Any) -> Hdf5Layout:
     """Recognise the layout of an open file by its groups and attributes, not by its name."""
-    groups = _groups(file, lambda _: True)
+    groups = _groups(file)
     if "4DSTEM_experiment" in file or any(_said(g, "python_class") == "DataCube" for g in groups):
         return Hdf5Layout.PY4DSTEM
     if "Experiments" in file and "file_format" in file.attrs:
@@ -41,26 +46,48 @@ def layout_of(file: Any) -> Hdf5Layout:
         return Hdf5Layout.EMD
     if "Data" in file and "Version" in file:
         return Hdf5Layout.VELOX
-    if "entry/data" in file and "data_000001" in list(file["entry/data"]):
+    if parts_group(file) is not None:
         return Hdf5Layout.DECTRIS
     if any(_said(g, "NX_class") for g in groups):
         return Hdf5Layout.NEXUS
     return Hdf5Layout.PLAIN
 
 
-def main_arrays(file: Any, layout: Hdf5Layout) -> list[Any]:
-    """Datasets that the layout calls measured data."""
+def parts_group(file: Any) -> str | None:
+    """Where a DECTRIS master file has its parts ``data_000001``, …: below ``entry/data``, or older, below ``entry``."""
+    for name in ("entry/data", "entry"):
+        group = child(file, name)
+        if hasattr(group, "keys") and any(PART.fullmatch(key) for key in group):
+            return name
+    return None
+
+
+def main_arrays(file: Any, layout: Hdf5Layout) -> list[tuple[Any, str]]:
+    """What the layout calls measured data: groups, and the names of the datasets in them.
+
+    They are named even where they cannot be opened: a link to a file that was not copied is measured data too.
+    """
     if layout in (Hdf5Layout.PY4DSTEM, Hdf5Layout.EMD):
-        return [g["data"] for g in _groups(file, _is_emd_array) if "data" in g]
+        return [(g, "data") for g in _groups(file) if _is_emd_array(g) and _has(g, "data")]
     if layout is Hdf5Layout.NEXUS:
-        return [d for g in _groups(file, _is_nxdata) for d in _nexus_signals(g)]
+        return [(g, name) for g in _groups(file) if _is_nxdata(g) for name in _nexus_signals(g)]
+    if layout is Hdf5Layout.HYPERSPY:
+        return [(g, "data") for g in _members(child(file, "Experiments")) if _has(g, "data")]
     return []
+
+
+def child(group: Any, name: str) -> Any:
+    """An object in a file or group; None where it is not there, or cannot be opened."""
+    try:
+        return group[name]
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
+        return None  # no such name, a link that leads nowhere, a damaged object, a dataset in place of a group
 
 
 def axes_of(path: str, node: Any, layout: Hdf5Layout) -> tuple[Axis, ...]:
     """Calibrated axes of a dataset, in the order of its dimensions."""
     shape = node.shape
-    if not 2 <= len(shape) <= 4:
+    if shape is None or len(shape) < 2:
         return ()
     given: _Axes
     if layout is Hdf5Layout.NION:
@@ -89,12 +116,12 @@ def _is_emd_array(group: Any) -> bool:
 def _emd_axes(group: Any, shape: Sequence[int]) -> _Axes:
     # Versions before 1.0 count dim1, dim2, ...; version 1.0 counts dim0, dim1, ...
     first = 0 if "dim0" in group else 1
-    vectors = [group.get(f"dim{first + i}") for i in range(len(shape))]
+    vectors = [child(group, f"dim{first + i}") for i in range(len(shape))]
     if vectors[-1] is not None and _said(vectors[-1], "name") == "_labels_":
         # A stack of labelled arrays: the last vector labels the first dimension of the data.
         vectors = [None, *vectors[:-1]]
     return [
-        None if v is None else axis_from_values("", size, v[()], v.attrs.get("units"))
+        None if v is None else axis_from_values(_said(v, "name"), size, v[()], v.attrs.get("units"))
         for v, size in zip(vectors, shape, strict=True)
     ]
 
@@ -109,7 +136,10 @@ def _with_pixel_sizes(group: Any, shape: Sequence[int], given: _Axes) -> _Axes:
             said.setdefault(key, node[()])
 
     # The calibration belongs to the tree that holds the datacube, not to another one in the file.
-    group.file[group.name.strip("/").partition("/")[0]].visititems(visit)
+    root = group.file[group.name.strip("/").partition("/")[0] or "/"]
+    # A damaged object elsewhere in the tree leaves the scan without its calibration.
+    with contextlib.suppress(KeyError, OSError, RuntimeError):
+        root.visititems(visit)
     filled: _Axes = []
     for i, (axis, size) in enumerate(zip(given, shape, strict=True)):
         space = "R" if i < 2 else "Q"
@@ -136,10 +166,8 @@ def nion_axes(properties: Mapping[str, Any], shape: Sequence[int]) -> _Axes:
 
 
 def _nion_nodes(file: Any) -> list[Any]:
-    if "data" not in file:
-        return []
-    data = file["data"]
-    return [data, *data.values()] if hasattr(data, "values") else [data]
+    data = child(file, "data")
+    return [] if data is None else [data, *_members(data)]
 
 
 def _nion_properties(node: Any) -> dict[str, Any]:
@@ -156,14 +184,16 @@ def _nion_properties(node: Any) -> dict[str, Any]:
 def _hyperspy_axes(group: Any, shape: Sequence[int]) -> _Axes:
     axes: _Axes = []
     for i, size in enumerate(shape):
-        said = group.get(f"axis-{i}")
+        said = child(group, f"axis-{i}")
         if said is None:
             axes.append(None)
-        elif "axis" in said:
-            axes.append(axis_from_values("", size, said["axis"][()], said.attrs.get("units")))
+            continue
+        name, values = _said(said, "name"), child(said, "axis")
+        if values is not None:
+            axes.append(axis_from_values(name, size, values[()], said.attrs.get("units")))
         else:
             scale, offset, units = (said.attrs.get(k) for k in ("scale", "offset", "units"))
-            axes.append(axis_named("", size, scale, offset, units))
+            axes.append(axis_named(name, size, scale, offset, units))
     return axes
 
 
@@ -174,11 +204,11 @@ def _is_nxdata(group: Any) -> bool:
     return _said(group, "NX_class") == "NXdata"
 
 
-def _nexus_signals(group: Any) -> list[Any]:
+def _nexus_signals(group: Any) -> list[str]:
     name = _said(group, "signal")
     if name:
-        return [group[name]] if name in group else []
-    return [group[k] for k in group if group.get(k) is not None and "signal" in group[k].attrs]
+        return [name] if _has(group, name) else []
+    return [k for k in group if "signal" in getattr(child(group, k), "attrs", ())]
 
 
 def _nexus_axes(group: Any, shape: Sequence[int]) -> _Axes:
@@ -186,12 +216,13 @@ def _nexus_axes(group: Any, shape: Sequence[int]) -> _Axes:
     if names is None or isinstance(names, str | bytes) or len(names) != len(shape):
         return []
     axes: _Axes = []
-    for name, size in zip(names, shape, strict=True):
-        vector = group.get(_text(name) or ".")
+    for said, size in zip(names, shape, strict=True):
+        name = _text(said).strip(".")
+        vector: Any = child(group, name) if name else None
         if getattr(vector, "shape", None) != (size,):
-            axes.append(None)
+            axes.append(Axis(name=name, size=size) if name else None)
         else:
-            axes.append(axis_from_values("", size, vector[()], vector.attrs.get("units")))
+            axes.append(axis_from_values(name, size, vector[()], vector.attrs.get("units")))
     return axes
 
 
@@ -201,27 +232,63 @@ def _nexus_axes(group: Any, shape: Sequence[int]) -> _Axes:
 def _dimension_scales(node: Any, shape: Sequence[int]) -> _Axes:
     axes: _Axes = []
     for i, size in enumerate(shape):
-        scales = list(node.dims[i].values())
+        try:
+            scales = list(node.dims[i].values())
+            name = node.dims[i].label or (scales[0].name.rpartition("/")[2] if scales and scales[0].name else "")
+        except (KeyError, OSError, RuntimeError):
+            scales, name = [], ""  # a reference to a scale that is not there
         if not scales or scales[0].shape != (size,):
-            axes.append(None)
+            axes.append(Axis(name=name, size=size) if name else None)
         else:
-            axes.append(axis_from_values("", size, scales[0][()], scales[0].attrs.get("units")))
+            axes.append(axis_from_values(name, size, scales[0][()], scales[0].attrs.get("units")))
     return axes
 
 
-def _groups(file: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+def _groups(file: Any) -> list[Any]:
+    """All groups below the root by hard links, those that can be opened."""
+    import h5py
+
     found: list[Any] = []
-
-    def visit(_name: str, node: Any) -> None:
-        if hasattr(node, "keys") and wanted(node):
-            found.append(node)
-
-    file.visititems(visit)
+    seen = {h5py.h5o.get_info(file["/"].id).addr}
+    pending = [file["/"]]
+    while pending:
+        group = pending.pop(0)
+        for key in _keys(group):
+            # Links are left out: what is behind them is somebody else's layout, or not there.
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue
+            node = child(group, key)
+            if isinstance(node, h5py.Group) and (address := h5py.h5o.get_info(node.id).addr) not in seen:
+                seen.add(address)
+                found.append(node)
+                pending.append(node)
     return found
 
 
+def _keys(group: Any) -> list[str]:
+    try:
+        return list(group)
+    except (KeyError, OSError, RuntimeError):
+        return []  # a damaged group
+
+
+def _members(group: Any) -> list[Any]:
+    """Objects in a group, those that can be opened."""
+    if not hasattr(group, "keys"):
+        return []
+    return [node for node in (child(group, key) for key in _keys(group)) if node is not None]
+
+
+def _has(group: Any, name: str) -> bool:
+    """Whether a group has a member of this name, even one that cannot be opened."""
+    return hasattr(group, "keys") and name.partition("/")[0] in _keys(group)
+
+
 def _said(node: Any, attribute: str) -> str:
-    return _text(node.attrs.get(attribute))
+    try:
+        return _text(node.attrs.get(attribute))
+    except (KeyError, OSError, RuntimeError, TypeError):
+        return ""  # an attribute of a type that h5py does not read
 
 
 def _text(value: Any) -> str:

@@ -24,6 +24,8 @@ def open_scan(
     shape: Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
     offset: int = 0,
+    *,
+    partial: bool = False,
 ) -> Scan:
     """Open a scan without reading it.
 
@@ -41,6 +43,9 @@ def open_scan(
         Dtype of raw binary, with byte order.
     offset : int
         Bytes of header in raw binary.
+    partial : bool
+        Take what is there of a source of which parts are missing: an aborted run, or a copy that was interrupted.
+        `Scan.remarks` says what is missing.
 
     Returns
     -------
@@ -61,7 +66,7 @@ def open_scan(
         from stemcodecs.readers.zarr_array import open_zarr
 
         _refuse_raw_options(name, "Zarr", shape, dtype, offset)
-        return open_zarr(name, dataset)
+        return open_zarr(name, dataset, partial=partial)
     place = Path(name)
     if not place.exists():
         raise SourceError(f"{name}: no such file; check the path")
@@ -90,18 +95,18 @@ def open_scan(
             )
         return open_rosettasciio(name, dataset)
     _refuse_raw_options(name, kind, shape, dtype, offset)
-    return _open_known(kind, name, dataset)
+    return _open_known(kind, name, dataset, partial)
 
 
-def _open_known(kind: str, name: str, dataset: str | None) -> Scan:
+def _open_known(kind: str, name: str, dataset: str | None, partial: bool) -> Scan:
     if kind == "HDF5":
         from stemcodecs.readers.hdf5 import open_hdf5
 
-        return open_hdf5(name, dataset)
+        return open_hdf5(name, dataset, partial=partial)
     if kind == "Zarr":
         from stemcodecs.readers.zarr_array import open_zarr
 
-        return open_zarr(name, dataset)
+        return open_zarr(name, dataset, partial=partial)
     if dataset is not None:
         raise SourceError(f"{name}: {kind} holds one array; leave out --dataset {dataset}")
     if kind == ".npy":

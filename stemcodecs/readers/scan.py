@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from stemcodecs.errors import SourceError, StemcodecsError, UnsupportedDtypeError
+from stemcodecs.readers.identity import Identity
 
 __all__ = [
     "Axis",
@@ -25,6 +28,18 @@ __all__ = [
 
 Region = tuple[slice, ...]
 
+_SCAN_DIMS = ("scan_y", "scan_x", "det_y", "det_x")
+_RESERVED = (
+    "data",
+    "provenance",
+    "mean_pattern",
+    "sum_image",
+    "bright_field",
+    "annular_dark_field",
+    "com_y",
+    "com_x",
+)
+"""Names that a store has for other arrays."""
 _LARGEST_ATTRIBUTE = 16_384
 _LARGEST_ATTRIBUTES = 65_536
 
@@ -66,7 +81,11 @@ class Axis:
 
 
 class BlockSource(Protocol):
-    """What a format gives: an open array from which regions are read."""
+    """What a format gives: an open array from which regions are read.
+
+    One whose values depend on more than the file at the scan's path has an attribute ``identity`` as well, made
+    after the file was opened; and ``remarks``, where there is something that its user must be told.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,7 +106,8 @@ class Scan:
     """A 4D-STEM scan or a stack of frames in a file, read block by block.
 
     Opening reads headers only. A scan can be pickled: in the other process it opens its file again
-    at the first read, and refuses a file that has changed its shape or dtype since.
+    at the first read, and refuses one that is not the file that was opened here. The pickled bytes
+    hold the identity, so that they differ when the file did.
 
     Attributes
     ----------
@@ -95,8 +115,10 @@ class Scan:
         File, folder or URL of the source.
     format : str
         Name of the format, such as ``"HDF5 (py4DSTEM)"``.
+    dataset : str or None
+        Which array of the file this is; None where the file holds one.
     shape : tuple of int
-        Shape of the array, 2 to 4 dimensions.
+        Shape of the array, 2 dimensions or more.
     dtype : numpy.dtype
         Dtype of what `read` returns: that of the source in native byte order.
     dims : tuple of str
@@ -107,6 +129,10 @@ class Scan:
         Block in which the source stores the array; None where any block reads equally well.
     metadata : dict
         Where the array comes from and what the source says about it; small, ready for JSON.
+    identity : Identity or None
+        Every file that the values depend on, as it was when the scan was opened; None for what lies in memory.
+    remarks : tuple of str
+        What the user must be told about the values, one line each.
     """
 
     def __init__(
@@ -118,31 +144,39 @@ class Scan:
         axes: Sequence[Axis] | None = None,
         chunks: tuple[int, ...] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        identity: Identity | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.format = format
         self._opener = opener
         self._lock = threading.Lock()
         self._closed = False
+        # Before the file is opened and again after it: nothing can take its place in between.
+        before = identity or (Identity.of([path]) if os.path.isfile(path) else None)
         self._source: BlockSource | None = opener()
+        self.identity: Identity | None = getattr(self._source, "identity", before)
         self.shape = tuple(int(n) for n in self._source.shape)
         stored = np.dtype(self._source.dtype)
         try:
-            self.dims = default_dims(len(self.shape), path)
+            self.check_unchanged()
+            names = default_dims(len(self.shape), path)
             _check_dtype(stored, path)
             if 0 in self.shape:
                 raise SourceError(f"{path}: the array {self.shape} is empty; give a scan with data")
-        except Exception:
+        except BaseException:
             self._source.close()
             raise
         self.dtype = stored.newbyteorder("=")
-        self.axes = tuple(axes) if axes is not None else self._plain_axes()
+        # A part of a scan is shorter than its axes say.
+        given = axes or [Axis(name=name, size=0) for name in names]
+        self.axes = tuple(replace(axis, size=size) for axis, size in zip(given, self.shape, strict=True))
+        self.dims = tuple(axis.name for axis in self.axes)
         self.chunks = chunks
         self.metadata: dict[str, Any] = {"format": format, "stored_dtype": stored.str}
         self.metadata.update(metadata or {})
-
-    def _plain_axes(self) -> tuple[Axis, ...]:
-        return tuple(Axis(name=n, size=s) for n, s in zip(self.dims, self.shape, strict=True))
+        self.dataset: str | None = self.metadata.get("dataset") or None
+        self.remarks = (*remarks, *getattr(self._source, "remarks", ()))
 
     @property
     def nbytes(self) -> int:
@@ -188,23 +222,57 @@ class Scan:
             if self._closed:
                 raise SourceError(f"{self.path} was closed; open it again with open_scan")
             if self._source is None:
+                # Before the file is opened: what was replaced need not be a file of the same kind.
+                self.check_unchanged()
                 source = self._opener()
-                found = np.dtype(source.dtype).newbyteorder("=")
-                if tuple(source.shape) != self.shape or found != self.dtype:
+                try:
+                    self._check_identity(getattr(source, "identity", None) or self._identity_now())
+                    found = np.dtype(source.dtype).newbyteorder("=")
+                    if tuple(source.shape) != self.shape or found != self.dtype:
+                        raise SourceError(
+                            f"{self.path} now holds {found}{tuple(source.shape)}, it held {self.dtype}"
+                            f"{self.shape} when it was opened; start again with the new file"
+                        )
+                except BaseException:
                     source.close()
-                    raise SourceError(
-                        f"{self.path} now holds {found}{tuple(source.shape)}, it held {self.dtype}"
-                        f"{self.shape} when it was opened; start again with the new file"
-                    )
+                    raise
                 self._source = source
             return self._source
+
+    def check_unchanged(self) -> None:
+        """Make sure that every file that the values depend on is still the one that was opened.
+
+        Costs one `stat` a file, and for a Zarr folder one for each chunk. Who says that a store equals its source
+        calls this after the last read.
+
+        Raises
+        ------
+        SourceError
+            A file was replaced, changed, or is gone; it is named.
+        """
+        self._check_identity(self._identity_now())
+
+    def _identity_now(self) -> Identity | None:
+        return None if self.identity is None else self.identity.now()
+
+    def _check_identity(self, now: Identity | None) -> None:
+        if self.identity is not None and now is not None and (change := self.identity.difference(now)):
+            raise SourceError(
+                f"{self.path} is not what it was when it was opened: {change}; start again with the new file"
+            )
+
+    def release(self) -> None:
+        """Let go of the file; the next read opens it again, and refuses another one."""
+        with self._lock:
+            source, self._source = self._source, None
+        if source is not None:
+            source.close()
 
     def close(self) -> None:
         """Release the file; reading is refused from then on."""
         with self._lock:
-            source, self._source, self._closed = self._source, None, True
-        if source is not None:
-            source.close()
+            self._closed = True
+        self.release()
 
     def __enter__(self) -> Self:
         return self
@@ -223,25 +291,35 @@ class Scan:
         return f"<Scan {self.dtype} ({sizes}), {self.format}, {self.path}>"
 
 
-def default_dims(ndim: int, path: str) -> tuple[str, ...]:
-    """Names of the dimensions of a scan (4), a stack of frames (3) or one pattern (2).
+def default_dims(ndim: int, path: str, leading: Sequence[str | None] = ()) -> tuple[str, ...]:
+    """Names of the dimensions of a scan (4), a stack of frames (3), one pattern (2), or a series of scans (5, ...).
+
+    The leading dimensions of a series are called ``series``, or ``series_0``, ``series_1``, … where there are
+    several; `leading` has the names that the source gives them, None where it gives none.
 
     Raises
     ------
     SourceError
-        For any other number of dimensions.
+        For fewer than 2 dimensions.
     """
-    names = {
-        4: ("scan_y", "scan_x", "det_y", "det_x"),
-        3: ("frame", "det_y", "det_x"),
-        2: ("det_y", "det_x"),
-    }
-    if ndim not in names:
+    if ndim < 2:
         raise SourceError(
             f"{path}: the array has {ndim} dimension{'s' * (ndim != 1)}; "
-            "give a scan (4), a stack of frames (3) or a pattern (2)"
+            "give a series of scans (5), a scan (4), a stack of frames (3) or a pattern (2)"
         )
-    return names[ndim]
+    if ndim == 3:
+        return ("frame", "det_y", "det_x")
+    names: list[str] = []
+    for i in range(ndim - len(_SCAN_DIMS)):
+        plain = "series" if ndim == 5 else f"series_{i}"
+        while plain in names:
+            plain += "_"
+        said = leading[i] if i < len(leading) else None
+        # The name becomes that of an array in the store.
+        name = re.sub(r"\W+", "_", said or "").strip("_").lower()
+        taken = {*_SCAN_DIMS, *_RESERVED, *names}
+        names.append(name if name and name not in taken else plain)
+    return (*names, *_SCAN_DIMS[max(0, len(_SCAN_DIMS) - ndim) :])
 
 
 def explicit_region(region: Region, shape: tuple[int, ...]) -> Region:

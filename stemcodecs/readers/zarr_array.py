@@ -34,7 +34,7 @@ class ZarrBlocks:
         self._array.store.close()
 
 
-def open_zarr(path: str, dataset: str | None = None) -> Scan:
+def open_zarr(path: str, dataset: str | None = None, *, partial: bool = False) -> Scan:
     """Open a Zarr array, or the scan in a Zarr group.
 
     Parameters

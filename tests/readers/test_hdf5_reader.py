@@ -299,9 +299,9 @@ def test_file_that_another_process_writes_is_refused(tmp_path, scan_4d):
 
 
 def test_missing_filter_says_what_to_install(tmp_path, monkeypatch, scan_4d):
-    from stemcodecs.readers import hdf5
+    from stemcodecs.readers import hdf5_parts
 
-    monkeypatch.setattr(hdf5, "_filter_available", lambda code: False)
+    monkeypatch.setattr(hdf5_parts, "is_filter_available", lambda code: False)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("data", data=scan_4d, compression="gzip")
     with pytest.raises(SourceError, match=r"HDF5 filter 1 \(deflate\).*stemcodecs\[readers\]"):

@@ -61,8 +61,9 @@ class Record:
             pattern=self.pattern,
             images=self.images,
         )
+        # Not synced: what a power cut takes from a record is seen, and the block is done again.
         content = buffer.getvalue()
-        location.write(self.key(self.index), content + _digest(content), parts=parts)
+        location.write(self.key(self.index), content + _digest(content), parts=parts, sync=False)
 
     @classmethod
     def read(cls, location: Location, index: int) -> Self | None:
