@@ -25,6 +25,7 @@ from stemcodecs.errors import (
     SourceError,
     StemcodecsError,
 )
+from stemcodecs.provenance import check_provenance
 from stemcodecs.remote import backend_errors, local_path, remote_filesystem
 from stemcodecs.zip_members import zip_members
 
@@ -275,16 +276,17 @@ def state(place: str | os.PathLike[str] | Location) -> State:
         try:
             attributes = json.loads(root).get("attributes", {})
             provenance = attributes.get("stemcodecs")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise SourceError(f"{location}: zarr.json is damaged; restore it from another copy of the store") from error
         if isinstance(provenance, dict):
+            check_provenance(location, provenance)
             return State(kind="complete", attributes=provenance)
         return State(kind="foreign", attributes={})
     job = location.read(f"{JOURNAL}/job.json")
     if job is not None:
         try:
             return State(kind="incomplete", attributes=dict(json.loads(job)))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             # Damaged, but ours: --overwrite may replace it.
             return State(kind="incomplete", attributes={})
     # Zarr format 2: somebody's data, never to be taken for an empty place.

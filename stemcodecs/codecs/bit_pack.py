@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
@@ -32,8 +33,9 @@ from typing import Any, Self
 import numcodecs.abc
 import numcodecs.compat
 import numpy as np
+from zarr.abc.buffer import Buffer, NDBuffer
 
-from stemcodecs.codecs.base import ChunkCodec, check_configuration
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
 from stemcodecs.errors import (
     ConfigurationError,
     CorruptChunkError,
@@ -110,8 +112,19 @@ def encode(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def decode(bits: int, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+def decode(
+    bits: int, data: bytes | memoryview, declared: Callable[[np.dtype[Any], tuple[int, ...]], None] | None = None
+) -> np.ndarray[Any, Any]:
     """Values of one chunk.
+
+    Parameters
+    ----------
+    bits : int
+        Of the configuration.
+    data : bytes
+        The chunk.
+    declared : callable, optional
+        Is given the dtype and shape that the chunk states before there is room for its values, to refuse them.
 
     Raises
     ------
@@ -143,7 +156,12 @@ def decode(bits: int, data: bytes | memoryview) -> np.ndarray[Any, Any]:
     # Python integers cannot overflow here, so a hostile shape cannot pass this comparison.
     if packed_size(prod(shape), bits) != stream.size:
         raise CorruptChunkError(f"{stream.size} bytes do not hold {shape} values of {bits} bits")
-    values = np.empty(prod(shape), dtype=f"{kind.decode('ascii')}{width}")
+    dtype = np.dtype(f"{kind.decode('ascii')}{width}")
+    if prod(max(n, 1) for n in shape) >= 1 << 48:
+        raise CorruptChunkError("the header's shape is out of range")
+    if declared is not None:
+        declared(dtype, shape)
+    values = np.empty(prod(shape), dtype=dtype)
     unpack(stream, bits, values.view(f"u{width}"))
     values = values.reshape(shape)
     values = values.astype(values.dtype.newbyteorder(">" if ndim_and_flags & _BIG_ENDIAN else "<"), copy=False)
@@ -194,6 +212,11 @@ class BitPack(ChunkCodec):
         """Unpack."""
         return decode(self.bits, data)
 
+    def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        data = chunk_data.as_numpy_array().data
+        values = decode(self.bits, data, lambda dtype, shape: check_declared(dtype, shape, chunk_spec))
+        return as_buffer(values.astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
+
 
 class NumcodecsBitPack(numcodecs.abc.Codec):  # type: ignore[misc]
     """numcodecs codec ``stemcodecs.bit_pack``, a compressor of Zarr format 2.
@@ -214,6 +237,12 @@ class NumcodecsBitPack(numcodecs.abc.Codec):  # type: ignore[misc]
         return encode(self.bits, numcodecs.compat.ensure_ndarray_like(buf))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Unpack."""
+        """Unpack; without ``out``, a byte of the chunk makes at most 32 bytes of values."""
         data = numcodecs.compat.ensure_bytes(buf)
-        return numcodecs.compat.ndarray_copy(decode(self.bits, data), out)
+        values = decode(self.bits, data, lambda dtype, shape: _check_out(dtype, shape, out))
+        return numcodecs.compat.ndarray_copy(values, out)
+
+
+def _check_out(dtype: np.dtype[Any], shape: tuple[int, ...], out: Any) -> None:
+    if out is not None and numcodecs.compat.ensure_ndarray_like(out).nbytes != prod(shape) * dtype.itemsize:
+        raise CorruptChunkError(f"the chunk holds {dtype}{shape}, the array expects another size")

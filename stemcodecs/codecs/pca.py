@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numcodecs.abc
 import numcodecs.compat
@@ -33,6 +33,9 @@ from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
 from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model, find_model_sync
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
+
+if TYPE_CHECKING:
+    from stemcodecs.entropy.chunk.header import Header
 
 __all__ = ["NumcodecsPca", "Pca"]
 
@@ -191,11 +194,9 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         from stemcodecs.lowrank.coding import decode
 
         if head.kind == WHOLE:
-            whole = PixelHistogram().decode_chunk(content)
-            # The inner chunk says its own shape; two that disagree must not decode to either.
-            if whole.shape != head.shape or whole.dtype.newbyteorder("<") != head.dtype:
-                raise CorruptChunkError("the chunk's parts disagree about its shape or dtype")
-            return whole
+            from stemcodecs.entropy.chunk.decode import decode_parsed
+
+            return decode_parsed(_whole_header(head, content), content)
         return decode(head, content, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted)
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
@@ -259,6 +260,16 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return Fraction(repr(self.bound)) if self.residual == "bounded" else None
 
 
+def _whole_header(head: Head, content: memoryview) -> Header:
+    """Header of the chunk inside a chunk, held against the outer one before anything of its size is allocated."""
+    from stemcodecs.entropy.chunk.header import read_header
+
+    inner = read_header(content, head.shape)
+    if inner.dtype != head.dtype:
+        raise CorruptChunkError("the chunk's parts disagree about its dtype")
+    return inner
+
+
 def _checked(configuration: Any) -> dict[str, Any]:
     """Parameters of :class:`Pca` from a stored configuration."""
     stored = dict(configuration or {})
@@ -291,12 +302,24 @@ class NumcodecsPca(numcodecs.abc.Codec):  # type: ignore[misc]
         flags = BIG_ENDIAN if chunk.dtype.byteorder == ">" else 0
         if chunk.flags.f_contiguous and not chunk.flags.c_contiguous:
             flags |= COLUMN_MAJOR
-        return self._codec._encode(chunk, flags)
+        from stemcodecs.entropy.chunk.undeclared import check_encoded
+
+        return check_encoded(chunk.nbytes, self._codec._encode(chunk, flags))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode one chunk, laid out in memory as the array that was encoded."""
-        head, content = read(memoryview(numcodecs.compat.ensure_bytes(buf)), self._codec.sha256, NAME)
-        decoded = self._codec._decode(head, content)
+        """Decode one chunk, laid out in memory as the array that was encoded; see
+        :mod:`stemcodecs.entropy.chunk.undeclared` for how much a chunk may hold.
+        """
+        from stemcodecs.entropy.chunk.undeclared import check_room, decode_undeclared
+
+        data = memoryview(numcodecs.compat.ensure_bytes(buf))
+        head, content = read(data, self._codec.sha256, NAME)
+        check_room(head.positions * head.pixels * head.dtype.itemsize, len(data), out)
+        if head.kind == WHOLE:
+            _whole_header(head, content)
+            decoded = decode_undeclared(content, out)
+        else:
+            decoded = self._codec._decode(head, content)
         if head.flags & BIG_ENDIAN:
             decoded = decoded.astype(decoded.dtype.newbyteorder(">"))
         if head.flags & COLUMN_MAJOR:

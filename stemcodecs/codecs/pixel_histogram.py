@@ -8,6 +8,7 @@ counts already decoded refine the prediction. The bytes are described in ``FORMA
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,8 @@ __all__ = ["MODES", "NumcodecsPixelHistogram", "PixelHistogram"]
 NAME = "stemcodecs.pixel_histogram"
 MODES = ("auto", "pixel", "neighbour", "scan")
 _KEYS = frozenset({"mode", "model", "model_sha256"})
+_LITTLE = 1 << 16
+"""Bytes that may always be read."""
 _MOSTLY = 0.75
 """Share of a chunk's positions above which it is read whole."""
 
@@ -130,7 +133,7 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
 
         data = chunk_data.as_numpy_array().data
         # The header is held against the metadata before anything of its size is allocated.
-        header = read_header(data)
+        header = read_header(data, tuple(chunk_spec.shape))
         check_declared(header.dtype, header.shape, chunk_spec)
         array = decode_parsed(header, data, self.shared())
         native = chunk_spec.dtype.to_native_dtype()
@@ -143,7 +146,7 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
         (head,) = yield [(0, first_read)]
         if head is None:
             return None
-        length = header_length(head)
+        length = header_length(head, tuple(chunk_spec.shape))
         if length > len(head):
             (rest,) = yield [(len(head), length)]
             head += rest or b""
@@ -167,12 +170,17 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
         from stemcodecs.entropy.chunk.header import COUNTS
         from stemcodecs.entropy.chunk.partial import cached_header, positions_of
 
-        header = cached_header(head)
+        header = cached_header(head, tuple(chunk_spec.shape))
         check_declared(header.dtype, header.shape, chunk_spec)
         positions = positions_of(selection, header.shape)
         # Near the whole chunk one read is faster than many, and a stored chunk is one piece.
-        few = header.kind == COUNTS and positions.size <= _MOSTLY * header.layout.n_positions
-        return header, positions if few else None
+        if header.kind != COUNTS or positions.size > _MOSTLY * header.layout.n_positions:
+            return header, None
+        # Groups larger than the values they hold are hardly worth a partial read. That of the whole chunk takes what is
+        # there, and holds the table against it.
+        asked = sum(stop - start for start, stop in header.ranges(positions))
+        most = _LITTLE + 2 * math.prod(header.shape) * header.dtype.itemsize
+        return header, positions if asked <= most else None
 
     def _decode_parts(
         self,
@@ -218,9 +226,14 @@ class NumcodecsPixelHistogram(_Coding, numcodecs.abc.Codec):  # type: ignore[mis
 
     def encode(self, buf: Any) -> bytes:
         """Encode a numeric array."""
-        return self.encode_chunk(numcodecs.compat.ensure_ndarray_like(buf))
+        from stemcodecs.entropy.chunk.undeclared import check_encoded
+
+        array = numcodecs.compat.ensure_ndarray_like(buf)
+        return check_encoded(array.nbytes, self.encode_chunk(array))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode bytes, into ``out`` if it is given."""
+        """Decode bytes, into ``out`` if it is given; without it within :mod:`stemcodecs.entropy.chunk.undeclared`."""
+        from stemcodecs.entropy.chunk.undeclared import decode_undeclared
+
         data = memoryview(numcodecs.compat.ensure_contiguous_ndarray(buf)).cast("B")
-        return numcodecs.compat.ndarray_copy(self.decode_chunk(data), out)
+        return numcodecs.compat.ndarray_copy(decode_undeclared(data, out, self.shared()), out)

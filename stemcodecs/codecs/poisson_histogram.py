@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numcodecs.abc
@@ -39,8 +41,8 @@ from zarr.dtype import parse_dtype
 from stemcodecs.codecs.base import ChunkCodec, check_configuration
 from stemcodecs.codecs.partial_decode import PartialDecode, Steps, behind
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
-from stemcodecs.errors import CorruptChunkError, FormatVersionError
-from stemcodecs.quantize.decoders import read_offsets, write_offsets
+from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError, UnsupportedDtypeError
+from stemcodecs.quantize.decoders import most_bytes, read_offsets, write_offsets
 from stemcodecs.quantize.levels import Int64
 from stemcodecs.quantize.poisson_quantizer import KEYS, PoissonQuantizer
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
@@ -58,6 +60,14 @@ _COLUMN_MAJOR = 1
 _BIG_ENDIAN = 2
 _CODE_FLAGS: dict[np.dtype[Any], int] = {np.dtype(np.uint8): 0, np.dtype(np.uint16): 4, np.dtype(np.uint32): 8}
 _FIRST_READ = 1 << 12
+
+Array = np.ndarray[Any, Any]
+
+
+@cache
+def _zarr_dtype(dtype: np.dtype[Any]) -> Any:
+    """Zarr's word for a dtype of codes: it takes longer to find than many a chunk to decode."""
+    return parse_dtype(dtype, zarr_format=3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,8 +98,8 @@ class _Head:
     length: int
 
     @staticmethod
-    def length_of(data: memoryview | bytes) -> int:
-        """Bytes of the whole head, from its first bytes.
+    def length_of(data: memoryview | bytes, most_offsets: int | None = None) -> int:
+        """Bytes of the whole head, from its first bytes; with a table of no more than ``most_offsets`` bytes.
 
         Raises
         ------
@@ -105,11 +115,13 @@ class _Head:
             raise CorruptChunkError(f"not a {NAME} chunk")
         if version > _VERSION:
             raise FormatVersionError(f"{NAME}: chunk of format version {version}; upgrade stemcodecs to read it")
+        if most_offsets is not None and n_offsets > most_offsets:
+            raise CorruptChunkError("the decoder's table does not match its levels")
         return _HEADER.size + int(n_offsets) + _CHECKSUM.size
 
     @classmethod
-    def read(cls, quantizer: PoissonQuantizer, data: memoryview | bytes) -> Self:
-        """Read and check the head of a chunk.
+    def read(cls, quantizer: PoissonQuantizer, data: memoryview | bytes, declared: np.dtype[Any] | None = None) -> Self:
+        """Read and check the head of a chunk, of values of the ``declared`` dtype if it is known.
 
         Raises
         ------
@@ -126,10 +138,18 @@ class _Head:
             raise CorruptChunkError("the header's checksum does not match")
         _, version, kind, width, flags, n_levels, definition, _ = _HEADER.unpack_from(data)
         code_dtypes = [d for d, flag in _CODE_FLAGS.items() if flag == flags & ~(_COLUMN_MAJOR | _BIG_ENDIAN)]
-        if version == 0 or not code_dtypes or kind not in (b"i", b"u", b"f") or width not in (1, 2, 4, 8):
+        known = kind in (b"i", b"u", b"f") and width in (1, 2, 4, 8) and (kind, width) != (b"f", 1)
+        # Codes are never wider than the values that they stand for.
+        if version == 0 or not known or not code_dtypes or code_dtypes[0].itemsize > width:
             raise CorruptChunkError("the header makes no sense")
         dtype = np.dtype(f"{kind.decode('ascii')}{width}")
-        table = quantizer.table(dtype)
+        # Held against the metadata before the levels of a wider dtype are laid out, which can be millions.
+        if declared is not None and dtype != declared.newbyteorder("="):
+            raise CorruptChunkError(f"the chunk holds {dtype}, the array expects {declared}")
+        try:
+            table = quantizer.table(dtype)
+        except (ConfigurationError, UnsupportedDtypeError) as error:
+            raise CorruptChunkError(f"the chunk states a dtype that its array cannot have ({error})") from error
         # A code means nothing without its levels: an edited r would decode to values that break the bound.
         if definition != table.definition:
             raise CorruptChunkError(
@@ -175,8 +195,19 @@ def encode(quantizer: PoissonQuantizer, entropy: PixelHistogram, chunk: np.ndarr
     return head + _CHECKSUM.pack(zlib.crc32(head)) + entropy.encode_chunk(codes)
 
 
-def decode(quantizer: PoissonQuantizer, entropy: PixelHistogram, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+def decode(
+    quantizer: PoissonQuantizer, data: bytes | memoryview, decode_codes: Callable[[memoryview, int], Array]
+) -> np.ndarray[Any, Any]:
     """Values of one chunk, within the bound of what was encoded.
+
+    Parameters
+    ----------
+    quantizer : PoissonQuantizer
+        Of the configuration.
+    data : bytes
+        The chunk.
+    decode_codes : callable
+        Decodes the chunk of codes, given bytes per value as well.
 
     Raises
     ------
@@ -187,7 +218,7 @@ def decode(quantizer: PoissonQuantizer, entropy: PixelHistogram, data: bytes | m
     """
     data = memoryview(data)
     head = _Head.read(quantizer, data)
-    values = head.decode(quantizer, entropy.decode_chunk(data[head.length :]))
+    values = head.decode(quantizer, decode_codes(data[head.length :], head.dtype.itemsize))
     values = values.astype(head.dtype.newbyteorder(">" if head.flags & _BIG_ENDIAN else "<"), copy=False)
     return np.asfortranarray(values) if head.flags & _COLUMN_MAJOR else values
 
@@ -240,7 +271,7 @@ class PoissonHistogram(PoissonQuantizer, PartialDecode, ChunkCodec):
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Decode to counts within the bound."""
-        return decode(self, self._entropy, data)
+        return decode(self, data, lambda codes, _: self._entropy.decode_chunk(codes))
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         head = self._head(chunk_data.as_numpy_array().data, chunk_spec)
@@ -252,7 +283,7 @@ class PoissonHistogram(PoissonQuantizer, PartialDecode, ChunkCodec):
         (first,) = yield [(0, _FIRST_READ)]
         if first is None:
             return None
-        length = _Head.length_of(first)
+        length = _Head.length_of(first, most_bytes(self.levels(chunk_spec.dtype.to_native_dtype())))
         if length > len(first):
             (rest,) = yield [(len(first), length)]
             first += rest or b""
@@ -262,17 +293,12 @@ class PoissonHistogram(PoissonQuantizer, PartialDecode, ChunkCodec):
         return None if codes is None else self._values(head, codes, chunk_spec)
 
     def _head(self, data: bytes | memoryview, chunk_spec: ArraySpec) -> _Head:
-        head = _Head.read(self, data)
-        # Held against the metadata before anything of its size is allocated; the shape is held by the entropy coder.
-        native = chunk_spec.dtype.to_native_dtype()
-        if head.dtype != native.newbyteorder("="):
-            raise CorruptChunkError(f"the chunk holds {head.dtype}, the array expects {native}")
-        return head
+        # The shape is held against the metadata by the entropy coder.
+        return _Head.read(self, data, chunk_spec.dtype.to_native_dtype())
 
     @staticmethod
     def _codes_spec(head: _Head, chunk_spec: ArraySpec) -> ArraySpec:
-        dtype = parse_dtype(head.code_dtype, zarr_format=3)
-        return replace(chunk_spec, dtype=dtype, fill_value=head.code_dtype.type(0))
+        return replace(chunk_spec, dtype=_zarr_dtype(head.code_dtype), fill_value=head.code_dtype.type(0))
 
     def _values(self, head: _Head, codes: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
         values = head.decode(self, codes.as_numpy_array())
@@ -305,9 +331,14 @@ class NumcodecsPoissonHistogram(numcodecs.abc.Codec):  # type: ignore[misc]
     def encode(self, buf: Any) -> bytes:
         """Bytes of a chunk of counts."""
         chunk = numcodecs.compat.ensure_ndarray_like(buf)
-        return encode(self.quantizer, PixelHistogram(mode=self.mode), chunk)
+        from stemcodecs.entropy.chunk.undeclared import check_encoded
+
+        return check_encoded(chunk.nbytes, encode(self.quantizer, PixelHistogram(mode=self.mode), chunk))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Counts within the bound."""
+        """Counts within the bound; see :mod:`stemcodecs.entropy.chunk.undeclared` for how much a chunk may hold."""
+        from stemcodecs.entropy.chunk.undeclared import decode_undeclared
+
         data = numcodecs.compat.ensure_bytes(buf)
-        return numcodecs.compat.ndarray_copy(decode(self.quantizer, PixelHistogram(mode=self.mode), data), out)
+        values = decode(self.quantizer, data, lambda codes, itemsize: decode_undeclared(codes, out, itemsize=itemsize))
+        return numcodecs.compat.ndarray_copy(values, out)

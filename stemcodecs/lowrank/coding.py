@@ -89,6 +89,9 @@ def decode(
         raise CorruptChunkError(f"the chunk has shape {head.shape}, the model a detector of {model.detector}")
     coefficients, rest = split_coefficients(content, head.positions, model.rank)
     groups = np.arange(-(-head.positions // LANES)) if wanted is None else np.unique(wanted // LANES)
+    if residual and len(rest) < 8 * -(-head.positions // LANES):
+        # Of every group, the directory says eight bytes: before there is room for all their values.
+        raise CorruptChunkError("the residual is truncated")
     out = np.empty((head.positions, head.pixels), head.dtype.newbyteorder("="))
     rates_of = Rates(model, coefficients)
     if residual:

@@ -46,6 +46,10 @@ BATCH = 1 << 22
 TILE = 1 << 13
 """Pixels predicted at once."""
 LARGEST_BYTES = 4 << 30
+EARNED, FREE = 64, 64 << 20
+"""A packed model inflates to at most 64 times its size, and 64 MiB: eigen-patterns are noise in their low bytes, and
+zlib alone would let 4 MB of metadata fill 4 GiB."""
+_LONGEST_HEAD = 1 << 12
 
 KEPT_BYTES = 512 << 20
 """What models may take that no codec holds, so that opening many stores does not fill the memory."""
@@ -253,12 +257,14 @@ class LowRankModel:
                 f"the PCA model has format version {data[4]}, this stemcodecs reads {VERSION}; upgrade"
             )
         start = 9 + int.from_bytes(data[5:9], "little")
+        if start > 9 + _LONGEST_HEAD:
+            raise CorruptChunkError("the header of the PCA model is broken")
         try:
             head = json.loads(data[9:start])
             rows, columns = (int(n) for n in head["detector"])
             rank, mean_bits = int(head["rank"]), int(head["mean_bits"])
             stabilised, step = bool(head["stabilised"]), float(head["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptChunkError("the header of the PCA model is broken") from error
         pixels = rows * columns
         if min(rows, columns, rank) < 0 or len(data) != start + rank + 5 * pixels + 4 * rank * pixels:
@@ -375,7 +381,7 @@ class LowRankModel:
 
 
 def inflate(data: bytes) -> bytes:
-    """Decompress a model of at most 4 GiB: a small stream must not fill the memory.
+    """Decompress a model of at most 4 GiB, and no more than its bytes earn: a small stream must not fill the memory.
 
     Raises
     ------
@@ -384,7 +390,7 @@ def inflate(data: bytes) -> bytes:
     """
     engine = zlib.decompressobj()
     # A limit on the output, not on the input: a megabyte of zlib can be a gigabyte of zeros.
-    raw = engine.decompress(data, LARGEST_BYTES)
+    raw = engine.decompress(data, min(LARGEST_BYTES, FREE + EARNED * len(data)))
     if not engine.eof:
         raise ValueError("the model does not end")
     return raw

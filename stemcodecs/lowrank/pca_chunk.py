@@ -101,7 +101,7 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
         raise CorruptChunkError("the header names no dtype that this codec writes") from error
     shape = struct.unpack_from(f"<{ndim}Q", view, at)
     at += 8 * ndim
-    if math.prod(shape) >= 2**40:
+    if math.prod(max(n, 1) for n in shape) >= 2**40:
         raise CorruptChunkError("the header's shape is out of range")
     if bytes(view[at : at + 8]) != bytes.fromhex(digest)[:8]:
         raise CorruptChunkError("the chunk was coded with another PCA model")
@@ -130,7 +130,8 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     CorruptChunkError
         If they do not have the size that the chunk's shape and the model ask for.
     """
-    from stemcodecs.entropy.chunk.decode import decode_array
+    from stemcodecs.entropy.chunk.decode import decode_parsed
+    from stemcodecs.entropy.chunk.header import read_header
 
     if len(content) < 8:
         raise CorruptChunkError("the chunk is truncated")
@@ -141,8 +142,10 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     rest = content[8 + size :]
     if size == 0:
         return np.zeros((positions, rank), np.int64), rest
-    zigzag = decode_array(content[8 : 8 + size])
-    if zigzag.shape != (positions, 1, rank) or zigzag.dtype not in (np.uint32, np.uint64):
-        raise CorruptChunkError("the coefficients have the wrong shape")
+    # Their header is held against the chunk's before anything of its size is allocated.
+    inner = read_header(content[8 : 8 + size], (positions, 1, rank))
+    if inner.dtype not in (np.dtype("<u4"), np.dtype("<u8")):
+        raise CorruptChunkError("the coefficients have the wrong dtype")
+    zigzag = decode_parsed(inner, content[8 : 8 + size])
     wide = zigzag.reshape(positions, rank).astype(np.uint64)
     return (wide >> np.uint64(1)).astype(np.int64) ^ -(wide & np.uint64(1)).astype(np.int64), rest

@@ -151,16 +151,18 @@ def decode_residual(
     frequency = _join(raw[fixed:], "<u2").reshape(tables, 256).astype(np.int64)
     if shift.max() > 16 or table_of.max() >= tables or (frequency.sum(1) != kernels.TOTAL).any():
         raise CorruptChunkError("the residual's tables are inconsistent")
-    # No group can escape more values than it has.
-    escapes = _join(_inflate(data[at : at + escape_size], None, positions * pixels * 8), "<i8").astype(np.int64)
+    packed_escapes = data[at : at + escape_size]
     at += escape_size
     if len(data) < at + 8 * len(groups):
         raise CorruptChunkError("the residual is truncated")
     directory = np.frombuffer(data, "<u4", 2 * len(groups), at).reshape(-1, 2).astype(np.int64)
     at += 8 * len(groups)
-    if len(data) != at + 2 * int(directory[:, 0].sum()) or len(escapes) != int(directory[:, 1].sum()):
+    # No group can escape more values than it has: the directory is read first, so that it can be held to that.
+    most = pixels * np.array([last - first for first, last in groups], np.int64)
+    if len(data) != at + 2 * int(directory[:, 0].sum()) or (directory[:, 1] > most).any():
         raise CorruptChunkError("the residual's directory does not match its size")
-    if np.abs(escapes).max(initial=0) > LARGEST:
+    escapes = _join(_inflate(packed_escapes, 8 * int(directory[:, 1].sum())), "<i8").astype(np.int64, copy=False)
+    if escapes.max(initial=0) > LARGEST or escapes.min(initial=0) < -LARGEST:
         raise CorruptChunkError("the residual holds values out of range")
     slots = _slots(frequency)
     level_of, value_of = _levels(largest, bound) if bound else (_EMPTY, _EMPTY)
@@ -319,15 +321,13 @@ def _join(data: bytes, dtype: str) -> Array:
     return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(width, -1).T).view(dtype).ravel()
 
 
-def _inflate(data: memoryview, size: int | None, largest: int | None = None) -> bytes:
-    """Decompress to a known size, or at most ``largest``."""
+def _inflate(data: memoryview, size: int) -> bytes:
+    """Decompress to a known size."""
     engine = zlib.decompressobj()
-    limit = size if size is not None else largest
-    assert limit is not None
     try:
-        raw = engine.decompress(data, limit + 1)
+        raw = engine.decompress(data, size + 1)
     except zlib.error as error:
         raise CorruptChunkError("a part of the residual does not decompress") from error
-    if not engine.eof or len(raw) > limit or (size is not None and len(raw) != size):
+    if not engine.eof or len(raw) != size:
         raise CorruptChunkError("a part of the residual has the wrong size")
     return raw

@@ -21,7 +21,10 @@ import numpy.typing as npt
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.quantize.levels import Int64, Levels
 
-__all__ = ["LevelSums", "pack_offsets", "read_offsets", "unpack_offsets", "write_offsets"]
+__all__ = ["LevelSums", "most_bytes", "pack_offsets", "read_offsets", "unpack_offsets", "write_offsets"]
+
+_NUMBER_BYTES = 6
+"""Of an offset, seven bits in each: levels lie below 2³³."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,6 +99,11 @@ def write_offsets(offsets: Int64) -> bytes:
     return bytes(out)
 
 
+def most_bytes(levels: Levels) -> int:
+    """Bytes that no table of offsets of these levels exceeds."""
+    return _NUMBER_BYTES * levels.count
+
+
 def read_offsets(data: bytes, levels: Levels) -> Int64:
     """Inverse of :func:`write_offsets`, one entry per level; all decoded values meet the bound.
 
@@ -104,6 +112,8 @@ def read_offsets(data: bytes, levels: Levels) -> Int64:
     CorruptChunkError
         If the bytes are no such table.
     """
+    if len(data) > most_bytes(levels):
+        raise CorruptChunkError("the decoder's table does not match its levels")
     numbers: list[int] = []
     number = shift = 0
     for byte in data:
@@ -112,7 +122,7 @@ def read_offsets(data: bytes, levels: Levels) -> Int64:
         if byte < 0x80:
             numbers.append(number >> 1 if number % 2 == 0 else -(number >> 1) - 1)
             number = shift = 0
-        elif shift > 35:
+        elif shift >= 7 * _NUMBER_BYTES:
             raise CorruptChunkError("the decoder's table has an endless number")
     # A number that was cut off, or more numbers than levels.
     if shift or len(numbers) > levels.count:

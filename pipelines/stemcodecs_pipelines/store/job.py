@@ -110,8 +110,7 @@ class Job:
             "fingerprint": self.fingerprint,
             "version": self.version,
         }
-        # Not sorted: the order of the metadata is part of its bytes.
-        return json.dumps(content, indent=1).encode()
+        return _written(content | {"sha256": hashlib.sha256(_written(content)).hexdigest()})
 
     @classmethod
     def from_json(cls, data: bytes, place: Location) -> Self:
@@ -124,6 +123,10 @@ class Job:
         """
         try:
             content = json.loads(data)
+            # A damaged number would decide the bytes of the store as well as a whole one.
+            unsealed = {key: value for key, value in content.items() if key != "sha256"}
+            if hashlib.sha256(_written(unsealed)).hexdigest() != content["sha256"]:
+                raise ValueError("checksum")
             # JSON knows lists only; shapes are compared as tuples.
             plan: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["plan"].items()}
             found = content["detectors"]
@@ -133,10 +136,15 @@ class Job:
                 axes=tuple(content["axes"]),
                 **{k: content[k] for k in ("metadata", "method", "verify", "source", "fingerprint", "version")},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DestinationError(
                 f"{place}: the job of the unfinished store is damaged; start again with --overwrite"
             ) from error
+
+
+def _written(content: Mapping[str, Any]) -> bytes:
+    # Not sorted: the order of the metadata is part of its bytes.
+    return json.dumps(content, indent=1).encode()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from stemcodecs.store import JOURNAL, Location
 __all__ = ["RECORDS", "Record"]
 
 RECORDS = f"{JOURNAL}/records"
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +63,19 @@ class Record:
             images=self.images,
         )
         # Not synced: what a power cut takes from a record is seen, and the block is done again.
-        location.write(self.key(self.index), buffer.getvalue(), parts=parts, sync=False)
+        content = buffer.getvalue()
+        location.write(self.key(self.index), content + _digest(content), parts=parts, sync=False)
 
     @classmethod
     def read(cls, location: Location, index: int) -> Self | None:
         """Record of a block; None where it is missing or damaged: the block is done again."""
         data = location.read(cls.key(index))
-        if data is None:
+        # NumPy's archives notice some damage, in as many kinds of errors, and read other sums from the rest.
+        if data is None or _digest(data[:-_DIGEST_BYTES]) != data[-_DIGEST_BYTES:]:
             return None
         try:
             # Never a pickle: whoever can write a record must not run code in our process.
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            with np.load(io.BytesIO(data[:-_DIGEST_BYTES]), allow_pickle=False) as file:
                 record = cls(
                     index=int(file["index"]),
                     raw_sha256=file["raw_sha256"],
@@ -81,7 +84,13 @@ class Record:
                     pattern=file["pattern"],
                     images=file["images"],
                 )
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError):
+        except KeyError:
+            # The record of another version.
             return None
         # A record that was copied to another name is of another block.
         return record if record.index == index else None
+
+
+def _digest(content: bytes) -> bytes:
+    """What ends a record: one that was cut off or altered is then no record, and its block is done again."""
+    return hashlib.sha256(content).digest()

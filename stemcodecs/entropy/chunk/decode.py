@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numcodecs
@@ -35,7 +35,7 @@ from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import restore
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of"]
+__all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of", "stored_pieces"]
 
 Array = np.ndarray[Any, Any]
 Fetch = Callable[[int, int], "bytes | memoryview"]
@@ -80,10 +80,8 @@ def decode_array(data: bytes | memoryview, shared: SharedModel | None = None) ->
 def decode_parsed(header: Header, data: memoryview, shared: SharedModel | None = None) -> Array:
     """Decode a whole chunk whose header has been read."""
     if header.kind == COUNTS:
-        end = header.groups[-1].offset + header.groups[-1].size if header.groups else header.length
         # Bytes behind the last group would be a chunk that two readers read differently.
-        if end != len(data):
-            raise CorruptChunkError(f"{len(data)} bytes long instead of {end}")
+        header.check_end(len(data))
         out = decode_positions(header, lambda start, stop: data[start:stop], None, shared)
     else:
         out = _decode_stored(header, data)
@@ -93,28 +91,55 @@ def decode_parsed(header: Header, data: memoryview, shared: SharedModel | None =
 
 
 def _decode_stored(header: Header, data: memoryview) -> Array:
-    body = data[header.length :]
-    if checksum(body) != header.groups[0].crc:
-        raise CorruptChunkError("the checksum of the data is wrong")
-    r = Reader(body)
-    # Zstandard makes at most 128 kB of three bytes: refuse what cannot be, before it is allocated.
-    if math.prod(header.shape) * header.dtype.itemsize > (len(body) + 64) << 16:
-        raise CorruptChunkError("more values than the stored data can hold")
+    pieces = stored_pieces(header, data)
+    first = next(pieces, None)
+    # The first piece has been decompressed, and all were found to state the right size, before there is room for all.
     out = np.empty(header.shape, header.dtype)
     raw = out.reshape(-1).view(np.uint8)
     shuffle = numcodecs.Shuffle(header.dtype.itemsize)
-    for start in range(0, raw.size, STORED_PIECE):
-        piece = raw[start : start + STORED_PIECE]
-        try:
-            piece[:] = np.frombuffer(shuffle.decode(_decompress(r.section(), piece.size)), np.uint8)
-        except (RuntimeError, ValueError) as error:
-            raise CorruptChunkError(f"the stored data does not decompress ({error})") from None
-    r.end()
+    at = 0
+    while first is not None:
+        shuffle.decode(first, out=raw[at : at + first.size])
+        at += first.size
+        first = None
+        first = next(pieces, None)
     return out.astype(header.dtype.newbyteorder("="), copy=False)
 
 
-def _decompress(frame: memoryview, size: int) -> Array:
-    """Bytes of a Zstandard frame that states ``size`` as its content: a shorter one would leave the rest unwritten."""
+def stored_pieces(header: Header, data: memoryview) -> Iterator[Array]:
+    """Shuffled bytes of a stored chunk, ``STORED_PIECE`` of them at a time; all frames are checked before the first.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a frame is missing, is one too many, or does not hold the bytes of its piece.
+    """
+    body = data[header.length :]
+    if checksum(body) != header.groups[0].crc:
+        raise CorruptChunkError("the checksum of the data is wrong")
+    nbytes = math.prod(header.shape) * header.dtype.itemsize
+    # Zstandard makes at most 128 kB of three bytes: refuse what cannot be, before it is allocated.
+    if nbytes > (len(body) + 64) << 16:
+        raise CorruptChunkError("more values than the stored data can hold")
+    r = Reader(body)
+    sizes = [min(STORED_PIECE, nbytes - start) for start in range(0, nbytes, STORED_PIECE)]
+    try:
+        frames = [r.section() for _ in sizes]
+        r.end()
+        for frame, size in zip(frames, sizes, strict=True):
+            _check_content(frame, size)
+        for frame, size in zip(frames, sizes, strict=True):
+            yield _decompress(frame, size)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, CorruptChunkError):
+            raise
+        raise CorruptChunkError(f"the stored data does not decompress ({error})") from None
+
+
+def _check_content(frame: memoryview, size: int) -> None:
+    """Refuse a Zstandard frame that does not state ``size`` as its content: a shorter one would leave the rest of a
+    piece unwritten.
+    """
     n = {0: 1, 1: 2, 2: 4, 3: 8}[frame[4] >> 6] if len(frame) > 4 else 0
     # Single-segment frames, which ours are, have the size right behind the descriptor; else a window byte comes first.
     start = 5 if n and frame[4] & 0x20 else 6
@@ -123,6 +148,11 @@ def _decompress(frame: memoryview, size: int) -> Array:
     stated = int.from_bytes(frame[start : start + n], "little") + (256 if n == 2 else 0)
     if stated != size:
         raise ValueError(f"{stated} bytes instead of {size}")
+
+
+def _decompress(frame: memoryview, size: int) -> Array:
+    """Bytes of a Zstandard frame that states ``size`` as its content."""
+    _check_content(frame, size)
     out = np.empty(size, np.uint8)
     numcodecs.Zstd().decode(frame, out=out)
     return out
@@ -236,6 +266,8 @@ def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tupl
     # A place and a value each; more than one a value cannot be.
     if n % 2 or n > 2 * n_pixels * LANES:
         raise CorruptChunkError("impossible number of patches")
+    if n:
+        probe.coded(n)
     r = Reader(section)
     numbers = r.numbers(n, np.repeat([0, 1], n // 2))
     r.end()

@@ -36,6 +36,12 @@ DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", 
 MAX_HEADER = 1 << 30
 MAX_TILE = 64
 """Scan positions of a tile: bounds the rows that decoding a chain takes."""
+FEWEST_TILES = 16
+"""Tiles of a chunk with more than one position each: fewer would leave most of the 64 lanes of those rows empty."""
+NUMBER_BYTES = 8
+"""The most that the writer of numbers makes room for; bounds what a header or a group can claim to take."""
+_MODEL_BYTES = 8 << 20
+"""More than the histograms, classes and weights of a model take; its maps of the detector come on top."""
 STORED_PIECE = 1 << 26
 """Bytes of an array that ``STORED`` compresses at a time."""
 _PREFIX = struct.Struct("<BBBBBBHI")
@@ -135,6 +141,22 @@ class Header:
         first = self._entries_before[:, 0]
         return [(chain, int(first[chain]), steps) for chain, steps in self.layout.chains_of(positions).items()]
 
+    @property
+    def end(self) -> int:
+        """Bytes of the whole chunk, of kind ``COUNTS``."""
+        return self.groups[-1].offset + self.groups[-1].size if self.groups else self.length
+
+    def check_end(self, size: int) -> None:
+        """Refuse a counts chunk of so many bytes whose group table says otherwise.
+
+        Raises
+        ------
+        CorruptChunkError
+            If the chunk is truncated, or has bytes left over.
+        """
+        if self.end != size:
+            raise CorruptChunkError(f"{size} bytes long instead of {self.end}")
+
     def ranges(self, positions: Array) -> list[tuple[int, int]]:
         """Byte ranges, one a chain, that decoding some positions needs."""
         out = []
@@ -173,8 +195,16 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     return head + struct.pack("<I", checksum(head))
 
 
-def header_length(data: bytes | memoryview) -> int:
+def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> int:
     """Length of the header that begins ``data``, from its first bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        The first of a chunk, at least ``PREFIX``.
+    declared : tuple of int, optional
+        Shape that the array's metadata declare, where the rest of the header is still to be read: a header that no
+        chunk of this shape can have is refused before room is made for it.
 
     Raises
     ------
@@ -195,11 +225,29 @@ def header_length(data: bytes | memoryview) -> int:
         )
     if version < 1 or not PREFIX + 4 <= length <= MAX_HEADER:
         raise CorruptChunkError("impossible format version or header length")
+    if declared is not None and length > _most_header(declared):
+        raise CorruptChunkError(f"a header of {length} bytes is longer than any of a chunk of shape {declared}")
     return int(length)
 
 
-def read_header(data: bytes | memoryview) -> Header:
+def _most_header(shape: tuple[int, ...]) -> int:
+    """Bytes that no header of a chunk of this shape exceeds."""
+    layout = GroupLayout.of_shape(shape)
+    # Dose, four sizes, weight sets and checksum: a group has one position or more. Level and constant of a pixel.
+    per_position = (1 + 4) * NUMBER_BYTES + 8 + 4
+    return _MODEL_BYTES + per_position * layout.n_positions + 2 * NUMBER_BYTES * layout.n_pixels
+
+
+def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> Header:
     """Parse and check the header that begins ``data``; inverse of :func:`write_header`.
+
+    Parameters
+    ----------
+    data : bytes
+        A chunk, or its header.
+    declared : tuple of int, optional
+        Shape that the chunk must have: held against it before the group table, which is as large as the scan, is laid
+        out.
 
     Raises
     ------
@@ -222,8 +270,10 @@ def read_header(data: bytes | memoryview) -> Header:
     # Python integers: no product of 64-bit lengths can wrap round to something harmless.
     if math.prod(max(s, 1) for s in shape) >= 1 << 48 or (kind == COUNTS and 0 in shape):
         raise CorruptChunkError("impossible shape")
-    r = Reader(data[at : length - 4])
     dtype = np.dtype(DTYPES[code])
+    if declared is not None and shape != declared:
+        raise CorruptChunkError(f"the chunk holds {dtype}{shape}, the array expects the shape {declared}")
+    r = Reader(data[at : length - 4])
     if kind == STORED:
         header = _stored_header(r, dtype, shape, flags, length)
     else:
@@ -265,8 +315,25 @@ def _number_map(section: memoryview) -> NumberMap:
     )
 
 
+def _most_of_group(layout: GroupLayout, numbers: NumberMap) -> Array:
+    """Bytes that no group exceeds, part by part: int64[4]. A partial read makes room for what the table says."""
+    values = 64 * layout.n_pixels
+    # One value takes at most two words. A patch is two numbers, an exception one and the bits of its value.
+    return np.array(
+        [
+            4 * values + 512,
+            -(-values // 8) * numbers.low_bits,
+            2 * NUMBER_BYTES * values + 512,
+            (NUMBER_BYTES + 9) * values + 512,
+        ]
+    )
+
+
 def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
     numbers = _number_map(r.section())
+    if numbers.low_bits and (dtype.kind == "f" or dtype.itemsize < 4):
+        # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
+        raise CorruptChunkError("impossible number map")
     tile = (r.varint(), r.varint())
     # A tile larger than the scan would make rows that no position fills.
     scan = GroupLayout.of_shape(shape).scan
@@ -276,6 +343,8 @@ def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
     if blocks not in (1, 2, 4):
         raise CorruptChunkError("impossible number of blocks")
     layout = GroupLayout.of_shape(shape, tile)
+    if tile != (1, 1) and tile[0] * tile[1] * FEWEST_TILES > layout.n_positions:
+        raise CorruptChunkError("impossible scan tile")
     shared = r.varint()
     model = bytes(r.section())
     if shared not in (INLINE, SHARED) or (shared == SHARED and len(model) != 32):
@@ -295,8 +364,7 @@ def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
     crcs = np.frombuffer(r.section(), np.uint8)
     if len(sizes) != n_groups or crcs.size != 4 * n_groups or selections.size not in (0, 8 * n_groups):
         raise CorruptChunkError("impossible group table")
-    # One value takes at most two words; patches and exceptions are bounded when they are read.
-    if (sizes < 0).any() or (sizes[:, 0] > layout.n_pixels * 64 * 4 + 512).any() or (sizes[:, 0] & 1).any():
+    if (sizes < 0).any() or (sizes > _most_of_group(layout, numbers)).any() or (sizes[:, 0] & 1).any():
         raise CorruptChunkError("impossible group sizes")
     ends = length + np.cumsum(sizes.sum(axis=1))
     groups = tuple(

@@ -21,12 +21,13 @@ KEPT_BYTES = 16 << 20
 """What the headers kept may take: those of 64 chunks of 32 MB."""
 _PARSED = 4
 """Bytes that a header takes in memory for each of its bytes, about: its groups are tuples."""
-_headers: LastUsed[bytes, Header] = LastUsed(KEPT_BYTES)
+_headers: LastUsed[tuple[bytes, tuple[int, ...]], Header] = LastUsed(KEPT_BYTES)
 
 
-def cached_header(head: bytes) -> Header:
-    """Header from its bytes, kept for the next read from the same chunk."""
-    return _headers.get(head) or _headers.put(head, read_header(head), _PARSED * len(head))
+def cached_header(head: bytes, declared: tuple[int, ...]) -> Header:
+    """Header of a chunk of a declared shape from its bytes, kept for the next read from the same chunk."""
+    key = (head, declared)
+    return _headers.get(key) or _headers.put(key, read_header(head, declared), _PARSED * len(head))
 
 
 def _scan_axes(shape: tuple[int, ...]) -> int:
@@ -72,7 +73,9 @@ def decode_selection(
         # Only the rows that were decoded exist; the selection counts in positions of the chunk.
         rows = np.searchsorted(positions, index)
         block = patterns[rows].reshape(np.shape(rows) + shape[k:])
-        return np.asarray(block[(..., *selection[k:])], order="C")
+        # Not an ellipsis: a selection may leave out the last axes.
+        scan_axes = (slice(None),) * np.ndim(rows)
+        return np.asarray(block[(*scan_axes, *selection[k:])], order="C")
     # Untouched pages of zeros cost nothing, and NumPy's own rules then apply.
     whole = np.zeros((header.layout.n_positions, *shape[k:]), patterns.dtype)
     whole[positions] = patterns.reshape(-1, *shape[k:])

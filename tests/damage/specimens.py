@@ -1,0 +1,254 @@
+"""Small chunks of every codec, in every kind and mode, and the ways to read them: whole, in part, by either face."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+import numpy as np
+import zarr
+from zarr.core.array_spec import ArrayConfig, ArraySpec
+from zarr.core.buffer import cpu, default_buffer_prototype
+from zarr.dtype import parse_dtype
+from zarr.storage import LocalStore, StorePath
+
+from stemcodecs.codecs.bit_pack import BitPack, NumcodecsBitPack
+from stemcodecs.codecs.pca import NumcodecsPca, Pca
+from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHistogram
+from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
+from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
+from stemcodecs.entropy.chunk import encode
+from stemcodecs.entropy.chunk.decode import decode_array
+from stemcodecs.entropy.chunk.header import read_header
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.lowrank import LowRankModel, exact_basis
+from tests.entropy.specimens import specimens as entropy_specimens
+from tests.strategies import simulated_scan
+
+__all__ = ["Chunk", "Specimen", "all_specimens", "array_spec", "bits", "check_specimens"]
+
+Array = np.ndarray[Any, Any]
+Selection = tuple[slice, ...]
+
+
+def array_spec(shape: tuple[int, ...], dtype: Any) -> ArraySpec:
+    """What Zarr tells a codec about a chunk."""
+    native = np.dtype(dtype).newbyteorder("=")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        kind = parse_dtype(native, zarr_format=3)
+    return ArraySpec(
+        shape=shape, dtype=kind, fill_value=native.type(0), config=ArrayConfig.from_dict({}),
+        prototype=default_buffer_prototype(),
+    )  # fmt: skip
+
+
+class Chunk:
+    """A stored chunk, as a codec is given it for a partial read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def get(self, prototype: Any, byte_range: Any = None) -> Any:
+        part = self.data
+        if byte_range is not None:
+            end = getattr(byte_range, "end", None)
+            part = part[getattr(byte_range, "start", getattr(byte_range, "offset", None)) : end]
+        return cpu.Buffer.from_bytes(part)
+
+
+class Face3(Protocol):
+    """A serializer of Zarr format 3."""
+
+    def _decode_sync(self, chunk_data: Any, chunk_spec: ArraySpec) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specimen:
+    """A chunk and how it is read.
+
+    Attributes
+    ----------
+    family : str
+        How its bytes are laid out: which checksums there are, and where.
+    data : bytes
+        The chunk.
+    values : ndarray
+        What it decodes to.
+    face3, face2 : codec
+        Of Zarr format 3, and of numcodecs.
+    filter3, filter2 : codec, optional
+        Before it, ``poisson_quantize``.
+    """
+
+    family: str
+    data: bytes
+    values: Array
+    face3: Face3
+    face2: Any
+    filter3: Any = None
+    filter2: Any = None
+
+    @cached_property
+    def spec(self) -> ArraySpec:
+        """What the array declares."""
+        return array_spec(self.values.shape, self.values.dtype)
+
+    @cached_property
+    def codes_spec(self) -> ArraySpec:
+        """What the serializer is told: codes, if there is a filter."""
+        return self.spec if self.filter3 is None else self.filter3.resolve_metadata(self.spec)
+
+    def whole(self, data: bytes) -> Array:
+        """As Zarr format 3 decodes a chunk."""
+        found = self.face3._decode_sync(cpu.Buffer.from_bytes(data), self.codes_spec)
+        if self.filter3 is not None:
+            found = self.filter3._decode_sync(found, self.spec)
+        return np.asarray(found.as_numpy_array())
+
+    def numcodecs(self, data: bytes, out: Array | None) -> Array:
+        """As Zarr format 2 decodes a chunk, into ``out`` if it is given."""
+        if self.filter2 is None:
+            return np.asarray(self.face2.decode(data, out))
+        return np.asarray(self.filter2.decode(self.face2.decode(data), out))
+
+    @property
+    def partial(self) -> bool:
+        """Whether parts can be read."""
+        return hasattr(self.face3, "_decode_partial_single")
+
+    async def part(self, data: bytes, selection: Selection, folder: Path | None) -> Array:
+        """As Zarr format 3 reads a part, from memory or from a file in a folder."""
+        chunk: Any = Chunk(data)
+        if folder is not None:
+            (folder / "chunk").write_bytes(data)
+            chunk = StorePath(LocalStore(folder), "chunk")
+        face: Any = self.face3
+        found = await face._decode_partial_single(chunk, selection, self.spec)
+        return np.asarray(found.as_numpy_array())
+
+
+def _pixel_histogram() -> dict[str, Specimen]:
+    found = {}
+    for name, (_, data) in entropy_specimens().items():
+        values = decode_array(data)
+        found[f"pixel_histogram {name}"] = Specimen(
+            family="pixel_histogram", data=data, values=values, face3=PixelHistogram(), face2=NumcodecsPixelHistogram()
+        )
+    array, data = entropy_specimens()["neighbour"]
+    header = read_header(data)
+    shared = SharedModel(detector=header.layout.detector, mean_frame_sum=float(array.sum()) / 70, model=header.model)
+    configuration = shared.configuration()
+    codec = PixelHistogram(mode="neighbour", **configuration)
+    found["pixel_histogram shared"] = Specimen(
+        family="pixel_histogram", data=codec.encode_chunk(array), values=array, face3=codec,
+        face2=NumcodecsPixelHistogram(mode="neighbour", **configuration),
+    )  # fmt: skip
+    return found
+
+
+def _poisson() -> dict[str, Specimen]:
+    counts = simulated_scan((5, 14, 5, 6), 20.0, seed=7)
+    escapes = counts.astype(np.int32)
+    escapes[..., 2, 3], escapes[0, 0, 0, 0] = -1, 2**31 - 1
+    marked = counts.astype(np.float32)
+    marked[..., 1, 1] = np.nan
+    cases: dict[str, tuple[dict[str, Any], Array]] = {
+        "midpoint": ({"r": 1}, counts.astype(np.uint16)),
+        "centroid": ({"r": 1, "decoder": "centroid"}, counts.astype(np.uint16)),
+        "huang": ({"preset": "huang-255"}, np.minimum(counts, 255).astype(np.uint8)),
+        "escapes": ({"saturation": 1000}, escapes),
+        "floats": ({}, marked),
+    }
+    found = {}
+    for name, (options, array) in cases.items():
+        codec = PoissonHistogram(**options)
+        data = codec.encode_chunk(array)
+        found[f"poisson_histogram {name}"] = Specimen(
+            family="poisson_histogram", data=data, values=codec.decode_chunk(data), face3=codec,
+            face2=NumcodecsPoissonHistogram(**options),
+        )  # fmt: skip
+    array = counts.astype(np.uint16)
+    quantize = PoissonQuantize(preset="huang-255", saturation=4096)
+    quantize2 = NumcodecsPoissonQuantize(dtype="<u2", preset="huang-255", saturation=4096)
+    codes = quantize2.encode(array)
+    bits = 8 * codes.dtype.itemsize
+    data = BitPack(bits=bits).encode_chunk(codes)
+    found["poisson_quantize bit_pack"] = Specimen(
+        family="bit_pack", data=data, values=np.asarray(quantize2.decode(codes)), face3=BitPack(bits=bits),
+        face2=NumcodecsBitPack(bits=bits), filter3=quantize, filter2=quantize2,
+    )  # fmt: skip
+    return found
+
+
+def _bit_pack() -> dict[str, Specimen]:
+    random = np.random.default_rng(11)
+    cases = {
+        5: random.integers(0, 32, (6, 7, 5)).astype(np.uint8),
+        9: random.integers(0, 512, (40, 7)).astype(np.int16),
+        31: random.integers(0, 2**31, (6, 7, 5)).astype(np.uint32),
+    }
+    return {
+        f"bit_pack {bits}": Specimen(
+            family="bit_pack", data=BitPack(bits=bits).encode_chunk(array), values=array, face3=BitPack(bits=bits),
+            face2=NumcodecsBitPack(bits=bits),
+        )
+        for bits, array in cases.items()
+    }  # fmt: skip
+
+
+def _pca() -> dict[str, Specimen]:
+    random = np.random.default_rng(12)
+    rate = random.random((70, 3)) @ random.gamma(0.7, 2.0, (3, 20)) * 4
+    counts = random.poisson(rate).reshape(70, 4, 5)
+    counts[3, 2, 2] = 100_000
+    model = LowRankModel.from_basis(exact_basis(counts, rank=2))
+    array = counts.astype(np.uint32)
+    cases: dict[str, tuple[Any, Array]] = {
+        "none": ("none", array),
+        "none floats": ("none", array.astype(np.float32)),
+        "bounded": ("bounded", array),
+        "lossless": ("lossless", array),
+        "whole": ("lossless", counts[:9].astype(np.int32) - 3),
+    }
+    found = {}
+    for name, (residual, values) in cases.items():
+        codec = Pca.from_model(model, residual=residual)
+        data = codec.encode_chunk(values)
+        found[f"pca {name}"] = Specimen(
+            family="pca", data=data, values=codec.decode_chunk(data), face3=codec,
+            face2=NumcodecsPca(**codec.configuration()),
+        )  # fmt: skip
+    return found
+
+
+@cache
+def all_specimens() -> dict[str, Specimen]:
+    """Every specimen by name."""
+    makers: tuple[Callable[[], dict[str, Specimen]], ...] = (_pixel_histogram, _poisson, _bit_pack, _pca)
+    # Tiny arrays would be stored by the generic coder otherwise.
+    with mock.patch.object(encode, "SMALL", 0):
+        return {name: specimen for make in makers for name, specimen in make().items()}
+
+
+def bits(array: Array) -> bytes:
+    """Values bit by bit, however they lie in memory."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).tobytes()
+
+
+def check_specimens() -> None:
+    """Every specimen is whole, by every way to read it."""
+    for name, specimen in all_specimens().items():
+        expected = specimen.values
+        assert bits(specimen.whole(specimen.data)) == bits(expected), name
+        assert bits(specimen.numcodecs(specimen.data, None)) == bits(expected), name
+        if specimen.partial:
+            selection = (slice(0, 1),)
+            found = asyncio.run(specimen.part(specimen.data, selection, None))
+            assert bits(found) == bits(expected[selection]), name
