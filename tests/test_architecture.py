@@ -23,7 +23,7 @@ UPPER = "stemcodecs_pipelines"
 
 # Each row may import from its own and from those above it, never from those below it.
 LOWER_ORDER = (
-    {"errors", "_version", "dtypes", "compiled", "zarr_names"},
+    {"errors", "_version", "dtypes", "marks", "compiled", "zarr_names"},
     {"metrics"},
     {"entropy.kernels"},
     {"entropy.values", "entropy.model"},

@@ -52,6 +52,7 @@ def array_metadata(plan: Plan, dims: tuple[str, ...], encoding: Encoding) -> dic
             compressors=None,
             fill_value=0,
             dimension_names=dims,
+            zarr_format=3,
         )
     metadata: dict[str, Any] = json.loads(store._store_dict[f"{DATA}/zarr.json"].to_bytes())
     return metadata

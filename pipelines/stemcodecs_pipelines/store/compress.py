@@ -21,7 +21,7 @@ from stemcodecs_pipelines.store.destination import Destination
 from stemcodecs_pipelines.store.finish import finish
 from stemcodecs_pipelines.store.job import JOB_KEY, Job, JobHandle, check_resumable, prepare, sha256
 from stemcodecs_pipelines.store.journal import RECORDS, Record
-from stemcodecs_pipelines.store.virtual_images import BlockSums, VirtualDetectors, block_sums
+from stemcodecs_pipelines.store.virtual_images import block_sums
 
 __all__ = ["BlockResult", "EncodeResult", "encode", "encode_block"]
 
@@ -118,7 +118,13 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
                 tuple(s.start for s in region),
             )
         deviation = job.codec.compare(block, job.coder.decode({key: written}, region), region)
-    sums = sum_block(block, region, job.detectors)
+    mask = job.marked_pixels.mask
+    sums = block_sums(
+        block.reshape(-1, *block.shape[-2:]),
+        job.detectors,
+        corner=(region[-2].start, region[-1].start),
+        masked=None if mask is None else mask[region[-2:]],
+    )
     record = Record(
         index=index,
         raw_sha256=raw_digest(block),
@@ -126,6 +132,7 @@ def encode_block(handle: JobHandle, index: int) -> BlockResult:
         stored_bytes=size,
         pattern=sums.pattern,
         images=sums.images,
+        left_out=sums.left_out,
     )
     record.write(location, parts=handle.parts)
     return _result(job, region, record, kept=False, deviation=deviation)
@@ -153,18 +160,6 @@ def raw_digest(block: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
     """Digest of a block's values: C order, little-endian."""
     little = block.astype(block.dtype.newbyteorder("<"), copy=False)
     return sha256(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
-
-
-def sum_block(block: np.ndarray[Any, Any], region: Region, detectors: VirtualDetectors | None) -> BlockSums:
-    """Sums of a block that may cover only a part of the detector."""
-    y, x = region[-2].start, region[-1].start
-    patterns = block.reshape(-1, *block.shape[-2:])
-    if detectors is not None:
-        detectors = replace(detectors, center_y=detectors.center_y - y, center_x=detectors.center_x - x)
-    sums = block_sums(patterns, detectors)
-    sums.images[:, 3] += y * sums.images[:, 0]
-    sums.images[:, 4] += x * sums.images[:, 0]
-    return sums
 
 
 def encode(

@@ -8,7 +8,7 @@ from typing import Any
 from stemcodecs.errors import SourceError
 from stemcodecs.store import Location
 
-__all__ = ["load_models", "model_bytes", "model_documents"]
+__all__ = ["load_models", "model_bytes", "model_chunks", "model_documents"]
 
 _PCA = "stemcodecs.pca"
 
@@ -52,14 +52,19 @@ def model_documents(metadata: Mapping[str, Any], place: Location) -> dict[str, b
     return {key: place.read(key) or b"" for key in keys}
 
 
+def model_chunks(metadata: Mapping[str, Any]) -> list[str]:
+    """Keys of the models beside an array."""
+    if not _digests(metadata):
+        return []
+    from stemcodecs.lowrank.stored_model import chunk_key
+
+    return [chunk_key(digest) for digest in _digests(metadata)]
+
+
 def model_bytes(metadata: Mapping[str, Any], place: Location) -> int:
     """Size of the models of an array's codecs, in its metadata or beside it."""
     inside = sum(len(codec.get("configuration", {}).get("model", "")) for codec in _codecs(metadata))
-    if not _digests(metadata):
-        return inside
-    from stemcodecs.lowrank.stored_model import chunk_key
-
-    return inside + sum(place.size(chunk_key(digest)) or 0 for digest in _digests(metadata))
+    return inside + sum(place.size(key) or 0 for key in model_chunks(metadata))
 
 
 def _digests(metadata: Mapping[str, Any]) -> list[str]:
