@@ -63,8 +63,8 @@ class StemAccessor:
     Detector positions and radii are in pixels, whatever the calibration, as the virtual detectors
     of a store are (``attrs["stemcodecs"]["virtual_detectors"]``).
 
-    Marked values are left out of every sum: the largest value of an integer dtype of 16 bits and more, NaN and infinity,
-    and the pixels where the variable ``pixel_mask`` is not zero, if the dataset has one.
+    Marked values are left out of every sum: the largest value of an integer dtype of 16 bits and more, NaN and
+    infinity, and the pixels where the variable ``pixel_mask`` is not zero, if the dataset has one.
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:

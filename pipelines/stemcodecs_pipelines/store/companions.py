@@ -1,4 +1,4 @@
-"""What lies beside the array ``data`` in a store: coordinates, images, digests, models and all metadata, held by digests.
+"""What lies beside the array ``data`` in a store: coordinates, images, models and metadata, all held by digests.
 
 The provenance in the root's attributes has the SHA-256 of every such object under ``objects``, and its own under
 ``sha256``. An object that is altered, replaced or missing is found by them; the arrays have checksums of their own as
@@ -33,6 +33,7 @@ _PROVENANCE = "stemcodecs"
 _NOTHING_BELOW = {"kind": "inline", "must_understand": False, "metadata": {}}
 """How Zarr consolidates a group inside a consolidated one."""
 _RESTORE = "restore it from another copy of the store"
+_CONSOLIDATE = "write it again with zarr.consolidate_metadata"
 
 
 def object_digest(data: Any) -> str:
@@ -135,7 +136,7 @@ def _check_root(root: dict[str, Any], documents: Mapping[str, Any], *, whole: bo
         or (root["zarr_format"], root["node_type"]) != (3, "group")
         or consolidated != {"kind": "inline", "must_understand": False, "metadata": copies}
     ):
-        yield f"{_ROOT} is damaged; {_RESTORE}, or write it again with zarr.consolidate_metadata"
+        yield f"{_ROOT} is damaged; {_RESTORE}"
         return
     unknown = set(copies) - set(documents) if whole else set()
     for name in sorted(unknown | set(documents)):
@@ -145,7 +146,7 @@ def _check_root(root: dict[str, Any], documents: Mapping[str, Any], *, whole: bo
             if copy.pop("consolidated_metadata", None) not in (None, _NOTHING_BELOW):
                 copy = None
         if copy != documents.get(name) or name in unknown:
-            yield f"{_ROOT}: its copy of the metadata of {name} is damaged; write it again with zarr.consolidate_metadata"
+            yield f"{_ROOT}: its copy of the metadata of {name} is damaged; {_CONSOLIDATE}"
 
 
 def _decode_all(location: Location, arrays: Collection[str] | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""What a few patterns tell of a scan before its first block: where the bright-field disk is, and which pixels are marked.
+"""What a few patterns tell of a scan before its first block: where the bright-field disk is, which pixels are marked.
 
-A gap or a dead pixel carries a mark in every pattern. Where the mark is no count (the largest value of 16 bits and more,
-NaN) it is left out by its value; where it could be one, in 8 bits for example, only its place tells.
+A gap or a dead pixel carries a mark in every pattern. Where the mark is no count (the largest value of 16 bits and
+more, NaN) it is left out by its value; where it could be one, in 8 bits for example, only its place tells.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def survey_scan(scan: Scan) -> tuple[MarkedPixels, VirtualDetectors | None]:
 
     Notes
     -----
-    A pixel is marked that has the same value in every pattern looked at, of which there are at least two, if the value is
+    A pixel is marked that has the same value in every pattern looked at, of which there are at least two, if that is
 
     - the full scale of a counter (2ⁿ − 1 for n = 8, 12, 16, 24, 32) and no count anywhere exceeds it. A pixel that is
       saturated in every pattern is left out with the gaps: it tells as little;

@@ -176,7 +176,8 @@ def block_sums(
         run, sums = values[start:stop], images[start:stop]
         # Most blocks have no mark: the sums are taken as if there were none, and again where one turns up.
         if masked is not None or not _accumulate(run, bright, dark, part, columns, sums, mark, suspicion):
-            part[:] = 0
+            # What the first try left: NaN times zero is no zero to start from.
+            part[:], columns[:], sums[:] = 0, 0, 0
             if not left_out.size:
                 left_out = np.zeros((height, width), np.uint32)
             for at, clean in _without_marks(run, masked, left_out):

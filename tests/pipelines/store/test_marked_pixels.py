@@ -86,7 +86,6 @@ def test_a_gap_changes_no_image(case, chunk, tmp_path):
 def test_accessor_leaves_out_the_same(case, tmp_path):
     dtype, mark, _ = GAPS[case]
     values = np.where(GAP, mark, a_scan().astype("f8")).astype(dtype)
-    values[2, 3, 9, 9] = 1
     dataset = written(values, tmp_path)
     bare = dataset.drop_vars(DERIVED)
     pairs = [
@@ -125,15 +124,13 @@ def test_saturation_is_left_out_where_it_stands(tmp_path):
     [
         pytest.param(np.minimum(30 * a_scan(), 255).astype("u1"), id="8 bits, the disk saturated here and there"),
         pytest.param(np.where(GAP, -1, a_scan() - 3).astype("i2"), id="a background below zero"),
-        pytest.param(np.where(GAP, 4095, 100 * a_scan()).clip(0, 9000).astype("u2"), id="4095 of a larger range"),
+        pytest.param(np.where(GAP, 4095, 900 * a_scan()).clip(0, 9000).astype("u2"), id="4095 of a larger range"),
         pytest.param(np.full(SCAN + DETECTOR, 255, "u1"), id="one value only"),
         pytest.param(np.full((1, 1, *DETECTOR), 255, "u1"), id="one pattern only"),
         pytest.param(a_scan() > 1, id="booleans"),
     ],
 )
 def test_counts_are_not_taken_for_marks(values, tmp_path):
-    if values.max() == 9000:
-        values[0, 0, 0, 0] = 9000
     dataset = written(values, tmp_path)
     known = dataset.attrs["stemcodecs"]
     assert (known["marked_pixels"], known["marked_values"]) == ({}, 0)
