@@ -160,8 +160,8 @@ class StemAccessor:
         data, positions = self.data, self.data.dims[:-2]
         mark = mark_of(data.dtype)
         if data.dtype.kind == "f" or mark is not None:
-            known = np.isfinite(data) if mark is None else data != mark
-            counted = known.sum(positions)
+            known: xr.DataArray = xr.apply_ufunc(np.isfinite, data, dask="allowed") if mark is None else data != mark
+            counted: xr.DataArray = known.sum(positions)
             total = data.where(known, data.dtype.type(0)).sum(positions, dtype=np.float64)
             mean: xr.DataArray = total / counted.where(counted > 0)
         else:
