@@ -86,12 +86,16 @@ class Destination:
         folder = Path(self.working.url)
         created = not folder.exists()
         self.working.make_folder("")
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = None
+        with contextlib.suppress(PermissionError):  # Windows opens no folder
+            descriptor = os.open(folder, os.O_RDONLY)
         try:
-            _flock(descriptor, self.working)
+            if descriptor is not None:
+                _flock(descriptor, self.working)
             yield
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
             if created:
                 # Nothing was begun: a refused job should leave nothing behind.
                 with contextlib.suppress(OSError):
