@@ -23,7 +23,7 @@ _DARK_FIELD_START = 1.2
 _CLEANED_BYTES = 1 << 22
 """Patterns with marks are copied without them, so many bytes at a time that they stay in the cache."""
 # What makes a row or a pattern suspect of a mark: see `_accumulate`.
-_NEVER, _BY_ROW_SUM, _ALWAYS, _NOT_FINITE = range(4)
+_BY_ROW_SUM, _ALWAYS, _NOT_FINITE = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +168,7 @@ def block_sums(
     total = np.zeros((height, width), outer)
     images = np.zeros((count, 5), outer)
     columns = np.zeros(width, inner)
-    suspicion = _suspicion(patterns.dtype)
-    mark = np.array(mark_of(values.dtype) or 0, values.dtype)[()]
+    mark, suspicion = _suspicion(values.dtype)
     for start in range(0, count, limit):
         part = np.zeros((height, width), inner)
         stop = min(start + limit, count)
@@ -181,20 +180,19 @@ def block_sums(
             if not left_out.size:
                 left_out = np.zeros((height, width), np.uint32)
             for at, clean in _without_marks(run, masked, left_out):
-                _accumulate(clean, bright, dark, part, columns, sums[at], mark, _NEVER)
+                _accumulate(clean, bright, dark, part, columns, sums[at], None, suspicion)
         total += part
     images[:, 3] += corner[0] * images[:, 0]
     images[:, 4] += corner[1] * images[:, 0]
     return BlockSums(pattern=total, images=images, left_out=left_out)
 
 
-def _suspicion(dtype: np.dtype[Any]) -> int:
-    """How the kernel notices that a block may hold marks."""
+def _suspicion(dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """How the kernel notices that a block may hold marks: the mark, None where there is none, and where to look."""
     if dtype.kind == "f":
-        return _NOT_FINITE
-    if mark_of(dtype) is None:
-        return _NEVER
-    return _BY_ROW_SUM if dtype.kind == "u" else _ALWAYS
+        return dtype.type(np.nan), _NOT_FINITE
+    mark = mark_of(dtype)
+    return None if mark is None else dtype.type(mark), _BY_ROW_SUM if dtype.kind == "u" else _ALWAYS
 
 
 def _without_marks(
@@ -236,16 +234,19 @@ def _accumulate(patterns, bright, dark, total, columns, images, mark, suspicion)
                 sums[x] += value
                 columns[x] += value
                 line += value
-            if (suspicion == _ALWAYS or (suspicion == _BY_ROW_SUM and line >= mark)) and _holds(row, mark):
-                return False
+            # Numba leaves out what follows where the mark is None.
+            if mark is not None:  # noqa: SIM102
+                if (suspicion == _ALWAYS or (suspicion == _BY_ROW_SUM and line >= mark)) and _holds(row, mark):
+                    return False
             whole += line
             moment_y += line * y
             for x in range(bright[y, 0], bright[y, 1]):
                 disk += row[x]
             for x in range(dark[y, 0], dark[y, 1]):
                 wide += row[x]
-        if suspicion == _NOT_FINITE and not np.isfinite(whole):
-            return False
+        if mark is not None:  # noqa: SIM102
+            if suspicion == _NOT_FINITE and not np.isfinite(whole):
+                return False
         moment_x = images[p, 0] * 0
         for x in range(width):
             moment_x += columns[x] * x
