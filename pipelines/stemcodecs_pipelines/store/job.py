@@ -120,7 +120,10 @@ class Job:
             return cls(
                 plan=Plan(**plan),
                 detectors=VirtualDetectors(**found) if found else None,
-                marked_pixels=MarkedPixels.from_dict(content["marked_pixels"]),
+                # Jobs of versions that knew no marks have none.
+                marked_pixels=MarkedPixels.from_dict(
+                    content.get("marked_pixels", {"shape": plan["shape"][-2:], "runs": {}})
+                ),
                 axes=tuple(content["axes"]),
                 **{k: content[k] for k in ("metadata", "method", "verify", "source", "fingerprint", "version")},
             )

@@ -118,8 +118,9 @@ def survey_scan(scan: Scan) -> tuple[MarkedPixels, VirtualDetectors | None]:
     shape = (scan.shape[-2], scan.shape[-1])
     if len(scan.shape) < 3:
         return MarkedPixels(shape=shape, runs={}), None
-    total = np.zeros(shape, np.float64)
-    counted = np.zeros(shape, np.int64)
+    with_disk = len(scan.shape) >= 4
+    total = np.zeros(shape if with_disk else (0, 0), np.float64)
+    counted = np.zeros(total.shape, np.uint8)
     negative = np.zeros(shape, bool)
     same = np.ones(shape, bool)
     first: np.ndarray[Any, Any] | None = None
@@ -127,19 +128,18 @@ def survey_scan(scan: Scan) -> tuple[MarkedPixels, VirtualDetectors | None]:
     for pattern in _sample(scan):
         patterns += 1
         marks = find_marks(pattern)
-        known = np.ones(shape, bool) if marks is None else ~marks
-        values = pattern if marks is None else np.where(known, pattern, pattern.dtype.type(0))
-        counted += known
-        with np.errstate(over="ignore"):
-            total += values
+        values = pattern if marks is None else np.where(marks, pattern.dtype.type(0), pattern)
+        if with_disk:
+            counted += np.uint8(1) if marks is None else ~marks
+            with np.errstate(over="ignore"):
+                total += values
         negative |= values < 0
         top = max(top, values.max())
         first = pattern.copy() if first is None else first
         same &= pattern == first
     assert first is not None
-    masks = _constant_marks(first, same, negative, top) if patterns > 1 else {}
-    found = MarkedPixels.of(shape, masks)
-    if len(scan.shape) < 4:
+    found = MarkedPixels.of(shape, _constant_marks(first, same, negative, top) if patterns > 1 else {})
+    if not with_disk:
         return found, None
     known = counted > 0 if found.mask is None else (counted > 0) & ~found.mask
     with np.errstate(over="ignore"):
