@@ -2,7 +2,7 @@
 
 What was computed when the store was written comes from there and costs nothing, as long as it describes the data: the
 values are those of the store that :func:`stemcodecs.open` opened, at most cut along the scan. Everything else is lazy
-where the data is lazy, one Dask task per chunk.
+where the data is lazy, one Dask task per chunk. Marked values (:mod:`stemcodecs.marks`) are left out of both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from stemcodecs.errors import ConfigurationError
+from stemcodecs.marks import find_marks, mark_of
 
 __all__ = ["StemAccessor"]
 
@@ -61,6 +62,9 @@ class StemAccessor:
     -----
     Detector positions and radii are in pixels, whatever the calibration, as the virtual detectors
     of a store are (``attrs["stemcodecs"]["virtual_detectors"]``).
+
+    Marked values are left out of every sum: the largest value of an integer dtype of 16 bits and more, NaN and
+    infinity, and the pixels where the variable ``pixel_mask`` is not zero, if the dataset has one.
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
@@ -135,12 +139,36 @@ class StemAccessor:
             return False
         return bool(np.array_equal(coordinate.values, offset + scale * np.arange(size, dtype=np.float64)))
 
+    @property
+    def _masked_pixels(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """Pixels that are marked in every pattern, bool of shape (det_y, det_x)."""
+        if "pixel_mask" not in self._dataset or set(self._dataset["pixel_mask"].dims) != set(self.detector_dims):
+            return None
+        masked: np.ndarray[Any, np.dtype[np.bool_]] = (
+            self._dataset["pixel_mask"].transpose(*self.detector_dims).values != 0
+        )
+        return masked
+
     def mean_pattern(self) -> xr.DataArray:
-        """Mean over all scan positions, shape (det_y, det_x); stored, or lazy float64."""
+        """Mean over all scan positions, shape (det_y, det_x); stored, or lazy float64.
+
+        Each pixel's mean is over the patterns where it carries no mark; NaN where it always does.
+        """
         stored = self._stored("mean_pattern", whole=4)
         if stored is not None:
             return stored
-        mean: xr.DataArray = self.data.mean(self.data.dims[:-2], dtype=np.float64)
+        data, positions = self.data, self.data.dims[:-2]
+        mark = mark_of(data.dtype)
+        if data.dtype.kind == "f" or mark is not None:
+            known: xr.DataArray = xr.apply_ufunc(np.isfinite, data, dask="allowed") if mark is None else data != mark
+            counted: xr.DataArray = known.sum(positions)
+            total = data.where(known, data.dtype.type(0)).sum(positions, dtype=np.float64)
+            mean: xr.DataArray = total / counted.where(counted > 0)
+        else:
+            mean = data.mean(positions, dtype=np.float64)
+        masked = self._masked_pixels
+        if masked is not None:
+            mean = mean.where(xr.DataArray(~masked, dims=self.detector_dims))
         return mean.rename("mean_pattern")
 
     def sum_image(self) -> xr.DataArray:
@@ -157,7 +185,7 @@ class StemAccessor:
         ----------
         mask : array of shape (det_y, det_x)
             Boolean: the sum is exact (int64 for integer counts). Numbers: weights, the sum is
-            float64.
+            float64. Marked values count as zero.
 
         Returns
         -------
@@ -177,6 +205,9 @@ class StemAccessor:
             )
         # A mask of zeros and ones keeps counts integers, and their sum exact at any dose.
         exact = weights.dtype == bool and self.data.dtype.kind in "bui"
+        masked = self._masked_pixels
+        if masked is not None:
+            weights = np.where(masked, weights.dtype.type(0), weights)
         return self._per_pattern(_masked_sum, weights, dtype=np.dtype(np.int64 if exact else np.float64)).rename(
             "virtual_image"
         )
@@ -356,12 +387,14 @@ class StemAccessor:
 def _masked_sum(
     patterns: np.ndarray[Any, Any], *, weights: np.ndarray[Any, Any], dtype: np.dtype[Any]
 ) -> np.ndarray[Any, Any]:
-    """Weighted sum over the last two dimensions, a few patterns at a time to stay small."""
+    """Weighted sum over the last two dimensions without marked values, one pattern at a time to stay small."""
     flat = patterns.reshape(-1, *patterns.shape[-2:])
     out = np.empty(len(flat), dtype)
     for i, pattern in enumerate(flat):
+        marks = find_marks(pattern)
         if weights.dtype == bool:
-            out[i] = pattern.sum(dtype=dtype, where=weights)
+            out[i] = pattern.sum(dtype=dtype, where=weights if marks is None else weights & ~marks)
         else:
-            out[i] = np.vdot(pattern.astype(np.float64), weights)
+            values = pattern if marks is None else np.where(marks, pattern.dtype.type(0), pattern)
+            out[i] = np.vdot(values.astype(np.float64), weights)
     return out.reshape(patterns.shape[:-2])

@@ -230,13 +230,22 @@ def _read_error(url: str, error: OSError) -> SourceError:
     return SourceError(f"{url}: cannot be read ({reason}); check the path, its permissions and the drive")
 
 
-def write_error(url: str, error: OSError) -> StemcodecsError:
-    """One line for an operating system's refusal to write."""
+def write_error(url: str, error: OSError, *, advice: str | None = None) -> StemcodecsError:
+    """One line for an operating system's refusal to write.
+
+    Parameters
+    ----------
+    url : str
+        What was to be written.
+    error : OSError
+        The refusal.
+    advice : str, optional
+        What to do about a full disk; default what a compression can do, which is to be resumed.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DestinationError(
-            f"{url}: the disk is full; free some space and continue with --resume (the store is not complete)"
-        )
-    if isinstance(error, FileNotFoundError):
+        resume = "free some space and continue with --resume (the store is not complete)"
+        return DestinationError(f"{url}: the disk is full; {advice or resume}")
+    if isinstance(error, FileNotFoundError) and advice is None:
         return DestinationError(f"{url}: its folder {JOURNAL} has gone; another run finished or removed this store")
     reason = error.strerror or str(error) or type(error).__name__
     return DestinationError(f"{url}: cannot be written ({reason}); check the path and its permissions")

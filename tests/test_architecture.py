@@ -23,7 +23,7 @@ UPPER = "stemcodecs_pipelines"
 
 # Each row may import from its own and from those above it, never from those below it.
 LOWER_ORDER = (
-    {"errors", "_version", "disk", "dtypes", "compiled", "last_used", "zarr_private", "provenance"},
+    {"errors", "_version", "disk", "dtypes", "marks", "compiled", "last_used", "zarr_private", "provenance"},
     {"remote", "zip_members", "required_chunks"},
     {"metrics"},
     {"entropy.kernels"},

@@ -129,7 +129,7 @@ def model_objects(model: LowRankModel) -> dict[str, bytes]:
     import zarr
 
     objects: dict[str, Any] = {}
-    write_model(zarr.create_group(MemoryStore(objects)), model)
+    write_model(zarr.create_group(MemoryStore(objects), zarr_format=3), model)
     return {key: value.to_bytes() for key, value in objects.items() if key.startswith(f"{FOLDER}/")}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -16,15 +18,40 @@ from stemcodecs.errors import StemcodecsError
 if TYPE_CHECKING:
     from stemcodecs_pipelines.run.plan import Plan
 
-__all__ = ["Bar", "bar_of", "reported", "say"]
+__all__ = ["Bar", "bar_of", "reported", "say", "terminable"]
 
 P = ParamSpec("P")
 READER_LEFT = 128 + 13
 """Exit code of a command whose reader left, as shells show it: 128 and the number of SIGPIPE."""
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is: the command tidies up behind itself."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what runs inside by an exception, so that it removes its half-written files.
+
+    Batch systems send it at the end of a job's time. A second one changes nothing; only SIGKILL ends what tidies up.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what the user can act on into one line and exit code 2 (130 after Ctrl-C).
+    """Turn what the user can act on into one line and exit code 2 (130 after Ctrl-C, 143 after SIGTERM).
 
     A reader that has read enough (``stemcodecs info … | head -1``) ends the command without a word, with the 141 that a
     shell shows for any tool whose pipe was closed.
@@ -33,12 +60,14 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with terminable():
+                command(*args, **kwargs)
         except StemcodecsError as error:
             _fail(str(error))
-        except KeyboardInterrupt:
-            typer.echo("stemcodecs: interrupted; a compression continues with --resume", err=True)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as error:
+            ended = isinstance(error, _Terminated)
+            say(f"{'terminated' if ended else 'interrupted'}; a compression continues with --resume")
+            raise typer.Exit(143 if ended else 130) from None
         except MemoryError:
             _fail("not enough memory; give --memory, fewer --workers or a smaller --chunk")
         except OSError as error:

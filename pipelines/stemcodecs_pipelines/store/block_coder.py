@@ -50,6 +50,7 @@ def array_metadata(plan: Plan, dims: tuple[str, ...], encoding: Encoding) -> dic
             compressors=None,
             fill_value=0,
             dimension_names=dims,
+            zarr_format=3,
         )
     metadata: dict[str, Any] = json.loads(objects[f"{DATA}/zarr.json"].to_bytes())
     return metadata

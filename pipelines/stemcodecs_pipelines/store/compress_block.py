@@ -76,7 +76,13 @@ def compress_block(handle: JobHandle, index: int) -> BlockResult:
             )
         deviation = job.chosen_method.compare(block, job.coder.decode({key: written}, region), region)
     patterns = block.reshape(-1, *block.shape[-2:])
-    sums = block_sums(patterns, job.detectors, corner=(region[-2].start, region[-1].start))
+    mask = job.marked_pixels.mask
+    sums = block_sums(
+        patterns,
+        job.detectors,
+        corner=(region[-2].start, region[-1].start),
+        masked=None if mask is None else mask[region[-2:]],
+    )
     record = Record(
         index=index,
         raw_sha256=raw_digest(block),
@@ -84,6 +90,7 @@ def compress_block(handle: JobHandle, index: int) -> BlockResult:
         stored_bytes=size,
         pattern=sums.pattern,
         images=sums.images,
+        left_out=sums.left_out,
     )
     record.write(location, parts=handle.parts)
     return _result(job, region, record, kept=False, deviation=deviation)

@@ -4,138 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from stemcodecs.errors import DestinationError, SourceError
+from stemcodecs.errors import DestinationError, SourceError, StemcodecsError
 from stemcodecs.readers.scan import Region
 from stemcodecs.store import Location, require_complete, write_error
 from stemcodecs_pipelines.run.plan import Plan, available_cores
+from stemcodecs_pipelines.store.block_coder import DATA
+from stemcodecs_pipelines.store.companions import check_companions
 from stemcodecs_pipelines.store.contents import StoreContents
+from stemcodecs_pipelines.store.part_folder import part_folder
+from stemcodecs_pipelines.store.sinks import SINKS, Axis
 
-__all__ = ["FORMATS", "decompress"]
+__all__ = ["decompress"]
 
-
-class _Sink(Protocol):
-    def write(self, region: Region, block: np.ndarray[Any, Any]) -> None:
-        """Write one block."""
-
-    def close(self) -> None:
-        """Write what is left and close."""
-
-
-class _NpySink:
-    def __init__(self, path: Path, contents: StoreContents) -> None:
-        from numpy.lib import format as npy
-
-        plan = contents.plan
-        self.shape, self.dtype = plan.shape, np.dtype(plan.dtype)
-        with path.open("wb") as file:
-            header = {
-                "descr": npy.dtype_to_descr(self.dtype),
-                "fortran_order": False,
-                "shape": plan.shape,
-            }
-            npy.write_array_header_1_0(file, header)
-            self.offset = file.tell()
-            # Taking the room now turns a full disk into an error here; a map would die of SIGBUS.
-            os.posix_fallocate(file.fileno(), 0, self.offset + plan.raw_bytes)
-        # Blocks are written as they are: a buffer would copy each once more.
-        self.file = path.open("r+b", buffering=0)
-
-    def write(self, region: Region, block: np.ndarray[Any, Any]) -> None:
-        # The longest run of values that is contiguous in the file.
-        whole = len(self.shape)
-        while whole > 0 and region[whole - 1] == slice(0, self.shape[whole - 1]):
-            whole -= 1
-        outer = region[: max(0, whole - 1)]
-        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1].astype(np.int64)
-        rest = sum(int(s.start * t) for s, t in zip(region[len(outer) :], strides[len(outer) :], strict=True))
-        for position in np.ndindex(*(s.stop - s.start for s in outer)):
-            first = rest + sum((i + s.start) * int(t) for i, s, t in zip(position, outer, strides, strict=False))
-            self.file.seek(self.offset + first * self.dtype.itemsize)
-            view = np.ascontiguousarray(block[position]).data.cast("B")
-            while view:
-                view = view[self.file.write(view) :]
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class _Hdf5Sink:
-    def __init__(self, path: Path, contents: StoreContents) -> None:
-        import h5py
-
-        plan = contents.plan
-        self.file = h5py.File(path, "w")
-        # One pattern a chunk: HDF5 decodes whole chunks, and most programs read pattern by pattern.
-        chunk = tuple(
-            min(c, n) if i >= len(plan.shape) - 2 else 1
-            for i, (c, n) in enumerate(zip(plan.chunk, plan.shape, strict=True))
-        )
-        self.data = self.file.create_dataset("data", shape=plan.shape, dtype=plan.dtype, chunks=chunk)
-        for i, (name, values, attributes) in enumerate(_coordinates(contents)):
-            axis = self.file.create_dataset(name, data=values)
-            axis.make_scale(name)
-            for key in ("units",):
-                if key in attributes:
-                    axis.attrs[key] = attributes[key]
-            self.data.dims[i].attach_scale(axis)
-            self.data.dims[i].label = name
-
-    def write(self, region: Region, block: np.ndarray[Any, Any]) -> None:
-        self.data[region] = block
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class _ZarrSink:
-    def __init__(self, path: Path, contents: StoreContents) -> None:
-        import zarr
-
-        plan = contents.plan
-        root = zarr.create_group(path)
-        axes = _coordinates(contents)
-        self.data = root.create_array(
-            "data",
-            shape=plan.shape,
-            dtype=plan.dtype,
-            chunks=plan.chunk,
-            shards=plan.shard,
-            dimension_names=[name for name, _, _ in axes],
-        )
-        for name, values, attributes in axes:
-            array = root.create_array(name, data=values, dimension_names=[name])
-            array.attrs.update(attributes)
-
-    def write(self, region: Region, block: np.ndarray[Any, Any]) -> None:
-        self.data[region] = block
-
-    def close(self) -> None:
-        """Zarr has written everything."""
-
-
-FORMATS: dict[str, Callable[[Path, StoreContents], _Sink]] = {
-    ".npy": _NpySink,
-    ".h5": _Hdf5Sink,
-    ".hdf5": _Hdf5Sink,
-    ".zarr": _ZarrSink,
-}
-
-
-def _coordinates(contents: StoreContents) -> list[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
-    import zarr
-
-    group = zarr.open_group(contents.location.zarr_store(), mode="r")
-    names = contents.coder.metadata["dimension_names"]
-    return [(name, np.asarray(group[name]), dict(group[name].attrs)) for name in names]
+_FULL_DISK = "free some space, or write to another disk"
 
 
 def decompress(
@@ -149,18 +37,19 @@ def decompress(
 ) -> Plan:
     """Write the values of a store to a file that other programs read.
 
-    The file appears under its name when it is complete.
+    The file appears under its name when it is complete; whatever ends the run before leaves nothing.
 
     Parameters
     ----------
     store : path or URL
         Complete store.
-    out : path
-        ``.npy``, ``.h5``/``.hdf5`` (dataset ``data``) or ``.zarr`` (array ``data``, Zstandard).
+    out : path or URL
+        ``.npy``, ``.h5``/``.hdf5`` (dataset ``data``) or ``.zarr`` (array ``data``, Zstandard). URLs go through
+        fsspec and take ``.zarr`` only; ``file://`` is a local path.
     workers : int, optional
         Blocks decoded at once; default one per core.
     overwrite : bool
-        Replace a file that is there.
+        Replace a local file that is there.
     start, progress : callable, optional
         Called with the plan, and with the raw bytes of every block.
 
@@ -168,55 +57,123 @@ def decompress(
     ------
     DestinationError
         The suffix is unknown, or the file exists or cannot be written.
+    SourceError
+        What lies beside the data in the store is damaged.
     CorruptChunkError
         A chunk is damaged.
     """
-    path = Path(out)
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise DestinationError(f"{out}: unknown output format; use one of {', '.join(FORMATS)}")
+    text = os.fspath(out).removeprefix("file://")
+    remote = "://" in text
+    suffix = PurePosixPath(text.rstrip("/")).suffix.lower() if remote else Path(text).suffix.lower()
+    if suffix not in SINKS:
+        raise DestinationError(f"{out}: unknown output format; use one of {', '.join(SINKS)}")
+    if remote and suffix != ".zarr":
+        raise DestinationError(f"{out}: only .zarr is written to a URL; write {suffix} to a local path, then copy it")
     location = Location.of(store)
-    contents = StoreContents(location, require_complete(location).attributes)
+    known = require_complete(location).attributes
+    target: Path | Location = Location.of(text) if remote else Path(text)
+    _check_free(target, location, overwrite)
+    contents = StoreContents(location, known)
+    axes = _axes(contents, coordinates=suffix != ".npy")
     plan = contents.plan.with_workers(workers or available_cores())
-    _check_free(path, location, overwrite)
     if start is not None:
         start(plan)
-    # Beside the target, hence on its file system; hidden, and of a name that no other run has.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+    def write(path: str) -> None:
+        sink = SINKS[suffix](path, plan, axes)
+        try:
+            with contextlib.closing(_decoded(contents, plan)) as blocks:
+                for region, block in blocks:
+                    sink.write(region, block)
+                    if progress is not None:
+                        progress(block.nbytes)
+        except BaseException:
+            sink.abandon()
+            raise
+        sink.close()
+
+    if isinstance(target, Location):
+        _write_remote(target, write)
+        return plan
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sink = FORMATS[suffix](part, contents)
-        with contextlib.closing(sink):
-            for region, block in _decoded(contents, plan):
-                sink.write(region, block)
-                if progress is not None:
-                    progress(block.nbytes)
-        # Only now, when the new one is whole: a folder cannot be replaced by a rename.
-        if path.is_dir():
-            shutil.rmtree(path)
-        part.replace(path)
+        with part_folder(target, location.url) as folder:
+            whole = folder / f"whole{suffix}"
+            write(str(whole))
+            _check_free(target, location, overwrite)
+            _publish(whole, target, folder / "old")
     except OSError as error:
-        raise write_error(str(out), error) from error
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        raise write_error(str(out), error, advice=_FULL_DISK) from error
     return plan
 
 
-def _check_free(path: Path, store: Location, overwrite: bool) -> None:
-    if not os.path.lexists(path):
+def _axes(contents: StoreContents, *, coordinates: bool) -> list[Axis]:
+    """Dimensions of the array, once what is needed of the store is known to be intact."""
+    import zarr
+
+    location = contents.location
+    _require_intact(location, [DATA])
+    names = contents.coder.metadata["dimension_names"]
+    if not coordinates:
+        return []
+    _require_intact(location, names)
+    group = zarr.open_group(location.url, mode="r")
+    return [Axis(name=name, values=np.asarray(group[name]), attributes=dict(group[name].attrs)) for name in names]
+
+
+def _require_intact(location: Location, arrays: list[str]) -> None:
+    for problem in check_companions(location, arrays=arrays):
+        raise SourceError(f"{location}: {problem}")
+
+
+def _publish(whole: Path, target: Path, old: Path) -> None:
+    """Give a finished file its name; what had it before goes with the hidden folder."""
+    if not target.is_dir() and not whole.is_dir():
+        whole.replace(target)
         return
-    if store.local and Path(store.url) == path.resolve():
-        raise DestinationError(f"{path} is the store itself; choose another name")
+    # A folder is replaced by nothing but renaming both.
+    if os.path.lexists(target):
+        target.rename(old)
+    try:
+        whole.rename(target)
+    except OSError:
+        if os.path.lexists(old):
+            old.rename(target)
+        raise
+
+
+def _write_remote(target: Location, write: Callable[[str], None]) -> None:
+    """Write to a URL, where nothing is yet; what was written goes if not all of it can be."""
+    try:
+        write(target.url)
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            target.remove()
+        if isinstance(error, Exception) and not isinstance(error, StemcodecsError | MemoryError):
+            # Every backend of fsspec has errors of its own.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DestinationError(f"{target}: cannot be written ({reason}); check the URL and your access") from error
+        raise
+
+
+def _check_free(target: Path | Location, store: Location, overwrite: bool) -> None:
+    if isinstance(target, Location):
+        if target.exists():
+            raise DestinationError(
+                f"{target} exists and an object store cannot replace it at once; "
+                "write to a new URL, then remove the old one"
+            )
+        return
+    if not os.path.lexists(target):
+        return
+    if store.local and Path(store.url) == target.resolve():
+        raise DestinationError(f"{target} is the store itself; choose another name")
     if not overwrite:
-        raise DestinationError(f"{path} exists; choose another name, or replace it with --overwrite")
-    if path.is_dir() and not Location.of(path).is_zarr():
-        raise DestinationError(f"{path} is a folder but not a Zarr store; choose another name")
+        raise DestinationError(f"{target} exists; choose another name, or replace it with --overwrite")
+    if target.is_dir() and not Location.of(target).is_zarr():
+        raise DestinationError(f"{target} is a folder but not a Zarr store; choose another name")
 
 
-def _decoded(contents: StoreContents, plan: Plan) -> Iterator[tuple[Region, np.ndarray[Any, Any]]]:
+def _decoded(contents: StoreContents, plan: Plan) -> Generator[tuple[Region, np.ndarray[Any, Any]]]:
     """Decoded blocks in order, a few ahead of the one being written."""
 
     def decode(index: int) -> tuple[Region, np.ndarray[Any, Any]]:

@@ -9,27 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from stemcodecs.errors import IncompleteStoreError
 from stemcodecs.store import JOURNAL, Location
 from stemcodecs.zarr_private import put
 from stemcodecs_pipelines.store.block_coder import DATA
+from stemcodecs_pipelines.store.companions import LAYOUT, object_digest, sealed
 from stemcodecs_pipelines.store.job import Job
 from stemcodecs_pipelines.store.journal import Record
-from stemcodecs_pipelines.store.stored_models import model_bytes, model_documents
+from stemcodecs_pipelines.store.stored_models import model_bytes, model_chunks, model_documents
 from stemcodecs_pipelines.store.virtual_images import image_sums
 
 __all__ = ["finish"]
 
 ROOT = "zarr.json"
-LAYOUT = 1
-"""Version of the store's layout."""
 _IMAGE_CHUNK = 1 << 18
 """Least values in one chunk of an image, so that a large scan has few of them."""
 _LONG_NAMES = {
@@ -62,37 +63,54 @@ def finish(job: Job, place: Location) -> None:
         # Consolidated metadata and our own codec are outside Zarr's specification so far.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         # In memory: on disk Zarr would write the root first, and readers would open the store from then on.
-        root = zarr.create_group(store)
+        root = zarr.create_group(store, zarr_format=3)
         data = dict(job.metadata)
         data["attributes"] = {"long_name": "detector counts" if _counts(job) else "detector values"}
         put(store, f"{DATA}/zarr.json", json.dumps(data, indent=2).encode())
         for key, document in model_documents(job.metadata, place).items():
             put(store, key, document)
         _coordinates(root, job)
-        stored, digest = _blocks(root, job, place, writer)
-        root.attrs["stemcodecs"] = _provenance(job, stored + model_bytes(job.metadata, place), digest)
-        zarr.consolidate_metadata(store)
+        sums = _blocks(root, job, place, writer)
+        writer.flush()
+        writer.note(model_chunks(job.metadata))
+        root.attrs["stemcodecs"] = sealed(_provenance(job, place, sums) | {"objects": writer.digests()})
+        zarr.consolidate_metadata(store, zarr_format=3)
     writer.finish()
     # A kill before this line leaves a complete store with a journal, which no reader sees.
     place.remove(JOURNAL)
 
 
 class _Writer:
-    """Copies what Zarr made in memory to the store; the root's metadata last of all."""
+    """Copies what Zarr made in memory to the store, and takes digests; the root's metadata comes last of all."""
 
     def __init__(self, place: Location) -> None:
         self.place = place
         self.objects: dict[str, Any] = {}
         self.store = MemoryStore(self.objects)
+        self.written: dict[str, str] = {}
 
     def flush(self) -> None:
         """Write the chunks made so far and forget them."""
         for key in [k for k in self.objects if not k.endswith("zarr.json")]:
+            data = self.objects[key].as_numpy_array().data
+            self.written[key] = object_digest(data)
             self._write(key)
 
+    def note(self, keys: Iterable[str]) -> None:
+        """Take the digests of objects that are in the store already."""
+        self.written |= {key: object_digest(self.place.read(key) or b"") for key in keys}
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of everything that lies beside ``data``, but for the root's metadata, by key."""
+        documents = {
+            key: object_digest(value.as_numpy_array().data)
+            for key, value in self.objects.items()
+            if key.endswith("/zarr.json")
+        }
+        return dict(sorted((self.written | documents).items()))
+
     def finish(self) -> None:
-        """Write everything else; from here on the store is complete."""
-        self.flush()
+        """Write the metadata; from here on the store is complete."""
         for key in sorted(k for k in self.objects if k != ROOT):
             self._write(key)
         # What the root's presence promises is on the disk before the root is.
@@ -108,38 +126,60 @@ def _counts(job: Job) -> bool:
     return np.dtype(job.plan.dtype).kind in "ui"
 
 
+def _create(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
+    dims: Sequence[str] | None,
+) -> zarr.Array[Any]:
+    """An array that finds flipped bits when it is read, and has every chunk: one that is missing is always an error."""
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        compressors=[ZstdCodec(), Crc32cCodec()],
+        fill_value=0,
+        dimension_names=dims,
+        config={"write_empty_chunks": True},
+    )
+
+
 def _coordinates(root: zarr.Group, job: Job) -> None:
     for axis in job.axes:
         scale = 1.0 if axis["scale"] is None else axis["scale"]
-        array = root.create_array(
-            axis["name"],
-            shape=(axis["size"],),
-            dtype="f8",
-            chunks=(axis["size"],),
-            dimension_names=(axis["name"],),
-        )
+        shape = (axis["size"],)
+        array = _create(root, axis["name"], shape, "f8", shape, (axis["name"],))
         array[:] = axis["offset"] + scale * np.arange(axis["size"], dtype=np.float64)
         calibration = {"scale": scale, "offset": axis["offset"]}
         units = axis["units"] or ("px" if axis["scale"] is None else None)
         array.attrs.update(calibration | ({"units": units} if units else {}))
 
 
-def _blocks(root: zarr.Group, job: Job, place: Location, writer: _Writer) -> tuple[int, str]:
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """What the records of all blocks add up to."""
+
+    stored_bytes: int
+    raw_sha256: str
+    marked_pixels: Mapping[str, int]
+    marked_values: int
+
+
+def _blocks(root: zarr.Group, job: Job, place: Location, writer: _Writer) -> _Sums:
     """Images, mean pattern and digests from the records, one row of blocks at a time."""
     plan, scan_shape = job.plan, job.plan.shape[:-2]
+    group = root.require_group("provenance")
     digests = {
-        name: root.require_group("provenance").create_array(
-            name,
-            shape=(plan.blocks, 32),
-            dtype="u1",
-            chunks=(min(plan.blocks, 4096), 32),
-            fill_value=0,
-        )
+        name: _create(group, name, (plan.blocks, 32), "u1", (min(plan.blocks, 4096), 32), None)
         for name in ("raw_sha256", "stored_sha256")
     }
-    root["provenance"].attrs["block"] = list(plan.block)
+    group.attrs["block"] = list(plan.block)
     digest = hashlib.sha256()
     pattern: np.ndarray[Any, Any] | None = None
+    left_out = np.zeros(plan.shape[-2:], np.int64)
     images = _Images(root, job) if scan_shape else None
     band = plan.blocks // plan.grid[0]
     stored = 0
@@ -161,22 +201,49 @@ def _blocks(root: zarr.Group, job: Job, place: Location, writer: _Writer) -> tup
                 pattern = np.zeros(plan.shape[-2:], record.pattern.dtype)
             with np.errstate(all="ignore"):
                 pattern[region[-2:]] += record.pattern
+            if record.left_out.size:
+                left_out[region[-2:]] += record.left_out
             images.add(region, record.images)
             # A row of blocks is whole: its images are written and forgotten, or memory would grow with the scan.
             if (index + 1) % band == 0:
                 images.flush(region[0].stop)
                 writer.flush()
-    if pattern is not None:
-        mean = root.create_array(
-            "mean_pattern",
-            shape=pattern.shape,
-            dtype="f4",
-            chunks=pattern.shape,
-            dimension_names=job.dims[-2:],
-        )
-        mean[:] = (pattern / float(np.prod(scan_shape, dtype=np.int64))).astype(np.float32)
-        mean.attrs["long_name"] = "mean over all scan positions"
-    return stored, digest.hexdigest()
+    pixels: dict[str, int] = {}
+    values_out = 0
+    if pattern is not None and images is not None:
+        positions = int(np.prod(scan_shape, dtype=np.int64))
+        never = left_out == positions
+        _mean_pattern(root, job, pattern, positions - left_out)
+        if never.any():
+            _pixel_mask(root, job, never)
+        pixels = _kinds(job, never)
+        values_out = int(left_out.sum()) - positions * int(never.sum())
+        images.say(int(never.sum()), values_out)
+    return _Sums(stored_bytes=stored, raw_sha256=digest.hexdigest(), marked_pixels=pixels, marked_values=values_out)
+
+
+def _mean_pattern(root: zarr.Group, job: Job, total: np.ndarray[Any, Any], counted: np.ndarray[Any, Any]) -> None:
+    mean = _create(root, "mean_pattern", total.shape, "f4", total.shape, job.dims[-2:])
+    with np.errstate(all="ignore"):
+        mean[:] = np.where(counted > 0, total / counted, np.nan).astype(np.float32)
+    mean.attrs["long_name"] = "mean over all scan positions"
+    if (counted == 0).any():
+        mean.attrs["comment"] = "NaN where a pixel is marked at every position"
+
+
+def _pixel_mask(root: zarr.Group, job: Job, never: np.ndarray[Any, Any]) -> None:
+    mask = _create(root, "pixel_mask", never.shape, "u1", never.shape, job.dims[-2:])
+    mask[:] = never.astype(np.uint8)
+    mask.attrs["long_name"] = "1 where a pixel is marked (gap, dead, saturated) at every position: in no image"
+
+
+def _kinds(job: Job, never: np.ndarray[Any, Any]) -> dict[str, int]:
+    """How many pixels are marked at every position, by the kind of mark."""
+    kinds = {kind: int(mask.sum()) for kind, mask in job.marked_pixels.masks.items()}
+    by_value = int(never.sum()) - sum(kinds.values())
+    if by_value:
+        kinds["not_finite" if np.dtype(job.plan.dtype).kind == "f" else "largest_value"] = by_value
+    return kinds
 
 
 def _records(place: Location, count: int) -> Iterator[tuple[int, Record]]:
@@ -203,13 +270,8 @@ class _Images:
         names = tuple(image_sums(self.pending[:0]))
         self.arrays: dict[str, Any] = {}
         for name in names if job.detectors else names[:1]:
-            array = root.create_array(
-                name,
-                shape=self.scan,
-                dtype="f4" if name.startswith("com_") else self.dtype,
-                chunks=(self.chunk, *self.scan[1:]),
-                dimension_names=job.dims[:-2],
-            )
+            dtype = "f4" if name.startswith("com_") else self.dtype
+            array = _create(root, name, self.scan, dtype, (self.chunk, *self.scan[1:]), job.dims[:-2])
             array.attrs["long_name"] = _LONG_NAMES[name]
             self.arrays[name] = array
 
@@ -231,9 +293,16 @@ class _Images:
         self.start = stop
         self.pending[:] = 0
 
+    def say(self, pixels: int, values: int) -> None:
+        """Note what the images are without."""
+        if pixels or values:
+            for array in self.arrays.values():
+                array.attrs["left_out"] = {"marked_pixels": pixels, "marked_values": values}
 
-def _provenance(job: Job, stored: int, digest: str) -> dict[str, Any]:
+
+def _provenance(job: Job, place: Location, sums: _Sums) -> dict[str, Any]:
     plan = job.plan
+    stored = sums.stored_bytes + model_bytes(job.metadata, place)
     serializer = job.metadata["codecs"][-1]
     return {
         "complete": True,
@@ -255,6 +324,8 @@ def _provenance(job: Job, stored: int, digest: str) -> dict[str, Any]:
         "stored_bytes": stored,
         "ratio": round(plan.raw_bytes / stored, 4),
         "bits_per_pixel": round(8 * stored / int(np.prod(plan.shape, dtype=np.int64)), 5),
-        "raw_sha256": digest,
+        "raw_sha256": sums.raw_sha256,
         "virtual_detectors": job.detectors.to_dict() if job.detectors else None,
+        "marked_pixels": dict(sums.marked_pixels),
+        "marked_values": sums.marked_values,
     }

@@ -57,6 +57,9 @@ class Info:
             ("written by", f"stemcodecs {known['version']}"),
             ("raw SHA-256", known["raw_sha256"]),
         ]
+        marked = _marked(known)
+        if marked is not None:
+            rows.insert(-2, ("marked", marked))
         if self.total_bytes is not None:
             extra = self.total_bytes - known["stored_bytes"]
             rows.insert(
@@ -101,6 +104,15 @@ def _verified(known: dict[str, Any]) -> str:
     if known["guarantee"].startswith("no "):
         return "every chunk was read back and decoded; nothing is guaranteed about single values"
     return "every value was read back and compared"
+
+
+def _marked(known: dict[str, Any]) -> str | None:
+    """What the images are without; None where nothing was left out."""
+    pixels, values = known.get("marked_pixels", {}), known.get("marked_values", 0)
+    parts = [f"{count:,} pixels ({kind.replace('_', ' ')})" for kind, count in pixels.items()]
+    if values:
+        parts.append(f"{values:,} values")
+    return f"{', '.join(parts)}, in no image" if parts else None
 
 
 def _size(count: int) -> str:

@@ -25,6 +25,7 @@ from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
 from stemcodecs_pipelines.store.source_identity import check_same_source, fingerprint
 from stemcodecs_pipelines.store.stored_models import load_models
+from stemcodecs_pipelines.store.survey import MarkedPixels, survey_scan
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
 __all__ = ["Job", "JobHandle", "check_resumable", "method_named", "prepare_job"]
@@ -61,6 +62,8 @@ class Job:
         Whether each block is read back and compared after it was written.
     detectors : VirtualDetectors or None
         Where the bright-field disk is; None for stacks of frames and single patterns.
+    marked_pixels : MarkedPixels
+        Pixels that no image has.
     axes : tuple of dict
         Name, size, scale, offset and units of each dimension.
     source : dict
@@ -76,6 +79,7 @@ class Job:
     method: str
     verify: bool
     detectors: VirtualDetectors | None
+    marked_pixels: MarkedPixels
     axes: tuple[Mapping[str, Any], ...]
     source: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
@@ -105,6 +109,7 @@ class Job:
             "method": self.method,
             "verify": self.verify,
             "detectors": self.detectors.to_dict() if self.detectors else None,
+            "marked_pixels": self.marked_pixels.to_dict(),
             "axes": self.axes,
             "source": self.source,
             "fingerprint": self.fingerprint,
@@ -133,6 +138,10 @@ class Job:
             return cls(
                 plan=Plan(**plan),
                 detectors=VirtualDetectors(**found) if found else None,
+                # Jobs of versions that knew no marks have none.
+                marked_pixels=MarkedPixels.from_dict(
+                    content.get("marked_pixels", {"shape": plan["shape"][-2:], "runs": {}})
+                ),
                 axes=tuple(content["axes"]),
                 **{k: content[k] for k in ("metadata", "method", "verify", "source", "fingerprint", "version")},
             )
@@ -214,7 +223,7 @@ def prepare_job(
     Parameters
     ----------
     scan : Scan
-        Source; a few patterns of a 4D scan are read to find the bright-field disk.
+        Source; a few patterns are read to find marked pixels and the bright-field disk.
     plan : Plan
         Chunks.
     method : Method
@@ -243,12 +252,14 @@ def prepare_job(
                 "metadata, and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
             )
         encoding = Encoding(serializer=encoding.self_contained, filters=encoding.filters)
+    marked, detectors = survey_scan(scan)
     job = Job(
         plan=plan,
         metadata=array_metadata(plan, scan.dims, encoding),
         method=method.text,
         verify=verify,
-        detectors=VirtualDetectors.from_scan(scan) if len(scan.shape) >= 4 else None,
+        detectors=detectors,
+        marked_pixels=marked,
         axes=tuple(
             {"name": a.name, "size": a.size, "scale": a.scale, "offset": a.offset, "units": a.units} for a in scan.axes
         ),

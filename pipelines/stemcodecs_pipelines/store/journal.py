@@ -35,6 +35,8 @@ class Record:
         Sum over the patterns of the block, shape of the block's detector part.
     images : ndarray of shape (patterns, 5)
         Sums of every pattern, see `stemcodecs_pipelines.store.virtual_images.BlockSums`.
+    left_out : ndarray
+        How many patterns have a mark in a pixel; of shape (0, 0) where none has.
     """
 
     index: int
@@ -43,6 +45,7 @@ class Record:
     stored_bytes: int
     pattern: np.ndarray[Any, Any]
     images: np.ndarray[Any, Any]
+    left_out: np.ndarray[Any, Any]
 
     @staticmethod
     def key(index: int) -> str:
@@ -61,6 +64,7 @@ class Record:
             stored_bytes=self.stored_bytes,
             pattern=self.pattern,
             images=self.images,
+            left_out=self.left_out,
         )
         # Not synced: what a power cut takes from a record is seen, and the block is done again.
         content = buffer.getvalue()
@@ -83,6 +87,7 @@ class Record:
                     stored_bytes=int(file["stored_bytes"]),
                     pattern=file["pattern"],
                     images=file["images"],
+                    left_out=file["left_out"],
                 )
         except KeyError:
             # The record of another version.

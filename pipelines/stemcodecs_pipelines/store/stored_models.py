@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from stemcodecs.errors import SourceError
 from stemcodecs.store import Location
 
-__all__ = ["load_models", "model_bytes", "model_documents"]
+__all__ = ["load_models", "model_bytes", "model_chunks", "model_documents"]
 
 
 class StoredModel(Protocol):
@@ -62,6 +62,11 @@ def load_models(metadata: Mapping[str, Any], place: Location) -> None:
 def model_documents(metadata: Mapping[str, Any], place: Location) -> dict[str, bytes]:
     """Zarr metadata of the models beside an array, by key."""
     return {key: place.read(key) or b"" for model in _models(metadata) for key in model.documents}
+
+
+def model_chunks(metadata: Mapping[str, Any]) -> list[str]:
+    """Keys of the models beside an array."""
+    return [model.key for model in _models(metadata)]
 
 
 def model_bytes(metadata: Mapping[str, Any], place: Location) -> int:

@@ -2,24 +2,28 @@
 
 The mean pattern, the sum image, bright and dark field and the centre of mass of every pattern cost
 one pass over data that is in the cache anyway, and let a user look at a scan before decoding it.
+Marked values (see :mod:`stemcodecs.marks`) are left out and counted.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from stemcodecs.compiled import kernel
-from stemcodecs.readers.scan import Scan
+from stemcodecs.marks import find_marks, mark_of
 
 __all__ = ["BlockSums", "VirtualDetectors", "block_sums", "image_sums"]
 
-_SAMPLED_PATTERNS = 32
 _DARK_FIELD_START = 1.2
 """Inner edge of the dark field in units of the disk's radius: clear of the disk's blurred rim."""
+_CLEANED_BYTES = 1 << 22
+"""Patterns with marks are copied without them, so many bytes at a time that they stay in the cache."""
+# What makes a row or a pattern suspect of a mark: see `_accumulate`.
+_BY_ROW_SUM, _ALWAYS, _NOT_FINITE = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,14 @@ class VirtualDetectors:
         Parameters
         ----------
         pattern : ndarray of shape (det_y, det_x)
-            A mean pattern, or the mean of a sample of patterns.
+            A mean pattern, or the mean of a sample of patterns. Pixels that are not finite have no value: they take
+            that of their neighbours.
         """
-        values = np.nan_to_num(np.asarray(pattern, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        values = np.asarray(pattern, np.float64)
+        known = np.isfinite(values)
+        weights = _box3(known.astype(np.float64))
         # Smoothed, so that one hot pixel is not the maximum, and holes of single counts do not break the disk.
-        smooth = _box3(np.clip(values, 0.0, None))
+        smooth = _box3(np.clip(np.where(known, values, 0.0), 0.0, None)) / np.where(weights > 0, weights, 1.0)
         disk = smooth > 0.5 * smooth.max()
         if not disk.any():
             disk = np.ones_like(disk)
@@ -66,17 +73,6 @@ class VirtualDetectors:
             radius=radius,
             inner=round(radius * _DARK_FIELD_START, 2),
         )
-
-    @classmethod
-    def from_scan(cls, scan: Scan) -> Self:
-        """Find the disk from some patterns spread evenly over a scan, or over a series of scans."""
-        positions, detector = scan.shape[:-2], scan.shape[-2:]
-        total = np.zeros(detector, np.float64)
-        for flat in np.unique(np.linspace(0, math.prod(positions) - 1, _SAMPLED_PATTERNS).astype(np.int64)):
-            place = tuple(slice(int(i), int(i) + 1) for i in np.unravel_index(flat, positions))
-            with np.errstate(all="ignore"):
-                total += scan.read(place).reshape(detector)
-        return cls.from_pattern(total)
 
     def row_spans(self, shape: tuple[int, int], radius: float) -> np.ndarray[Any, np.dtype[np.int64]]:
         """First and last-plus-one pixel of a disk in each row, int64 of shape (det_y, 2)."""
@@ -104,10 +100,13 @@ class BlockSums:
     images : ndarray of shape (patterns, 5)
         Per pattern: sum of all pixels, of the bright-field disk, of the disk up to the dark field,
         and the sums of value × row and value × column.
+    left_out : ndarray of shape (det_y, det_x) or (0, 0)
+        How many patterns have a mark in a pixel, uint32; empty where there is none.
     """
 
     pattern: np.ndarray[Any, Any]
     images: np.ndarray[Any, Any]
+    left_out: np.ndarray[Any, np.dtype[np.uint32]]
 
 
 def _box3(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -131,7 +130,11 @@ def _accumulators(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any], i
 
 
 def block_sums(
-    patterns: np.ndarray[Any, Any], detectors: VirtualDetectors | None, corner: tuple[int, int] = (0, 0)
+    patterns: np.ndarray[Any, Any],
+    detectors: VirtualDetectors | None,
+    *,
+    corner: tuple[int, int] = (0, 0),
+    masked: np.ndarray[Any, Any] | None = None,
 ) -> BlockSums:
     """Sum a block of patterns over positions and over pixels.
 
@@ -141,11 +144,11 @@ def block_sums(
         Any real dtype. Integers of at most 32 bits give exact int64 sums, other dtypes float64.
     detectors : VirtualDetectors or None
         None for stacks without a scan: the bright-field columns are then zero.
-    corner : tuple of int
-        Row and column of the detector where the block begins, if it covers only a part of it.
+    corner : (int, int)
+        Row and column of the block's first pixel, where a block is a part of the detector.
+    masked : bool ndarray of shape (det_y, det_x), optional
+        Pixels to leave out whatever they hold, see `stemcodecs_pipelines.store.survey.MarkedPixels`.
     """
-    if detectors is not None:
-        detectors = replace(detectors, center_y=detectors.center_y - corner[0], center_x=detectors.center_x - corner[1])
     values = patterns.view(np.uint8) if patterns.dtype.kind == "b" else patterns
     if values.dtype == np.float16:
         values = values.astype(np.float32)
@@ -154,27 +157,67 @@ def block_sums(
     if detectors is None:
         bright = dark = np.zeros((height, 2), np.int64)
     else:
-        bright = detectors.row_spans((height, width), detectors.radius)
-        dark = detectors.row_spans((height, width), detectors.inner)
+        here = replace(detectors, center_y=detectors.center_y - corner[0], center_x=detectors.center_x - corner[1])
+        bright = here.row_spans((height, width), here.radius)
+        dark = here.row_spans((height, width), here.inner)
     # A narrow sum over one column or row must not overflow either.
     if height * width >= limit and inner != outer:
         inner, limit = np.dtype(np.int64), 1 << 30
+    if masked is not None and not masked.any():
+        masked = None
+    left_out = np.zeros((0, 0), np.uint32)
     total = np.zeros((height, width), outer)
     images = np.zeros((count, 5), outer)
     columns = np.zeros(width, inner)
+    mark, suspicion = _suspicion(values.dtype)
     for start in range(0, count, limit):
         part = np.zeros((height, width), inner)
         stop = min(start + limit, count)
-        _accumulate(values[start:stop], bright, dark, part, columns, images[start:stop])
+        run, sums = values[start:stop], images[start:stop]
+        # Most blocks have no mark: the sums are taken as if there were none, and again where one turns up.
+        if masked is not None or not _accumulate(run, bright, dark, part, columns, sums, mark, suspicion):
+            # What the first try left: NaN times zero is no zero to start from.
+            part[:], columns[:], sums[:] = 0, 0, 0
+            if not left_out.size:
+                left_out = np.zeros((height, width), np.uint32)
+            for at, clean in _without_marks(run, masked, left_out):
+                _accumulate(clean, bright, dark, part, columns, sums[at], None, suspicion)
         total += part
-    # Moments are taken about the corner of the whole detector.
     images[:, 3] += corner[0] * images[:, 0]
     images[:, 4] += corner[1] * images[:, 0]
-    return BlockSums(pattern=total, images=images)
+    return BlockSums(pattern=total, images=images, left_out=left_out)
+
+
+def _suspicion(dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """How the kernel notices that a block may hold marks: the mark, None where there is none, and where to look."""
+    if dtype.kind == "f":
+        return dtype.type(np.nan), _NOT_FINITE
+    mark = mark_of(dtype)
+    return None if mark is None else dtype.type(mark), _BY_ROW_SUM if dtype.kind == "u" else _ALWAYS
+
+
+def _without_marks(
+    patterns: np.ndarray[Any, Any], masked: np.ndarray[Any, Any] | None, left_out: np.ndarray[Any, Any]
+) -> Iterator[tuple[slice, np.ndarray[Any, Any]]]:
+    """Patterns with zeros for marks, a few at a time; counts the marks in `left_out`."""
+    step = max(1, _CLEANED_BYTES // patterns[:1].nbytes)
+    for start in range(0, len(patterns), step):
+        at = slice(start, min(start + step, len(patterns)))
+        marks = find_marks(patterns[at])
+        if masked is not None:
+            marks = np.broadcast_to(masked, patterns[at].shape) if marks is None else marks | masked
+        if marks is not None:
+            left_out += np.count_nonzero(marks, axis=0).astype(np.uint32)
+        yield at, patterns[at] if marks is None else np.where(marks, patterns.dtype.type(0), patterns[at])
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _accumulate(patterns, bright, dark, total, columns, images):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _accumulate(patterns, bright, dark, total, columns, images, mark, suspicion):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Add the sums of some patterns; False, with sums half made, as soon as a mark is seen.
+
+    No value is looked at twice where it can be helped. Counts below the mark add up to less than it in most rows, and
+    a row of unsigned values that does so holds no mark; a sum that is finite has no NaN in it.
+    """
     height, width = total.shape
     zero = columns[0] * 0
     for p in range(patterns.shape[0]):
@@ -192,12 +235,19 @@ def _accumulate(patterns, bright, dark, total, columns, images):  # type: ignore
                 sums[x] += value
                 columns[x] += value
                 line += value
+            # Numba leaves out what follows where the mark is None.
+            if mark is not None:  # noqa: SIM102
+                if (suspicion == _ALWAYS or (suspicion == _BY_ROW_SUM and line >= mark)) and _holds(row, mark):
+                    return False
             whole += line
             moment_y += line * y
             for x in range(bright[y, 0], bright[y, 1]):
                 disk += row[x]
             for x in range(dark[y, 0], dark[y, 1]):
                 wide += row[x]
+        if mark is not None:  # noqa: SIM102
+            if suspicion == _NOT_FINITE and not np.isfinite(whole):
+                return False
         moment_x = images[p, 0] * 0
         for x in range(width):
             moment_x += columns[x] * x
@@ -206,6 +256,15 @@ def _accumulate(patterns, bright, dark, total, columns, images):  # type: ignore
         images[p, 2] = wide
         images[p, 3] = moment_y
         images[p, 4] = moment_x
+    return True
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _holds(row, value):  # type: ignore[no-untyped-def]  # pragma: no cover
+    found = False
+    for x in range(row.shape[0]):
+        found |= row[x] == value
+    return found
 
 
 def image_sums(images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
