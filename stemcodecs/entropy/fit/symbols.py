@@ -9,6 +9,7 @@ from numba import int32, njit, uint32, uint64
 
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.kernels.arguments import Program
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import PATCH_BITS, STRIDE, SYMBOLS
 from stemcodecs.entropy.kernels.cpu import simd_path
 from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, room_for_symbols, symbols_of_pixels
@@ -29,7 +30,9 @@ _AT_ONCE = 512
 @njit(**KERNEL)
 def _symbols(simd, group, program, pixels, found):
     """:func:`symbols_of_pixels` as a function by itself."""
-    symbols_of_pixels(simd, group, program, pixels, pixels.shape[0], found)
+    group, program, found = borrowed(group), borrowed(program), borrowed(found)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
+    symbols_of_pixels(simd, group, program, values, factors, pixels, pixels.shape[0], found)
 
 
 @njit(**KERNEL)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from numba import int64, njit, uint16, uint32, uint64
 
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.lanes import fill_lanes, join_values
 from stemcodecs.entropy.kernels.packing import unpack_halves, unpack_quarters
 from stemcodecs.entropy.kernels.pixel_methods import (
@@ -49,9 +50,15 @@ def decode_group(simd, group, program, tables, stream, patches):
     ``stream.end`` with every state back at its initial value, or :data:`BAD_PATCH` when patches are out of order or out
     of range.
     """
-    values = group.rows.reshape(-1)
-    states = initial_states()
-    work = room_for_symbols(1)
+    return _decode(simd, group, program, tables, stream, patches, initial_states(), room_for_symbols(1))
+
+
+@njit(**KERNEL)
+def _decode(simd, group, program, tables, stream, patches, states, work):
+    """:func:`decode_group`, with arrays to work in: it borrows them like the others."""
+    group, program, tables, stream = borrowed(group), borrowed(program), borrowed(tables), borrowed(stream)
+    patches, states, work = borrowed(patches), borrowed(states), borrowed(work)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
     _, lanes = count_steps(program.methods, group.step_masks, stream.blocks)
     pos = read_states(states, lanes, stream.words, int64(stream.start))
     steps, patch = int64(0), int64(0)
@@ -68,7 +75,7 @@ def decode_group(simd, group, program, tables, stream, patches):
             bits, first = program.bits[p], program.decode_starts[p]
             residual = False
             if method == CONTEXT:
-                residual = context_tables(simd, group, program, p, first, int64(1) << bits, work, int64(0))
+                residual = context_tables(simd, group, program, factors, p, first, int64(1) << bits, work, int64(0))
             else:
                 fill_lanes(work.offsets, int64(0), first)
             direct = method >= STATIC and not residual and shift == 0 and base == 0

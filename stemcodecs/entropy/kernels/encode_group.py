@@ -6,11 +6,12 @@ one stream. rANS is a stack: what is encoded last is decoded first.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import int64, njit, uint16, uint64
 
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
 from stemcodecs.entropy.kernels.lanes import any_bits, differing_bits, fill_lanes, prefetch_row
 from stemcodecs.entropy.kernels.pixel_methods import (
@@ -45,6 +46,13 @@ class _Coding(NamedTuple):
     direct: bool
 
 
+class _Work(NamedTuple):
+    """States of the coder, uint32[64], and pixels that are coded with a context, int64[AT_ONCE]."""
+
+    states: Any
+    pixels: Any
+
+
 @njit(**KERNEL)
 def encode_group(simd, group, program, tables, stream, patches):
     """Encode the pixels ``rows[origin : origin + n]`` of a group into ``stream.words``, backwards from ``stream.end``.
@@ -53,10 +61,17 @@ def encode_group(simd, group, program, tables, stream, patches):
     :mod:`stemcodecs.entropy.kernels.arguments`. Returns the new word position and the number of patches, which come in
     decreasing ``patches.at``; these must have room for every value of the group.
     """
-    values = group.rows.reshape(-1)
-    states = initial_states()
-    found = room_for_symbols(AT_ONCE + 1)
-    pixels = np.empty(AT_ONCE, np.int64)
+    work = _Work(initial_states(), np.empty(AT_ONCE, np.int64))
+    return _encode(simd, group, program, tables, stream, patches, work, room_for_symbols(AT_ONCE + 1))
+
+
+@njit(**KERNEL)
+def _encode(simd, group, program, tables, stream, patches, work, found):
+    """:func:`encode_group`, with arrays to work in: it borrows them like the others."""
+    group, program, tables, stream = borrowed(group), borrowed(program), borrowed(tables), borrowed(stream)
+    patches, found = borrowed(patches), borrowed(found)
+    states, pixels = borrowed(work.states), borrowed(work.pixels)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
     steps, lanes = count_steps(program.methods, group.step_masks, stream.blocks)
     pos = int64(stream.end)
     n_patches = int64(0)
@@ -64,7 +79,7 @@ def encode_group(simd, group, program, tables, stream, patches):
         start = beyond - AT_ONCE if beyond > AT_ONCE else 0
         n_contexts = _context_pixels(program.methods, start, beyond, pixels)
         if n_contexts:
-            symbols_of_pixels(simd, group, program, pixels, n_contexts, found)
+            symbols_of_pixels(simd, group, program, values, factors, pixels, n_contexts, found)
         slot = 0
         for p in range(beyond - 1, start - 1, -1):
             method, base, shift = program.methods[p], program.bases[p], program.shifts[p]

@@ -105,13 +105,13 @@ def room_for_symbols(n):
 
 
 @njit(**INLINE)
-def context_tables(simd, group, program, p, first, stride, work, to):
+def context_tables(simd, group, program, factors, p, first, stride, work, to):
     """Tables of the lanes of a context pixel, into ``work.offsets[to:]``: ``first`` is that of the class's first.
 
+    factors : the program's coefficients, flat. To flatten an array calls a function, which must not happen here.
     Returns whether symbols are residuals; then ``work.centre`` holds what they are residuals to.
     """
     c = program.classes[p]
-    factors = program.coefficients.reshape(-1)
     own = p * int64(program.coefficients.shape[1] * program.coefficients.shape[2])
     context_rate(
         group.rows, int64(group.origin + p), group.neighbours, factors, own, group.dose, group.selection,
@@ -152,12 +152,12 @@ def based_symbols(values, at, base, shift, work, to):
 
 
 @njit(**INLINE)
-def symbols_of_pixels(simd, group, program, pixels, n, found):
+def symbols_of_pixels(simd, group, program, values, factors, pixels, n, found):
     """What an encoder codes at some pixels: nothing here waits for the coder, so that pixels overlap in the processor.
 
-    pixels : int64, the first ``n`` are taken, none of them constant; found : :class:`PixelSymbols`, the result.
+    values, factors : the group's rows and the program's coefficients, flat; pixels : int64, the first ``n`` are taken,
+    none of them constant; found : :class:`PixelSymbols`, the result.
     """
-    values = group.rows.reshape(-1)
     for k in range(n):
         p = pixels[k]
         method = program.methods[p]
@@ -166,7 +166,7 @@ def symbols_of_pixels(simd, group, program, pixels, n, found):
         base, shift = program.bases[p], program.shifts[p]
         residual = False
         if method == CONTEXT:
-            residual = context_tables(simd, group, program, p, first, int64(STRIDE), found, to)
+            residual = context_tables(simd, group, program, factors, p, first, int64(STRIDE), found, to)
         else:
             fill_lanes(found.offsets, to, first)
         if method < STATIC:
