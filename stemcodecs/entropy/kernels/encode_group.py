@@ -181,7 +181,7 @@ def _encode_pixel(simd, states, coding, step_masks, tables, found, values, strea
     return steps, pos, absent
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def _replace_symbols(outside, coding, tables, found):
     """Give the lanes that do not fit the likeliest symbol of their table."""
     for j in range(LANES):
@@ -190,7 +190,7 @@ def _replace_symbols(outside, coding, tables, found):
             found.symbols[coding.to + j] = uint16(tables.likeliest[table // STRIDE])
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def _replace_absent(bad, b, coding, tables, found):
     """Give the lanes ``bad`` of step ``b``, whose symbol has no probability, the likeliest one of their table.
 
@@ -226,7 +226,7 @@ def _changed_positions(difference, method, step, i):
     return lanes
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def _add_patches(outside, p, values, at, patches, n):
     """Write the values of the lanes ``outside`` once more, the last first; returns the new number of patches."""
     for j in range(LANES - 1, -1, -1):

@@ -49,14 +49,17 @@ _STATES = 1
 
 
 class _Block(Memory):
-    """Sixteen states ``x`` of one block, which of them are active, and the stream that they share."""
+    """Sixteen states of one block, which of them are active, and the stream that they share."""
 
     def __init__(self, context: Any, b: Any, signature: Any, args: Any, block: int, active: int, words: int) -> None:
         super().__init__(context, b, signature, args)
         self.native = is_native(signature)
         self.block, self.words, self.pos = args[block], words, args[words + 1]
         self.active = b.bitcast(b.trunc(args[active], I16), V1)
-        self.x = self.load(_STATES, self.block, V32)
+
+    def states(self) -> Any:
+        """The states before the step."""
+        return self.load(_STATES, self.block, V32)
 
     def finish(self, x: Any) -> Any:
         """Store the new states; the step returns the word position."""
@@ -101,9 +104,9 @@ class _Block(Memory):
 
     # for i in reversed(range(16)):
     #     if active[i] and x[i] >= limit[i]: pos -= 1; words[pos] = uint16(x[i]); x[i] >>= 16
-    def spill(self, limit: Any) -> Any:
+    def spill(self, x: Any, limit: Any) -> Any:
         """Write the low word of every active lane that has reached its limit, in lane order, below ``pos``."""
-        b, x = self.b, self.x
+        b = self.b
         full = b.and_(b.icmp_unsigned(">=", x, limit), self.active)
         if self.native:
             count = _count(b, full)
@@ -164,7 +167,7 @@ def decode_step(  # type: ignore[no-untyped-def]
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         lanes = _Block(context, b, signature, args, block=2, active=7, words=8)
-        x, bits = lanes.x, splat(b, args[6])
+        x, bits = lanes.states(), splat(b, args[6])
         slot = b.and_(x, _ones(b, bits))
         entry = lanes.gather(3, b.add(slot, lanes.load(4, args[5], V32)))
         lanes.store(b.trunc(b.and_(entry, constant(V32, 255)), V16), 10, args[11])
@@ -195,7 +198,7 @@ def encode_step(  # type: ignore[no-untyped-def]
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         lanes = _Block(context, b, signature, args, block=2, active=7, words=8)
-        x, bits = lanes.x, splat(b, args[6])
+        bits = splat(b, args[6])
         table = splat(b, args[4]) if same else lanes.load(4, args[5], V32)
         entry = lanes.gather(3, b.add(b.zext(lanes.load(10, args[11], V16), V32), table))
         frequency = b.lshr(entry, constant(V32, 16))
@@ -206,7 +209,8 @@ def encode_step(  # type: ignore[no-untyped-def]
             with bad:
                 b.store(b.sub(i64(-1), b.zext(absent, I64)), result)
             with good:
-                y = lanes.spill(b.shl(frequency, b.sub(constant(V32, 31), bits)))
+                x = lanes.states()
+                y = lanes.spill(x, b.shl(frequency, b.sub(constant(V32, 31), bits)))
                 # The quotient is below 2**21, so that a single-precision one is off by at most one.
                 quotient = b.fptosi(b.fdiv(b.sitofp(y, VF32), b.sitofp(frequency, VF32)), V32)
                 rest = b.sub(y, b.mul(quotient, frequency))
@@ -229,9 +233,9 @@ def encode_step(  # type: ignore[no-untyped-def]
 def decode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Decode ``width`` (1 to 15) equally likely bits in each active lane into ``values`` (uint16[64])."""
 
-    def move(lanes: _Block, b: Any, width: Any, at: Any) -> Any:
-        lanes.store(b.trunc(b.and_(lanes.x, _ones(b, width)), V16), 8, at)
-        return lanes.refill(b.select(lanes.active, b.lshr(lanes.x, width), lanes.x))
+    def move(lanes: _Block, b: Any, x: Any, width: Any, at: Any) -> Any:
+        lanes.store(b.trunc(b.and_(x, _ones(b, width)), V16), 8, at)
+        return lanes.refill(b.select(lanes.active, b.lshr(x, width), x))
 
     return _equally_likely_bits(simd, states, words, values, move)
 
@@ -242,10 +246,10 @@ def decode_bits(_typing, simd, states, block, at, width, active, words, pos, val
 def encode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Encode ``width`` (1 to 15) equally likely bits in each active lane; returns the new word position."""
 
-    def move(lanes: _Block, b: Any, width: Any, at: Any) -> Any:
-        y = lanes.spill(b.shl(constant(V32, 1), b.sub(constant(V32, 31), width)))
+    def move(lanes: _Block, b: Any, x: Any, width: Any, at: Any) -> Any:
+        y = lanes.spill(x, b.shl(constant(V32, 1), b.sub(constant(V32, 31), width)))
         y = b.or_(b.shl(y, width), b.zext(lanes.load(8, at, V16), V32))
-        return b.select(lanes.active, y, lanes.x)
+        return b.select(lanes.active, y, x)
 
     return _equally_likely_bits(simd, states, words, values, move)
 
@@ -256,6 +260,6 @@ def _equally_likely_bits(simd: Any, states: Any, words: Any, values: Any, move: 
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         lanes = _Block(context, b, signature, args, block=2, active=5, words=6)
-        return lanes.finish(move(lanes, b, splat(b, args[4]), args[3]))
+        return lanes.finish(move(lanes, b, lanes.states(), splat(b, args[4]), args[3]))
 
     return i(simd, states, i, i, i, i, words, i, values), codegen
