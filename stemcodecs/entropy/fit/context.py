@@ -12,6 +12,7 @@ from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import TABLE_BITS
 from stemcodecs.entropy.fit.weights import context_classes, sample_groups
 from stemcodecs.entropy.kernels.arguments import Program
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.rans import KERNEL, LANES, LUT_SIZE
@@ -36,6 +37,7 @@ class _RateSample(NamedTuple):
 @njit(**KERNEL)
 def _sample_rates(group, program, first, step, sample):
     """Fill a :class:`_RateSample` from every ``step``-th pixel, beginning with ``first``; returns how many it holds."""
+    group, program, sample = borrowed(group), borrowed(program), borrowed(sample)
     rows, factors = group.rows, program.coefficients.reshape(-1)
     width = int64(program.coefficients.shape[1] * program.coefficients.shape[2])
     rate = np.zeros(LANES, np.int32)
@@ -44,9 +46,7 @@ def _sample_rates(group, program, first, step, sample):
         if program.methods[p] != CONTEXT:
             continue
         row = group.origin + p
-        context_rate(
-            rows, row, group.neighbours, factors, p * width, group.dose, group.selection, group.mixture, rate
-        )
+        context_rate(rows, row, group.neighbours, factors, p * width, group.dose, group.selection, group.mixture, rate)
         for j in range(LANES):
             if (group.active >> uint64(j)) & uint64(1):
                 sample.pixel[n] = p

@@ -36,31 +36,29 @@ def _symbols(simd, group, program, pixels, found):
 
 
 @njit(**KERNEL)
-def _count(pixels, program, masks, found, histograms):
+def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
     """Add the symbols of some pixels; histograms : uint32[2, n_tables * STRIDE]."""
     flat = histograms.reshape(-1)
     second = uint64(histograms.shape[1])
-    symbols, offsets, outside = found.symbols, found.offsets, found.outside
     for k in range(pixels.shape[0]):
-        method = program.methods[pixels[k]]
+        method = methods[pixels[k]]
         for b in range(4):
             mask = masks[method, b]
-            first = LANES * k + 16 * b
             if mask == 0xFFFF and (outside[k] == 0 or method < STATIC):
                 # Unsigned indices spare Numba's test for negative ones; in two histograms an addition waits for another
                 # less often, four would leave the cache.
-                for j in range(first, first + BLOCK, 2):
-                    flat[uint64(offsets[j]) + uint64(symbols[j])] += uint32(1)
-                    flat[second + uint64(offsets[j + 1]) + uint64(symbols[j + 1])] += uint32(1)
+                for j in range(16 * b, 16 * b + BLOCK, 2):
+                    flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
+                    flat[second + uint64(offsets[k, j + 1]) + uint64(symbols[k, j + 1])] += uint32(1)
             elif mask:
                 for i in range(BLOCK):
-                    fits = method < STATIC or not (outside[k] >> uint64(16 * b + i)) & uint64(1)
-                    if (mask >> i) & 1 and fits:
-                        flat[uint64(offsets[first + i]) + uint64(symbols[first + i])] += uint32(1)
+                    j = 16 * b + i
+                    if (mask >> i) & 1 and (method < STATIC or not (outside[k] >> uint64(j)) & uint64(1)):
+                        flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
 
 
 @njit(**KERNEL)
-def _weigh(pixels, program, masks, found, costs, patch_bits, bits):
+def _weigh(pixels, program, masks, symbols, offsets, outside, costs, bits):
     """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
     for k in range(pixels.shape[0]):
         p = pixels[k]
@@ -70,18 +68,37 @@ def _weigh(pixels, program, masks, found, costs, patch_bits, bits):
             for i in range(BLOCK):
                 j = 16 * b + i
                 if (mask >> i) & 1:
-                    if method >= STATIC and (found.outside[k] >> uint64(j)) & uint64(1):
-                        bits[p] += patch_bits
+                    if method >= STATIC and (outside[k] >> uint64(j)) & uint64(1):
+                        bits[p] += PATCH_BITS
                     else:
-                        at = LANES * k + j
-                        bits[p] += costs[found.offsets[at] + int32(found.symbols[at])] + program.shifts[p]
+                        bits[p] += costs[offsets[k, j] + int32(symbols[k, j])] + program.shifts[p]
+
+
+@njit(**KERNEL)
+def _count_group(simd, group, program, pixels, found, histograms):
+    """Add the symbols of some pixels of a group, see :func:`_count`."""
+    symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
+    for first in range(0, pixels.shape[0], _AT_ONCE):
+        some = pixels[first : first + _AT_ONCE]
+        _symbols(simd, group, program, some, found)
+        _count(some, program.methods, group.step_masks, symbols, offsets, found.outside, histograms)
+
+
+@njit(**KERNEL)
+def _weigh_group(simd, group, program, pixels, found, costs, bits):
+    """Add what some pixels of a group take, see :func:`_weigh`."""
+    symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
+    for first in range(0, pixels.shape[0], _AT_ONCE):
+        some = pixels[first : first + _AT_ONCE]
+        _symbols(simd, group, program, some, found)
+        _weigh(some, program, group.step_masks, symbols, offsets, found.outside, costs, bits)
 
 
 def _over_groups(
     kernel: Any, counts: GroupedCounts, fit: tuple[HistogramModel, Program, dict[tuple[int, int], Array]],
     groups: list[tuple[int, int]], stride: int, empty: Array, *costs: Any,
 ) -> Array:  # fmt: skip
-    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones.
+    """Hand every group to a kernel, and some of its pixels: every stride-th, and all packed ones.
 
     The kernel adds to an array like ``empty``; returns the sum over the groups.
     """
@@ -96,11 +113,9 @@ def _over_groups(
         out = np.zeros_like(empty)
         for k, (chain, step) in enumerate(groups):
             chosen = np.flatnonzero(live & (always | (phases == k % stride)))
+            mine = chosen[part * chosen.size // parts : (part + 1) * chosen.size // parts]
             group = counts.group_rows(chain, step, model, selections.get((chain, step)))
-            for first in range(part * _AT_ONCE, chosen.size, parts * _AT_ONCE):
-                pixels = chosen[first : first + _AT_ONCE]
-                _symbols(simd_path(), group, program, pixels, found)
-                kernel(pixels, program, group.step_masks, found, *costs, out)
+            kernel(simd_path(), group, program, mine, found, *costs, out)
         return out
 
     return np.asarray(np.sum(in_parts(add_up), axis=0))
@@ -115,7 +130,7 @@ def count_symbols(
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     empty = np.zeros((2, n_tables * STRIDE), np.uint32)
-    histograms = _over_groups(_count, counts, (model, program, selections), groups, stride, empty)
+    histograms = _over_groups(_count_group, counts, (model, program, selections), groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
 
@@ -126,5 +141,5 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
     costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
     fit, empty = (model, model.program(), selections), np.zeros(counts.layout.n_pixels)
-    bits = _over_groups(_weigh, counts, fit, counts.groups(), 1, empty, costs.ravel(), PATCH_BITS)
+    bits = _over_groups(_weigh_group, counts, fit, counts.groups(), 1, empty, costs.ravel())
     return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

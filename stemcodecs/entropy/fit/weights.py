@@ -73,12 +73,12 @@ class _Pixels(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Normal equations of every class, see :class:`NormalEquations`: float64, added to."""
+    """Normal equations of every class, and how many values they hold, see :class:`NormalEquations`: added to."""
 
     normal: Array
     right: Array
     square: Array
-    count: Array
+    values: Array
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
@@ -227,9 +227,7 @@ def _lane_errors(group, program, classes, mean, rate_bits, first, step, errors):
         weight = 1.0 / (mean[p] + 0.05 + 0.02 * mean[p] * mean[p])
         scale = 1.0 / (1 << rate_bits[c])
         for s in range(2):
-            context_rate(
-                rows, origin + p, group.neighbours, factors, p * 2 * n, group.dose, group.selection, s, rate
-            )
+            context_rate(rows, origin + p, group.neighbours, factors, p * 2 * n, group.dose, group.selection, s, rate)
             for j in range(LANES):
                 d = float(rows[origin + p, j]) - rate[j] * scale
                 errors[s, j] += d * d * weight

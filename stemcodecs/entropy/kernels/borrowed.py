@@ -1,8 +1,8 @@
 """Arrays whose references are not counted.
 
 Numba counts a reference to an array wherever a variable takes it, also in an inlined function, and in loops with many
-branches it cannot take all of these counts out again: with them a kernel took half as long again. What a kernel received
-lives until it returns, so that it may borrow it.
+branches it cannot take all of these counts out again: with them a kernel took half as long again. What a kernel
+received lives until it returns, so that it may borrow it.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class _Coding(NamedTuple):
     bits: int
     shift: int
     table: int
-    at: int
-    to: int
+    at: np.int64
+    to: np.int64
     direct: bool
 
 
@@ -89,7 +89,8 @@ def _encode(simd, group, program, tables, stream, patches, work, found):
                 # A model fitted elsewhere may take a pixel for constant that is not so here.
                 outside = _lanes_unlike(values, at, base) & group.active
             else:
-                to, direct = int64(AT_ONCE) * LANES, False
+                # Behind the symbols of the contexts there is room for one more pixel.
+                to, direct = int64(AT_ONCE * LANES), False
                 if method == CONTEXT:
                     to, outside = int64(slot) * LANES, found.outside[slot]
                     slot += 1

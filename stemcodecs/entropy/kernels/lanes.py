@@ -23,16 +23,17 @@ from stemcodecs.entropy.kernels.vector_ir import (
     Memory,
     constant,
     i64,
-    lane_intrinsic,
     splat,
+    typed_intrinsic,
 )
 
 _QUARTERS = range(4)
 
 
-# a = coefficients[first + (neighbours.size + 2) * s :], where s = mixture if mixture < 2 else selection[i], lane by lane
-# rate[i] = int32(a[0] + a[1] * dose[i] + sum(a[2 + k] * rows[row + neighbours[k], i] for k in range(neighbours.size)))
-@lane_intrinsic
+# for i in range(64):
+#     a = coefficients[first + (len(neighbours) + 2) * (selection[i] if mixture == 2 else mixture) :]
+#     rate[i] = int32(a[0] + a[1] * dose[i] + sum(a[2 + k] * rows[row + n, i] for k, n in enumerate(neighbours)))
+@typed_intrinsic
 def context_rate(  # type: ignore[no-untyped-def]
     _typing, rows, row, neighbours, coefficients, first, dose, selection, mixture, rate
 ):
@@ -83,7 +84,7 @@ def context_rate(  # type: ignore[no-untyped-def]
 
 # for i in range(64):
 #     centre[i] = min(max(rate[i], 0) >> shift, 65535)
-@lane_intrinsic
+@typed_intrinsic
 def centre_row(_typing, rate, shift, centre):  # type: ignore[no-untyped-def]
     """Whole counts of the predicted rate, the zero of the residuals: rate, centre : int32[64]."""
     signature = types.void(rate, types.int64, centre)
@@ -102,7 +103,7 @@ def centre_row(_typing, rate, shift, centre):  # type: ignore[no-untyped-def]
 
 # for i in range(64):
 #     seen |= values[at + i]
-@lane_intrinsic
+@typed_intrinsic
 def any_bits(_typing, values, at):  # type: ignore[no-untyped-def]
     """OR of the 64 values of a row: at least the largest of them, and less than twice that."""
     signature = types.int64(values, types.int64)
@@ -117,7 +118,7 @@ def any_bits(_typing, values, at):  # type: ignore[no-untyped-def]
 
 # for i in range(64):
 #     symbols[to + i] = values[at + i]; seen |= values[at + i]
-@lane_intrinsic
+@typed_intrinsic
 def copy_values(_typing, values, at, symbols, to):  # type: ignore[no-untyped-def]
     """Copy the 64 values of a row to ``symbols[to:]``; returns their OR, at least the largest and below twice that."""
     signature = types.int64(values, types.int64, symbols, types.int64)
@@ -135,7 +136,7 @@ def copy_values(_typing, values, at, symbols, to):  # type: ignore[no-untyped-de
 
 # for i in range(64):
 #     seen |= values[at + i] ^ uint16(value)
-@lane_intrinsic
+@typed_intrinsic
 def differing_bits(_typing, values, at, value):  # type: ignore[no-untyped-def]
     """OR of the bits in which the 64 values of a row differ from ``value``."""
     signature = types.int64(values, types.int64, types.int64)
@@ -153,7 +154,7 @@ def differing_bits(_typing, values, at, value):  # type: ignore[no-untyped-def]
 # for i in range(64):
 #     d = int32(values[at + i]) - centre[i] + bias; seen |= d >> shift
 #     symbols[to + i], low[to + i] = uint16(d >> shift), uint16(d & ((1 << shift) - 1))
-@lane_intrinsic
+@typed_intrinsic
 def split_values(_typing, values, at, centre, bias, shift, symbols, low, to):  # type: ignore[no-untyped-def]
     """``d = value - centre + bias`` into ``symbols = d >> shift`` and ``low``, the bits below.
 
@@ -182,7 +183,7 @@ def split_values(_typing, values, at, centre, bias, shift, symbols, low, to):  #
 # for i in range(64):
 #     d = symbols[i] << shift | (low[i] if shift else 0)
 #     values[at + i] = uint16(d + centre[i] - bias)
-@lane_intrinsic
+@typed_intrinsic
 def join_values(_typing, symbols, low, centre, bias, shift, values, at):  # type: ignore[no-untyped-def]
     """Inverse of :func:`split_values`, modulo 2**16."""
     signature = types.void(symbols, low, centre, types.int64, types.int64, values, types.int64)
@@ -204,7 +205,7 @@ def join_values(_typing, symbols, low, centre, bias, shift, values, at):  # type
 
 # for i in range(64):
 #     lanes[to + i] = int32(value)
-@lane_intrinsic
+@typed_intrinsic
 def fill_lanes(_typing, lanes, to, value):  # type: ignore[no-untyped-def]
     """Put one value into 64 lanes of an int32 array, from index ``to``."""
     signature = types.void(lanes, types.int64, types.int64)
@@ -219,7 +220,7 @@ def fill_lanes(_typing, lanes, to, value):  # type: ignore[no-untyped-def]
 
 
 # Nothing that a program could see: the processor fetches values[at : at + 64] ahead of time.
-@lane_intrinsic
+@typed_intrinsic
 def prefetch_row(_typing, values, at):  # type: ignore[no-untyped-def]
     """Ask for the 128 bytes of a row of uint16 before it is needed; any index serves."""
     signature = types.void(values, types.int64)

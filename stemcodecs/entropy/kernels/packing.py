@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from numba import types
 
-from stemcodecs.entropy.kernels.vector_ir import V16, Memory, constant, i64, lane_intrinsic
+from stemcodecs.entropy.kernels.vector_ir import V16, Memory, constant, i64, typed_intrinsic
 
 _QUARTERS = range(4)
 
@@ -14,7 +14,7 @@ _QUARTERS = range(4)
 # for i in range(16):
 #     a, b, c, d = values[at + i], values[at + 16 + i], values[at + 32 + i], values[at + 48 + i]
 #     symbols[to + i] = uint16(a | b << 2 | c << 4 | d << 6); seen |= a | b | c | d
-@lane_intrinsic
+@typed_intrinsic
 def pack_quarters(_typing, values, at, symbols, to):  # type: ignore[no-untyped-def]
     """Four counts below 4 a symbol, lane i with 16 + i, 32 + i, 48 + i; returns the OR of the counts."""
     signature = types.int64(values, types.int64, symbols, types.int64)
@@ -32,7 +32,7 @@ def pack_quarters(_typing, values, at, symbols, to):  # type: ignore[no-untyped-
 
 # for i in range(64):
 #     values[at + i] = symbols[i % 16] >> 2 * (i // 16) & 3
-@lane_intrinsic
+@typed_intrinsic
 def unpack_quarters(_typing, symbols, values, at):  # type: ignore[no-untyped-def]
     """Inverse of :func:`pack_quarters`."""
     signature = types.void(symbols, values, types.int64)
@@ -50,7 +50,7 @@ def unpack_quarters(_typing, symbols, values, at):  # type: ignore[no-untyped-de
 # for i in range(32):
 #     a, b = values[at + 32 * (i // 16) + i % 16], values[at + 32 * (i // 16) + 16 + i % 16]
 #     symbols[to + i] = uint16(a | b << 4); seen |= a | b
-@lane_intrinsic
+@typed_intrinsic
 def pack_halves(_typing, values, at, symbols, to):  # type: ignore[no-untyped-def]
     """Two counts below 16 a symbol, lane i with 16 + i and 32 + i with 48 + i; returns the OR of the counts."""
     signature = types.int64(values, types.int64, symbols, types.int64)
@@ -68,7 +68,7 @@ def pack_halves(_typing, values, at, symbols, to):  # type: ignore[no-untyped-de
 
 # for i in range(64):
 #     values[at + i] = symbols[16 * (i // 32) + i % 16] >> 4 * (i // 16 % 2) & 15
-@lane_intrinsic
+@typed_intrinsic
 def unpack_halves(_typing, symbols, values, at):  # type: ignore[no-untyped-def]
     """Inverse of :func:`pack_halves`."""
     signature = types.void(symbols, values, types.int64)

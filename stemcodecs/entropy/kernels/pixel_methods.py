@@ -137,7 +137,7 @@ def packed_symbols(values, at, method, symbols, to):
 
 @njit(**INLINE)
 def split_symbols(values, at, bias, shift, work, to):
-    """Symbols and low bits of a pixel, counted from ``work.centre``; returns the bit mask of the lanes that do not fit."""
+    """Symbols and low bits of a pixel, counted from ``work.centre``; returns the lanes (bit mask) that do not fit."""
     seen = split_values(values, at, work.centre, bias, shift, work.symbols, work.low, to)
     if 0 <= seen <= 255:
         return uint64(0)

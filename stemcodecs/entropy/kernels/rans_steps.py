@@ -38,8 +38,8 @@ from stemcodecs.entropy.kernels.vector_ir import (
     constant,
     i64,
     is_native,
-    lane_intrinsic,
     splat,
+    typed_intrinsic,
 )
 
 VF32 = ir.VectorType(ir.FloatType(), 16)
@@ -152,7 +152,7 @@ def _ones(b: Any, width: Any) -> Any:
 # for i in range(16), where bit i of active is set, symbols are written for all:
 #     x = states[block + i]; entry = tables[offsets[at + i] + x % 2**bits]; symbols[symbols_at + i] = entry & 255
 #     x = ((entry >> 20) + 1) * (x >> bits) + (entry >> 8 & 4095); refill(x)
-@lane_intrinsic
+@typed_intrinsic
 def decode_step(  # type: ignore[no-untyped-def]
     _typing, simd, states, block, tables, offsets, at, bits, active, words, pos, symbols, symbols_at
 ):
@@ -183,7 +183,7 @@ def decode_step(  # type: ignore[no-untyped-def]
 #     entry = tables[offsets[at + i] + symbols[symbols_at + i]]; f, start = entry >> 16, entry & 0xFFFF
 #     if f == 0 in any lane: return -1 - (bit mask of these lanes), with nothing changed
 #     x = states[block + i]; spill(x, f << 31 - bits); states[block + i] = (x // f << bits) + start + x % f
-@lane_intrinsic
+@typed_intrinsic
 def encode_step(  # type: ignore[no-untyped-def]
     _typing, simd, states, block, tables, offsets, at, bits, active, words, pos, symbols, symbols_at
 ):
@@ -229,7 +229,7 @@ def encode_step(  # type: ignore[no-untyped-def]
 
 # for i in range(16), where bit i of active is set, values are written for all:
 #     x = states[block + i]; values[at + i] = x % 2**width; states[block + i] = refill(x >> width)
-@lane_intrinsic
+@typed_intrinsic
 def decode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Decode ``width`` (1 to 15) equally likely bits in each active lane into ``values`` (uint16[64])."""
 
@@ -242,7 +242,7 @@ def decode_bits(_typing, simd, states, block, at, width, active, words, pos, val
 
 # for i in range(16), where bit i of active is set:
 #     x = states[block + i]; spill(x, 1 << 31 - width); states[block + i] = x << width | values[at + i]
-@lane_intrinsic
+@typed_intrinsic
 def encode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Encode ``width`` (1 to 15) equally likely bits in each active lane; returns the new word position."""
 

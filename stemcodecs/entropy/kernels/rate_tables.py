@@ -21,8 +21,8 @@ from stemcodecs.entropy.kernels.vector_ir import (
     constant,
     i64,
     is_native,
-    lane_intrinsic,
     splat,
+    typed_intrinsic,
 )
 
 _LUT = 4
@@ -33,7 +33,7 @@ V16X32 = ir.VectorType(I16, 32)
 # for i in range(64):
 #     index = min(max((rate[i] - base) >> shift, 0), 127)
 #     offsets[to + i] = first + lut[class_, index] * stride
-@lane_intrinsic
+@typed_intrinsic
 def select_tables(_typing, simd, rate, base, shift, lut, class_, first, stride, offsets, to):  # type: ignore[no-untyped-def]
     """Table offset of every lane from its rate.
 

@@ -19,7 +19,7 @@ V1, V8, V16, V32 = (ir.VectorType(kind, 16) for kind in (I1, I8, I16, I32))
 P = ParamSpec("P")
 
 
-def lane_intrinsic(definition: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
+def typed_intrinsic(definition: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
     """:func:`numba.extending.intrinsic`, with the arguments that kernels call it with: all but the typing context."""
     made: Any = intrinsic(definition)
     return made  # type: ignore[no-any-return]
@@ -43,7 +43,7 @@ def splat(b: Any, value: Any, kind: ir.VectorType = V32) -> Any:
 
 
 def is_native(signature: Any) -> bool:
-    """Whether the first argument, see :func:`stemcodecs.entropy.kernels.cpu.simd_path`, asks for AVX-512: by its type."""
+    """Whether the *type* of the first argument, :func:`stemcodecs.entropy.kernels.cpu.simd_path`, asks for AVX-512."""
     return not isinstance(signature.args[0], types.NoneType)
 
 
@@ -59,7 +59,9 @@ class Memory:
 
     def base(self, k: int) -> Any:
         """Address of the first item."""
-        return self.b.ptrtoint(self.context.make_array(self.signature.args[k])(self.context, self.b, self.args[k]).data, I64)
+        return self.b.ptrtoint(
+            self.context.make_array(self.signature.args[k])(self.context, self.b, self.args[k]).data, I64
+        )
 
     def pointer(self, k: int, index: Any, kind: ir.Type) -> Any:
         """Pointer to the item at ``index``."""
