@@ -49,6 +49,7 @@ class ZarrBlocks:
                         "or take what is there with --partial"
                     )
                 # A chunk may be lost while the scan is read, and a server may not say what it has.
+                self.close()
                 store = store_with_every_chunk(_place(path), name)
                 self._array = _array(_open_node(path, store), name)
                 missing = missing or []
@@ -183,7 +184,11 @@ def _is_ours(path: str, name: str) -> bool:
     if last != DATA or not place:
         return False
     if os.path.isfile(path):
-        return bool(dict(_open_node(path).attrs).get("stemcodecs")) if name == DATA else False
+        node = _open_node(path)
+        try:
+            return name == DATA and bool(dict(node.attrs).get("stemcodecs"))
+        finally:
+            node.store.close()
     return state(place).kind == "complete"
 
 
