@@ -15,6 +15,7 @@ import platform
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 from stemcodecs.errors import SourceError
@@ -37,7 +38,8 @@ class Part:
     inode : int or None
         Number of the local file or folder: another one when the file was replaced and not rewritten.
     machine : str or None
-        Who saw this inode: on some network drives every machine gives numbers of its own.
+        Who saw this inode: on some network drives every machine gives numbers of its own. A digest, so that what
+        is noted of a source tells no name.
     etag : str or None
         What a server calls the version of the object.
     files : int or None
@@ -75,7 +77,7 @@ class Part:
                     size=status.st_size,
                     modified_ns=status.st_mtime_ns,
                     inode=status.st_ino,
-                    machine=platform.node(),
+                    machine=_this_machine(),
                 )
             files = size = newest = 0
             folders = [path]
@@ -94,7 +96,7 @@ class Part:
         except OSError as error:
             reason = error.strerror or str(error)
             raise SourceError(f"{path}: cannot be read ({reason}); check the permissions and the drive") from error
-        return cls(path=path, size=size, modified_ns=newest, inode=status.st_ino, machine=platform.node(), files=files)
+        return cls(path=path, size=size, modified_ns=newest, inode=status.st_ino, machine=_this_machine(), files=files)
 
     @classmethod
     def _remote(cls, url: str) -> Self:
@@ -149,6 +151,11 @@ class Part:
             return ""
         when = datetime.datetime.fromtimestamp(self.modified_ns / 1e9)
         return f" modified {when:%Y-%m-%d %H:%M:%S}"
+
+
+@cache
+def _this_machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _etag(said: Mapping[str, Any]) -> str | None:
