@@ -12,17 +12,15 @@ from pathlib import Path
 import stemcodecs
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.histograms.scan_histograms import histograms, pixel_counts
-from stemcodecs_pipelines.store.compress import encode
-from stemcodecs_pipelines.store.verify import verify
+from stemcodecs_pipelines import compress, histograms, pixel_counts, verify
 
 source = sys.argv[1] if len(sys.argv) > 1 else None
 store = sys.argv[2] if len(sys.argv) > 2 else Path(tempfile.mkdtemp()) / "scan.zarr"
 
 scan = open_scan(source) if source else simulate_scan("grains", (16, 16), (64, 64)).scan()
 with scan:
-    # For a cluster: engine=DaskEngine(client), from stemcodecs_pipelines.run.engine.
-    result = encode(scan, store, start=lambda plan: print(plan.describe()))
+    # For a cluster: engine=DaskEngine(client), from stemcodecs_pipelines.
+    result = compress(scan, store, start=lambda plan: print(plan.describe()))
     print(f"ratio {result.ratio:.2f}, {result.bits_per_pixel:.3f} bits per pixel, in {store}")
     print("every value agrees:", verify(scan, store).intact)
 

@@ -1,11 +1,14 @@
 """The xarray accessor ``Dataset.stem``: virtual images, mean pattern and centre of mass of a scan.
 
-What was computed when the store was written comes from there and costs nothing; everything else is
-lazy where the data is lazy, one Dask task per chunk.
+What was computed when the store was written comes from there and costs nothing, as long as it describes the data: the
+values are those of the store that :func:`stemcodecs.open` opened, at most cut along the scan. Everything else is lazy
+where the data is lazy, one Dask task per chunk.
 """
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,35 @@ import xarray as xr
 from stemcodecs.errors import ConfigurationError
 
 __all__ = ["StemAccessor"]
+
+_SELECTIONS = ("getitem-", "rechunk-")
+"""Layers of a Dask graph that choose among values or cut them into other chunks, and change none."""
+_REMEMBERED = 256
+_opened: OrderedDict[str, dict[str, str]] = OrderedDict()
+"""Names of the Dask arrays of opened stores: for that of ``data`` those of the other variables."""
+
+
+def remember_opened(dataset: xr.Dataset) -> None:
+    """Keep which lazy arrays belong to one store, so that its images are not taken for those of other values."""
+    names = {str(name): str(getattr(variable.data, "name", "")) for name, variable in dataset.data_vars.items()}
+    root = names.pop("data", "")
+    if root:
+        _opened[root] = names
+        _opened.move_to_end(root)
+        while len(_opened) > _REMEMBERED:
+            _opened.popitem(last=False)
+
+
+def _root(array: Any, wanted: Any) -> str | None:
+    """Name of the Dask array that `array` was selected from, if nothing but selections lie between."""
+    name, graph = getattr(array, "name", None), getattr(array, "dask", None)
+    dependencies = getattr(graph, "dependencies", None)
+    while isinstance(name, str) and name not in wanted:
+        before = dependencies.get(name, ()) if isinstance(dependencies, dict) else ()
+        if not name.startswith(_SELECTIONS) or len(before) != 1:
+            return None
+        name = next(iter(before))
+    return name
 
 
 @xr.register_dataset_accessor("stem")  # type: ignore[no-untyped-call]
@@ -62,22 +94,50 @@ class StemAccessor:
         return height, width
 
     @property
-    def _known(self) -> dict[str, float]:
-        provenance = self._dataset.attrs.get("stemcodecs")
-        found = provenance.get("virtual_detectors") if isinstance(provenance, dict) else None
-        return dict(found or {})
+    def _provenance(self) -> dict[str, Any]:
+        said = self._dataset.attrs.get("stemcodecs")
+        # NetCDF has no nested attributes: a Dataset carries them as text.
+        found = json.loads(said) if isinstance(said, str) else said
+        return dict(found) if isinstance(found, dict) else {}
 
-    def _stored(self, name: str, *, dims: int) -> xr.DataArray | None:
-        """A stored variable, where it still describes the data after cuts in the last `dims` dimensions."""
-        provenance = self._dataset.attrs.get("stemcodecs")
-        if name not in self._dataset or not isinstance(provenance, dict):
+    @property
+    def _known(self) -> dict[str, float]:
+        return dict(self._provenance.get("virtual_detectors") or {})
+
+    def _stored(self, name: str, *, whole: int) -> xr.DataArray | None:
+        """A stored variable, where it still describes the data, which must be whole in the last `whole` dimensions.
+
+        Shapes alone do not tell: a flipped detector, a rolled one, a product with 2 and the data of another store
+        have the same.
+        """
+        if name not in self._dataset:
             return None
-        written = tuple(provenance.get("shape", ()))
-        return self._dataset[name] if written[-dims:] == self.data.shape[-dims:] else None
+        variable, data = self._dataset[name], self.data
+        root = _root(data.data, _opened)
+        if root is None or _root(variable.data, {_opened[root].get(name)}) is None:
+            return None
+        shape = tuple(self._provenance.get("shape", ()))
+        if len(shape) != data.ndim or not all(self._untouched(str(dim), n) for dim, n in self._last(shape, whole)):
+            return None
+        # Along the scan both were cut as one, which only coordinates can tell.
+        return variable if all(dim in self._dataset.indexes for dim in data.dims) else None
+
+    def _last(self, shape: tuple[int, ...], count: int) -> list[tuple[Any, int]]:
+        return list(zip(self.data.dims, shape, strict=True))[-count:]
+
+    def _untouched(self, dim: str, size: int) -> bool:
+        """Whether a dimension has the coordinates that it was written with."""
+        if dim not in self._dataset.indexes:
+            return False
+        coordinate = self._dataset[dim]
+        scale, offset = coordinate.attrs.get("scale"), coordinate.attrs.get("offset")
+        if scale is None or offset is None or coordinate.size != size:
+            return False
+        return bool(np.array_equal(coordinate.values, offset + scale * np.arange(size, dtype=np.float64)))
 
     def mean_pattern(self) -> xr.DataArray:
         """Mean over all scan positions, shape (det_y, det_x); stored, or lazy float64."""
-        stored = self._stored("mean_pattern", dims=4)
+        stored = self._stored("mean_pattern", whole=self.data.ndim)
         if stored is not None:
             return stored
         mean: xr.DataArray = self.data.mean(self.data.dims[:-2], dtype=np.float64)
@@ -85,7 +145,7 @@ class StemAccessor:
 
     def sum_image(self) -> xr.DataArray:
         """Sum of all detector pixels at every scan position; stored, or lazy."""
-        stored = self._stored("sum_image", dims=2)
+        stored = self._stored("sum_image", whole=2)
         if stored is not None:
             return stored
         return self.virtual_image(np.ones(self.detector_shape, bool)).rename("sum_image")
@@ -190,7 +250,7 @@ class StemAccessor:
         center : (float, float), optional
             As for `disk_mask`.
         """
-        stored = self._stored("bright_field", dims=2)
+        stored = self._stored("bright_field", whole=2)
         if radius is None and center is None and stored is not None:
             return stored
         mask = self.disk_mask(self._radius("radius", radius), center)
@@ -213,7 +273,7 @@ class StemAccessor:
         center : (float, float), optional
             As for `disk_mask`.
         """
-        stored = self._stored("annular_dark_field", dims=2)
+        stored = self._stored("annular_dark_field", whole=2)
         if inner is None and outer is None and center is None and stored is not None:
             return stored
         mask = ~self.disk_mask(self._radius("inner", inner), center)
@@ -243,7 +303,7 @@ class StemAccessor:
         xarray.Dataset
             ``com_y`` and ``com_x`` per scan position; NaN where a pattern has no counts.
         """
-        y, x = self._stored("com_y", dims=2), self._stored("com_x", dims=2)
+        y, x = self._stored("com_y", whole=2), self._stored("com_x", whole=2)
         if mask is None and y is not None and x is not None:
             return xr.Dataset({"com_y": y, "com_x": x})
         weights = np.ones(self.detector_shape) if mask is None else np.asarray(mask, np.float64)

@@ -44,6 +44,10 @@ class SourceError(StemcodecsError):
     """A source file is missing, of an unknown format, or has no scan in it."""
 
 
+class SourceMismatchError(SourceError):
+    """A source is not the one that a store was made from, or begun with."""
+
+
 class DestinationError(StemcodecsError):
     """The destination exists already, or cannot be written."""
 
@@ -52,8 +56,16 @@ class IncompleteStoreError(StemcodecsError):
     """A store was never finished: the writing run was killed, or is still going on."""
 
 
+class ReadBackError(StemcodecsError):
+    """The disk does not give back what was written to it a moment ago."""
+
+
+class WorkersLostError(StemcodecsError):
+    """The scheduler is gone, no worker is left, or a block was lost again and again."""
+
+
 class VerificationError(StemcodecsError):
-    """A store does not hold what its source holds.
+    """A store does not hold what its source holds, within what its method guarantees.
 
     Attributes
     ----------

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stemcodecs import disk
 from stemcodecs.errors import (
     DestinationError,
     IncompleteStoreError,
@@ -32,8 +32,6 @@ __all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
 JOURNAL = ".stemcodecs"
 """Folder inside an unfinished store; removed when the store is complete."""
 
-_REMOVALS = 10
-"""How often the removal of a folder is tried that others may write into."""
 _ZARR_MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -88,12 +86,15 @@ class Location:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: Any, *, parts: str = JOURNAL) -> None:
-        """Write an object at once: nobody ever sees half of it.
+    def write(self, key: str, data: Any, *, parts: str = JOURNAL, sync: bool = True) -> None:
+        """Write an object; in a local folder nobody ever sees half of it, not after a power cut either.
 
-        Locally the bytes go to a file in the folder `parts` first, which is then renamed, so that a
+        Locally the bytes go to a file in the folder `parts` first, which is synced and then renamed, so that a
         killed process leaves no debris among the chunks, and one that lives too long cannot write
-        when that folder has gone.
+        when that folder has gone. Object stores take an object whole; what a server of another kind (sftp, smb,
+        webdav) shows of a write that was cut off is its own affair, and reading back finds it.
+
+        Without `sync` a power cut may leave a local object without its bytes.
         """
         try:
             if not self.local:
@@ -102,15 +103,9 @@ class Location:
                 return
             target = self.child(key)
             part = self.child(f"{parts}/{uuid.uuid4().hex}.part")
-            try:
-                with part.open("wb") as file:
-                    file.write(data)
-                # Inside the journal one level only: a late writer must not make a removed journal again.
-                target.parent.mkdir(parents=not key.startswith(f"{JOURNAL}/"), exist_ok=True)
-                part.replace(target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+            # Inside the journal one level only: a late writer must not make a removed journal again.
+            disk.make_folders(target.parent, parents=not key.startswith(f"{JOURNAL}/"))
+            disk.write_file(target, part, data, sync=sync)
         except OSError as error:
             raise write_error(self.url, error) from error
 
@@ -142,13 +137,8 @@ class Location:
         """Remove a folder of objects, or the whole location, with everything in it, if it is there."""
         if self.local:
             place = self.child(folder) if folder else Path(self.url)
-            # A worker that was given up may be writing there still; what is in its way vanishes or stays.
-            for _ in range(_REMOVALS):
-                shutil.rmtree(place, ignore_errors=True)
-                if not os.path.lexists(place):
-                    return
             try:
-                shutil.rmtree(place)
+                disk.remove_tree(place)
             except OSError as error:
                 raise write_error(self.url, error) from error
             return
@@ -160,9 +150,19 @@ class Location:
         """Create a folder; object stores have none."""
         if self.local:
             try:
-                self.child(folder).mkdir(parents=True, exist_ok=True)
+                disk.make_root(self.child(folder))
             except OSError as error:
                 raise write_error(self.url, error) from error
+
+    def sync(self) -> None:
+        """Put all names of a local folder on the disk; what was written has its bytes there already."""
+        if self.local:
+            disk.sync_tree(Path(self.url))
+
+    def sync_root(self) -> None:
+        """Put the names at the root of a local folder on the disk."""
+        if self.local:
+            disk.sync_folder(Path(self.url))
 
     def exists(self) -> bool:
         """Whether anything is there."""
@@ -299,11 +299,13 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
     """
     import xarray
 
-    import stemcodecs.accessor  # noqa: F401  registers Dataset.stem
+    # Registers Dataset.stem.
+    from stemcodecs.accessor import remember_opened
     from stemcodecs.required_chunks import store_with_every_chunk
 
     location = Location.of(store)
     require_complete(location)
     place = store_with_every_chunk(location.url)
     dataset: xarray.Dataset = xarray.open_zarr(place, consolidated=True, chunks={} if chunks is None else chunks)
+    remember_opened(dataset)
     return dataset

@@ -10,7 +10,7 @@ import xarray as xr
 import stemcodecs
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 DERIVED = ["mean_pattern", "sum_image", "bright_field", "annular_dark_field", "com_y", "com_x"]
 
@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     """A simulated scan, opened from its store."""
     place = tmp_path_factory.mktemp("store") / "scan.zarr"
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2).scan() as scan:
-        encode(scan, place, chunk=(3, 4))
+        compress(scan, place, chunk=(3, 4))
     return stemcodecs.open(place)
 
 
@@ -70,13 +70,74 @@ def test_stored_images_equal_computed_ones_and_come_first(dataset):
         np.testing.assert_allclose(stored, computed, rtol=1e-6)
 
 
-def test_cuts_never_show_stale_values(dataset, counts):
-    scan = dataset.isel(scan_y=slice(0, 2))
-    assert np.allclose(scan.stem.mean_pattern(), counts[:2].mean((0, 1)))
-    assert np.array_equal(scan.stem.sum_image(), counts[:2].sum((2, 3)))
-    detector = dataset.isel(det_x=slice(4, 20))
-    assert np.array_equal(detector.stem.sum_image(), counts[..., 4:20].sum((2, 3)))
-    assert np.allclose(detector.stem.mean_pattern(), counts[..., 4:20].mean((0, 1)))
+def computed(dataset):
+    """All derived values, from the data alone."""
+    bare = dataset.drop_vars(DERIVED)
+    return {
+        "mean_pattern": bare.stem.mean_pattern(),
+        "sum_image": bare.stem.sum_image(),
+        **bare.stem.center_of_mass(),
+    }
+
+
+def shown(dataset):
+    """The same as the accessor gives them."""
+    return {
+        "mean_pattern": dataset.stem.mean_pattern(),
+        "sum_image": dataset.stem.sum_image(),
+        **dataset.stem.center_of_mass(),
+    }
+
+
+CHANGES = {
+    "scan rows": lambda ds: ds.isel(scan_y=slice(0, 2)),
+    "scan positions by index": lambda ds: ds.isel(scan_y=[4, 1, 1], scan_x=[0, 6]),
+    "flipped scan": lambda ds: ds.isel(scan_x=slice(None, None, -1)),
+    "detector cut": lambda ds: ds.isel(det_x=slice(4, 20)),
+    "detector cut, by value": lambda ds: ds.sel(det_y=slice(0, None)),
+    "detector pixels by index": lambda ds: ds.isel(det_y=np.r_[12:24, 0:12]),
+    "one pixel many times": lambda ds: ds.isel(det_y=[11] * 24),
+    "flipped detector": lambda ds: ds.isel(det_y=slice(None, None, -1)),
+    "sorted detector": lambda ds: ds.sortby("det_x", ascending=False),
+    "rolled detector": lambda ds: ds.roll(det_x=3),
+    "rolled with coordinates": lambda ds: ds.roll(det_x=3, roll_coords=True),
+    "transposed detector": lambda ds: ds.transpose("scan_y", "scan_x", "det_x", "det_y"),
+    "transposed scan": lambda ds: ds.transpose("scan_x", "scan_y", "det_y", "det_x"),
+    "scaled": lambda ds: ds.assign(data=2 * ds.data),
+    "background subtracted": lambda ds: ds.assign(data=ds.data.astype("f4") - ds.data.mean(("scan_y", "scan_x"))),
+    "masked": lambda ds: ds.assign(data=ds.data.where(ds.det_x > 0, 0)),
+    "copied with other values": lambda ds: ds.assign(data=ds.data.copy(data=ds.data.data + 1)),
+    "assigned, flipped, without coordinates": lambda ds: ds.drop_vars(["scan_y", "scan_x", "det_y", "det_x"]).pipe(
+        lambda bare: bare.assign(data=bare.data.isel(scan_y=slice(None, None, -1)))
+    ),
+    "loaded and changed": lambda ds: ds.load().pipe(lambda held: held.assign(data=held.data + 1)),
+    "rechunked": lambda ds: ds.chunk(scan_y=2, scan_x=7),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_shows_stale_values(dataset, change):
+    changed = CHANGES[change](dataset.copy())
+    for name, value in computed(changed).items():
+        np.testing.assert_allclose(shown(changed)[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_data_of_another_store_are_not_taken_for_this_one(dataset, tmp_path):
+    with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2, seed=9).scan() as scan:
+        compress(scan, tmp_path / "other.zarr", chunk=(3, 4))
+    other = stemcodecs.open(tmp_path / "other.zarr")
+    mixed = dataset.assign(data=other["data"])
+    assert np.array_equal(mixed.stem.sum_image(), other["data"].sum(("det_y", "det_x")))
+
+
+@pytest.mark.parametrize("change", ["scan rows", "scan positions by index", "flipped scan", "rechunked"])
+def test_cuts_along_the_scan_keep_the_stored_images(dataset, change):
+    # Decoding the data would raise: what is shown does not need it.
+    changed = CHANGES[change](dataset.copy())
+    name = changed.data.data.name
+    image = changed.stem.sum_image()
+    assert name not in image.data.dask.layers
+    assert image.identical(changed["sum_image"])
 
 
 def test_center_of_mass_of_masked_and_empty_patterns():

@@ -14,6 +14,7 @@ import pytest
 
 import stemcodecs
 import stemcodecs.codecs
+import stemcodecs_pipelines
 from stemcodecs import errors
 
 PUBLIC = {
@@ -49,18 +50,40 @@ PUBLIC = {
     "stemcodecs.readers": ["Axis", "Scan", "open_scan"],
     "stemcodecs.simulate": ["KINDS", "Simulation", "simulate_scan"],
     "stemcodecs.store": ["JOURNAL", "Location", "State", "open", "require_complete", "state"],
+    "stemcodecs_pipelines": [
+        "CompressResult",
+        "DaskEngine",
+        "Info",
+        "Plan",
+        "RankChoice",
+        "Report",
+        "ScanHistograms",
+        "ThreadEngine",
+        "choose_rank",
+        "compress",
+        "decompress",
+        "histograms",
+        "info",
+        "pca_basis",
+        "pixel_counts",
+        "repair",
+        "verify",
+    ],
 }
-ERRORS = {
-    "ConfigurationError": ValueError,
-    "CorruptChunkError": ValueError,
-    "DestinationError": Exception,
-    "FormatVersionError": ValueError,
-    "IncompleteStoreError": Exception,
-    "SourceError": Exception,
-    "StemcodecsError": Exception,
-    "UnsupportedDtypeError": TypeError,
-    "ValueRangeError": ValueError,
-    "VerificationError": Exception,
+BASES = {
+    "StemcodecsError": ["Exception"],
+    "ConfigurationError": ["StemcodecsError", "ValueError"],
+    "CorruptChunkError": ["StemcodecsError", "ValueError"],
+    "DestinationError": ["StemcodecsError"],
+    "FormatVersionError": ["StemcodecsError", "ValueError"],
+    "IncompleteStoreError": ["StemcodecsError"],
+    "ReadBackError": ["StemcodecsError"],
+    "SourceError": ["StemcodecsError"],
+    "SourceMismatchError": ["SourceError"],
+    "UnsupportedDtypeError": ["StemcodecsError", "TypeError"],
+    "ValueRangeError": ["StemcodecsError", "ValueError"],
+    "VerificationError": ["StemcodecsError"],
+    "WorkersLostError": ["StemcodecsError"],
 }
 CODECS = ("bit_pack", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize")
 
@@ -75,14 +98,21 @@ def test_exported_names(module: str) -> None:
 
 def test_errors() -> None:
     found = dict(inspect.getmembers(errors, inspect.isclass))
-    assert sorted(found) == sorted(ERRORS)
-    for name, base in ERRORS.items():
-        assert issubclass(found[name], errors.StemcodecsError)
-        assert issubclass(found[name], base)
+    assert {name: [base.__name__ for base in error.__bases__] for name, error in found.items()} == BASES
+
+
+def test_no_other_module_has_errors_of_its_own() -> None:
+    for module in modules():
+        for name, value in inspect.getmembers(importlib.import_module(module), inspect.isclass):
+            if issubclass(value, Exception) and value.__module__.startswith("stemcodecs"):
+                assert value.__module__ == "stemcodecs.errors", f"{module}.{name}"
 
 
 def modules() -> list[str]:
-    return [m.name for m in pkgutil.walk_packages(stemcodecs.__path__, "stemcodecs.")]
+    packages = (stemcodecs, stemcodecs_pipelines)
+    found = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    # The module for SLURM needs the extra of that name.
+    return [name for name in found if name != "stemcodecs_pipelines.run.slurm"]
 
 
 @pytest.mark.parametrize("module", modules())
@@ -112,7 +142,7 @@ def test_entry_points(group: str) -> None:
         assert codec.__doc__
 
 
-@pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs.codecs", "stemcodecs.errors"])
+@pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs.codecs", "stemcodecs.errors", "stemcodecs_pipelines"])
 def test_importing_is_light(module: str) -> None:
     """Neither compilers nor plots nor readers are loaded before they are needed."""
     heavy = ("numba", "llvmlite", "xarray", "dask", "distributed", "h5py", "matplotlib", "torch", "rsciio", "pandas")
@@ -126,3 +156,19 @@ def test_unknown_names_are_refused() -> None:
         stemcodecs.compress  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'NumcodecsGzip'"):
         stemcodecs.codecs.NumcodecsGzip  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'encode'"):
+        stemcodecs_pipelines.encode  # noqa: B018
+
+
+def test_a_function_is_not_hidden_by_the_room_of_its_name() -> None:
+    """Whichever is imported first."""
+    first = "from stemcodecs_pipelines.histograms.scan_histograms import histograms as f"
+    then = "from stemcodecs_pipelines import histograms"
+    for program in (f"{first}; {then}; assert histograms is f", f"{then}; {first}; assert histograms is f"):
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs_pipelines"])
+def test_a_module_runs_as_the_command(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: stemcodecs [OPTIONS] COMMAND")

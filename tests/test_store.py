@@ -12,7 +12,7 @@ import stemcodecs
 from stemcodecs.errors import IncompleteStoreError, SourceError
 from stemcodecs.simulate import simulate_scan
 from stemcodecs.store import JOURNAL, Location, require_complete, state
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def written(tmp_path_factory):
     place = tmp_path_factory.mktemp("store") / "scan.zarr"
     simulation = simulate_scan("unstructured", (6, 8), (16, 16), mean_counts=3)
     with simulation.scan() as scan:
-        encode(scan, place, chunk=(3, 4))
+        compress(scan, place, chunk=(3, 4))
     return simulation, place
 
 

@@ -1,1 +1,70 @@
-"""Whole scans: Dask graphs over the chunk codecs, and the command line."""
+"""Pipelines over whole scans: the public functions, in the words of the command.
+
+``from stemcodecs_pipelines import compress, verify`` loads what each of them needs when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stemcodecs_pipelines.histograms.pixel_counts import pixel_counts
+    from stemcodecs_pipelines.histograms.scan_histograms import ScanHistograms, histograms
+    from stemcodecs_pipelines.pca.fit import RankChoice, choose_rank, pca_basis
+    from stemcodecs_pipelines.run.engine import DaskEngine, ThreadEngine
+    from stemcodecs_pipelines.run.plan import Plan
+    from stemcodecs_pipelines.store.compress import CompressResult, compress
+    from stemcodecs_pipelines.store.decompress import decompress
+    from stemcodecs_pipelines.store.info import Info, info
+    from stemcodecs_pipelines.store.repair import repair
+    from stemcodecs_pipelines.store.verify import Report, verify
+
+_PLACES = {
+    "CompressResult": "store.compress",
+    "DaskEngine": "run.engine",
+    "Info": "store.info",
+    "Plan": "run.plan",
+    "RankChoice": "pca.fit",
+    "Report": "store.verify",
+    "ScanHistograms": "histograms.scan_histograms",
+    "ThreadEngine": "run.engine",
+    "choose_rank": "pca.fit",
+    "compress": "store.compress",
+    "decompress": "store.decompress",
+    "histograms": "histograms.scan_histograms",
+    "info": "store.info",
+    "pca_basis": "pca.fit",
+    "pixel_counts": "histograms.pixel_counts",
+    "repair": "store.repair",
+    "verify": "store.verify",
+}
+
+__all__ = [
+    "CompressResult",
+    "DaskEngine",
+    "Info",
+    "Plan",
+    "RankChoice",
+    "Report",
+    "ScanHistograms",
+    "ThreadEngine",
+    "choose_rank",
+    "compress",
+    "decompress",
+    "histograms",
+    "info",
+    "pca_basis",
+    "pixel_counts",
+    "repair",
+    "verify",
+]
+
+# The first import of a room makes it an attribute of this package, where it would hide the function of the same name.
+# So that happens now (a room by itself is empty), and is undone.
+import_module("stemcodecs_pipelines.histograms")
+del globals()["histograms"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"stemcodecs_pipelines.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,9 +16,10 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 
-from stemcodecs.errors import ConfigurationError, CorruptChunkError, UnsupportedDtypeError
+from stemcodecs.dtypes import require_numeric
+from stemcodecs.errors import ConfigurationError, CorruptChunkError
 
-__all__ = ["ChunkCodec", "as_buffer", "check_configuration", "check_declared", "check_dtype"]
+__all__ = ["ChunkCodec", "as_buffer", "check_configuration", "check_declared"]
 
 
 def check_configuration(name: str, configuration: Mapping[str, Any], known: Collection[str]) -> None:
@@ -28,15 +29,6 @@ def check_configuration(name: str, configuration: Mapping[str, Any], known: Coll
         raise ConfigurationError(
             f"{name}: unknown configuration {', '.join(unknown)}; "
             "the array was written by a newer stemcodecs, or its metadata was edited: upgrade stemcodecs"
-        )
-
-
-def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse dtypes without a numeric order; complex data has no counts in it."""
-    if dtype.kind not in "biuf":
-        raise UnsupportedDtypeError(
-            f"{name}: cannot store dtype {dtype}; store real numbers "
-            "(complex data as two arrays: real and imaginary part)"
         )
 
 
@@ -73,12 +65,12 @@ class ChunkCodec(ArrayBytesCodec):
 
     def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any) -> None:
         """Refuse dtypes that can never be encoded when the array is created."""
-        check_dtype(self.codec_name, dtype.to_native_dtype())
+        require_numeric(self.codec_name, dtype.to_native_dtype())
 
     def _encode_sync(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         # validate() is not called for codecs inside a shard (zarr 3.1), so the dtype is checked again.
         array = np.asarray(chunk_data.as_numpy_array(), order="C")
-        check_dtype(self.codec_name, array.dtype)
+        require_numeric(self.codec_name, array.dtype)
         return chunk_spec.prototype.buffer.from_bytes(self.encode_chunk(array))
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:

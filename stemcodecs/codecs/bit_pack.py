@@ -68,7 +68,7 @@ def _check_bits(bits: Any) -> int:
     return bits
 
 
-def _check_dtype(dtype: np.dtype[Any], bits: int) -> None:
+def _require_numeric(dtype: np.dtype[Any], bits: int) -> None:
     if dtype.kind not in "iu" or dtype.itemsize > 4:
         raise UnsupportedDtypeError(
             f"{NAME}: cannot pack dtype {dtype}; it packs integers of 8, 16 and 32 bits: "
@@ -90,7 +90,7 @@ def encode(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
     """
     from stemcodecs.quantize.level_kernels import pack
 
-    _check_dtype(chunk.dtype, bits)
+    _require_numeric(chunk.dtype, bits)
     flat = np.ascontiguousarray(chunk).reshape(-1)
     flat = flat.astype(flat.dtype.newbyteorder("="), copy=False)
     smallest, largest = int(flat.min(initial=0)), int(flat.max(initial=0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, Self
@@ -25,13 +26,14 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 
-from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
+from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
 from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
-from stemcodecs.lowrank.stored_model import find_model
+from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model
 
 __all__ = ["NumcodecsPca", "Pca"]
 
@@ -94,6 +96,11 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         model.keep()
         return cls(sha256=model.digest, model=model.to_uri(), residual=residual, bound=bound)
 
+    @staticmethod
+    def stored_model(configuration: Mapping[str, Any]) -> StoredPcaModel | None:
+        """The model that an array with this configuration keeps beside it, if it does."""
+        return None if "model" in configuration else StoredPcaModel(configuration["sha256"])
+
     @property
     def guarantee(self) -> str:
         """What holds for every decoded value."""
@@ -149,7 +156,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     def _encode(self, chunk: Array, flags: int) -> bytes:
         from stemcodecs.lowrank.coding import encode_counts, encode_prediction
 
-        check_dtype(NAME, chunk.dtype)
+        require_numeric(NAME, chunk.dtype)
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         model = self._model()
         lead = check_detector(chunk.shape, model.detector)

@@ -23,7 +23,8 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 from zarr.storage import LocalStore, StorePath
 
-from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared, check_dtype
+from stemcodecs.codecs.base import ChunkCodec, as_buffer, check_configuration, check_declared
+from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Coding:
         from stemcodecs.entropy.chunk.encode import encode_array
         from stemcodecs.entropy.fit.fit_model import FitOptions
 
-        check_dtype(NAME, chunk.dtype)
+        require_numeric(NAME, chunk.dtype)
         return encode_array(chunk, FitOptions(mode=self.mode), self.shared())
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:

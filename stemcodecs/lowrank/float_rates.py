@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stemcodecs.errors import ConfigurationError
@@ -33,19 +34,24 @@ def rates(array: zarr.Array[Any]) -> zarr.Array[Any]:
     from zarr.core.metadata import ArrayV3Metadata
     from zarr.storage import StorePath
 
-    from stemcodecs.codecs.pca import Pca
-
-    metadata = array.metadata
-    codecs = getattr(metadata, "codecs", ())
-    codec = codecs[-1] if codecs else None
-    inner = getattr(codec, "codecs", (codec,))[-1]
-    if not (isinstance(inner, Pca) and inner.residual == "none"):
+    document: dict[str, Any] = dict(array.metadata.to_dict())
+    if not _holds_rates(document):
         raise ConfigurationError(
             "only an array that stemcodecs.pca stored without a residual, in Zarr format 3, holds rates; "
             "read the array itself"
         )
-    document = {**metadata.to_dict(), "data_type": "float32", "fill_value": 0.0}
-    unrounded: Any = ArrayV3Metadata.from_dict(document)
+    unrounded: Any = ArrayV3Metadata.from_dict(document | {"data_type": "float32", "fill_value": 0.0})
     # Written through this view, a chunk would have a dtype that the array itself does not expect.
     place = StorePath(array.store.with_read_only(True), array.path)
     return zarr.Array(AsyncArray(metadata=unrounded, store_path=place))
+
+
+def _holds_rates(document: Mapping[str, Any]) -> bool:
+    """Whether the metadata of an array names ``stemcodecs.pca`` without a residual, in shards or not."""
+    codecs = document.get("codecs", ())
+    while codecs:
+        configuration = codecs[-1].get("configuration", {})
+        if codecs[-1]["name"] == "stemcodecs.pca":
+            return bool(configuration["residual"] == "none")
+        codecs = configuration.get("codecs", ())
+    return False

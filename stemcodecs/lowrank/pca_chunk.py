@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.codecs.base import check_dtype
+from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, UnsupportedDtypeError
 
 __all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients"]
@@ -95,7 +95,7 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
         raise CorruptChunkError("the header is out of range")
     try:
         dtype = np.dtype(bytes(view[8:at]).decode())
-        check_dtype(name, dtype)
+        require_numeric(name, dtype)
     except (TypeError, UnicodeDecodeError, UnsupportedDtypeError) as error:
         raise CorruptChunkError("the header names no dtype that this codec writes") from error
     shape = struct.unpack_from(f"<{ndim}Q", view, at)
@@ -111,12 +111,13 @@ def join_coefficients(coefficients: Array) -> bytes:
     """Coefficients as zigzag integers, so that a component's mean tells its spread, which is
     what the coder learns.
     """
-    from stemcodecs.codecs.pixel_histogram import PixelHistogram
+    from stemcodecs.entropy.chunk.encode import encode_array
+    from stemcodecs.entropy.fit.fit_model import FitOptions
 
     zigzag = ((coefficients << 1) ^ (coefficients >> 63)).astype(np.uint64)
     narrow = zigzag.astype(np.uint32) if zigzag.max(initial=0) < 2**32 else zigzag
     # One row of "pixels" per position: the coder keeps statistics for each component.
-    coded = PixelHistogram().encode_chunk(narrow[:, None, :]) if narrow.size else b""
+    coded = encode_array(narrow[:, None, :], FitOptions(), None) if narrow.size else b""
     return struct.pack("<Q", len(coded)) + coded
 
 
@@ -128,7 +129,7 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     CorruptChunkError
         If they do not have the size that the chunk's shape and the model ask for.
     """
-    from stemcodecs.codecs.pixel_histogram import PixelHistogram
+    from stemcodecs.entropy.chunk.decode import decode_array
 
     if len(content) < 8:
         raise CorruptChunkError("the chunk is truncated")
@@ -138,7 +139,7 @@ def split_coefficients(content: memoryview, positions: int, rank: int) -> tuple[
     rest = content[8 + size :]
     if size == 0:
         return np.zeros((positions, rank), np.int64), rest
-    zigzag = PixelHistogram().decode_chunk(content[8 : 8 + size])
+    zigzag = decode_array(content[8 : 8 + size])
     if zigzag.shape != (positions, 1, rank) or zigzag.dtype not in (np.uint32, np.uint64):
         raise CorruptChunkError("the coefficients have the wrong shape")
     wide = zigzag.reshape(positions, rank).astype(np.uint64)

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import weakref
 import zlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteGetter
 
 __all__ = [
+    "StoredPcaModel",
     "chunk_key",
     "find_model",
     "keep_packed",
@@ -54,6 +56,44 @@ def chunk_key(digest: str) -> str:
 def metadata_keys(digest: str) -> tuple[str, str]:
     """Zarr metadata of the folder and of the model's array."""
     return f"{FOLDER}/zarr.json", f"{model_key(digest)}/zarr.json"
+
+
+@dataclass(frozen=True)
+class StoredPcaModel:
+    """A model that lies beside an array, for whoever handles a whole store.
+
+    Parameters
+    ----------
+    digest : str
+        SHA-256 of the model.
+    """
+
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """Where its bytes are in the store."""
+        return chunk_key(self.digest)
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Where the Zarr metadata of its array and folder are."""
+        return metadata_keys(self.digest)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether codecs of this process find it."""
+        return LowRankModel.is_kept(self.digest)
+
+    def load(self, stored: bytes) -> None:
+        """Let codecs of this process find it.
+
+        Raises
+        ------
+        CorruptChunkError
+            If the bytes are damaged.
+        """
+        keep_packed(stored, self.digest)
 
 
 def write_model(group: zarr.Group, model: LowRankModel) -> None:

@@ -24,8 +24,8 @@ from stemcodecs.errors import (
 )
 from stemcodecs.quantize import level_kernels as kernels
 from stemcodecs.quantize.decoders import LevelSums, unpack_offsets
-from stemcodecs.quantize.levels import Int64
-from stemcodecs.quantize.poisson_quantizer import PoissonQuantizer, value_limits
+from stemcodecs.quantize.dtype_range import value_limits
+from stemcodecs.quantize.levels import Int64, Levels
 
 __all__ = ["CodeTable", "smallest_unsigned"]
 
@@ -52,30 +52,30 @@ class CodeTable:
 
     Parameters
     ----------
-    quantizer : PoissonQuantizer
-        What to do.
+    levels : Levels
+        The bins.
     dtype : dtype
         Of the values, in native byte order.
+    offset : int
+        ADU at zero counts.
+    centroids : str, optional
+        Learned offsets of the decoded values from the bins' midpoints.
 
     Attributes
     ----------
-    levels : Levels
-        The bins.
     n_codes : int
         Number of distinct codes, levels and escapes.
     """
 
-    def __init__(self, quantizer: PoissonQuantizer, dtype: np.dtype[Any]) -> None:
-        self.quantizer = quantizer
+    def __init__(self, *, levels: Levels, dtype: np.dtype[Any], offset: int = 0, centroids: str | None = None) -> None:
         self.dtype = dtype
-        self.offset = quantizer.offset
-        self.levels = quantizer.levels(dtype)
+        self.offset = offset
+        self.levels = levels
         self._lowest, self._highest = value_limits(dtype)
         self._specials = 4 if dtype.kind == "f" else 0
         self._n_below = self.offset - self._lowest
         self._n_above = self._highest - self.offset - self.levels.top
         self.n_codes = self.levels.count + self._specials + self._n_below + self._n_above
-        centroids = quantizer.centroids
         self.values = self.levels.midpoints.copy()
         """Decoded value of each level, ADU above the offset."""
         if centroids is not None:

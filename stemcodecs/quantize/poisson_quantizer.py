@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
+from stemcodecs.errors import ConfigurationError
+from stemcodecs.quantize.dtype_range import value_limits
 from stemcodecs.quantize.levels import Levels, huang_levels, optimal_levels, preset_bound
 
 if TYPE_CHECKING:
     from stemcodecs.quantize.code_table import CodeTable
     from stemcodecs.quantize.decoders import LevelSums
 
-__all__ = ["DEFAULT_R", "KEYS", "PoissonQuantizer", "exact_fraction", "value_limits"]
+__all__ = ["DEFAULT_R", "KEYS", "PoissonQuantizer", "exact_fraction"]
 
 DEFAULT_R = 0.5
 _DECODERS = ("midpoint", "centroid")
-_FLOAT_LIMITS = {4: 1 << 24, 8: (1 << 32) - 1}
 # The widest bins that a bound allows leave one value to decode to, and nothing for a centroid to choose. So with
 # centroids counts up to 4 are kept apart: at r = 0.5 that is one level more, and the bias of the total counts at
 # mean 0.5 falls from 0.29 % to 0.03 %. It costs up to 0.3 bits per pixel at means about 5.
@@ -38,25 +38,6 @@ def exact_fraction(name: str, value: float | str) -> Fraction:
     if result <= 0:
         raise ConfigurationError(f"{name} = {value!r} must be positive; to keep every value, store losslessly")
     return result
-
-
-def value_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Smallest and largest whole number of a dtype that the quantiser handles.
-
-    Raises
-    ------
-    UnsupportedDtypeError
-        For anything but integers of 8, 16 and 32 bits and floats of 32 and 64 bits.
-    """
-    if dtype.kind in "iu" and dtype.itemsize <= 4:
-        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    if dtype.kind == "f" and dtype.itemsize in _FLOAT_LIMITS:
-        limit = _FLOAT_LIMITS[dtype.itemsize]
-        return -limit, limit
-    raise UnsupportedDtypeError(
-        f"Poisson quantisation cannot store dtype {dtype}; "
-        "use integers of 8, 16 or 32 bits, or float32 / float64 that hold whole counts"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +149,7 @@ class PoissonQuantizer:
         Raises
         ------
         UnsupportedDtypeError
-            For a dtype outside :func:`value_limits`.
+            For a dtype outside :func:`~stemcodecs.quantize.dtype_range.value_limits`.
         ConfigurationError
             If offset or saturation do not fit the dtype, or the bound needs too many levels.
         """
@@ -247,4 +228,6 @@ def _table(quantizer: PoissonQuantizer, dtype: np.dtype[Any]) -> CodeTable:
     # Compiled kernels are imported here, so that reading metadata does not load Numba.
     from stemcodecs.quantize.code_table import CodeTable
 
-    return CodeTable(quantizer, dtype)
+    return CodeTable(
+        levels=quantizer.levels(dtype), dtype=dtype, offset=quantizer.offset, centroids=quantizer.centroids
+    )

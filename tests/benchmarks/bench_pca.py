@@ -207,9 +207,9 @@ def bench_lossless(path: Path, folder: Path | None) -> None:
     from stemcodecs.lowrank import LowRankModel
     from stemcodecs.readers import open_scan
     from stemcodecs.simulate import simulate_scan
-    from stemcodecs_pipelines.methods.registry import Learning
+    from stemcodecs_pipelines.methods.base import Learning
+    from stemcodecs_pipelines.methods.registry import parse_method
     from stemcodecs_pipelines.pca.fit import choose_rank, pca_basis
-    from stemcodecs_pipelines.pca.method import build
 
     scans: dict[str, Array] = {}
     for name, file in REAL.items():
@@ -235,7 +235,7 @@ def bench_lossless(path: Path, folder: Path | None) -> None:
             found[rank] = 8 * (len(data) + model.uri_bytes) / counts.size
         np.save(path.parent / "scan.npy", counts)
         with open_scan(path.parent / "scan.npy") as scan:
-            encoding = build(scan, {"residual": "lossless"}, Learning())
+            encoding = parse_method("pca:residual=lossless").build(scan, Learning())
         chosen = LowRankModel.load(encoding.serializer.model, encoding.serializer.sha256)
         stored = 8 * (len(encoding.serializer.encode_chunk(counts)) + chosen.uri_bytes) / counts.size
         best = min(found, key=lambda rank: found[rank])

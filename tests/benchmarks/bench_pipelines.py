@@ -20,12 +20,12 @@ import numpy as np
 SCAN = """
 import sys, time
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 with open_scan(sys.argv[1]) as scan:
     bounds = []
     memory = int(sys.argv[4]) if len(sys.argv) > 4 else None
     start = time.perf_counter()
-    result = encode(
+    result = compress(
         scan, sys.argv[2], verify=False, workers=int(sys.argv[3]), memory=memory,
         start=lambda plan: bounds.append(plan.memory_bound),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from stemcodecs.readers import open_scan
 from stemcodecs.readers.scan import Scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from tests.pipelines.clusters import cluster_of
 
 
@@ -42,7 +42,7 @@ def scan(source) -> Scan:
 @pytest.fixture
 def store(scan, tmp_path) -> Path:
     """The scan compressed into 3×2 blocks."""
-    encode(scan, tmp_path / "scan.zarr", chunk=(4, 8))
+    compress(scan, tmp_path / "scan.zarr", chunk=(4, 8))
     return tmp_path / "scan.zarr"
 
 

@@ -132,7 +132,7 @@ def test_corrupt_chunk_is_named_and_repaired(source, store, tmp_path):
 
 
 def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
-    from stemcodecs_pipelines.store import compress as encode
+    from stemcodecs_pipelines.store import compress as module
 
     def full(handle, index):
         from stemcodecs.store import write_error
@@ -140,7 +140,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
         raise write_error("out.zarr", OSError(errno.ENOSPC, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "encode_block", full)
+        patch.setattr(module, "compress_block", full)
         refused(run("compress", source, tmp_path / "out.zarr"), "disk is full", "--resume")
     refused(run("info", tmp_path / "out.zarr"), "incomplete", "--resume")
     assert run("compress", source, tmp_path / "out.zarr", "--resume").exit_code == 0
@@ -198,7 +198,7 @@ def test_version_and_help():
     from stemcodecs import __version__
 
     assert run("--version").stdout.strip() == f"stemcodecs {__version__}"
-    for command in ("compress", "verify", "info", "decompress", "repair", "demo"):
+    for command in ("compress", "verify", "info", "decompress", "repair", "methods", "pca", "demo"):
         assert run(command, "--help").exit_code == 0
 
 
@@ -207,3 +207,15 @@ def test_processes_of_this_machine_write_the_same_bytes(source, tmp_path, digest
     assert done.exit_code == 0, done.output
     assert run("compress", source, tmp_path / "threads.zarr", "--chunk", "4,8").exit_code == 0
     assert digests(tmp_path / "local.zarr") == digests(tmp_path / "threads.zarr")
+
+
+def test_a_reader_that_has_read_enough_is_no_error(store):
+    """``stemcodecs info STORE | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from stemcodecs_pipelines.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", str(store)], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 141)

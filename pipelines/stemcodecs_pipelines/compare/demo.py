@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rich import filesize
 
 from stemcodecs.errors import DestinationError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.compare.generic_sizes import PEERS
-from stemcodecs_pipelines.run.plan import format_bytes
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.compare.generic_sizes import GENERIC_CODERS
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 
 __all__ = ["run_demo"]
@@ -64,10 +64,10 @@ def run_demo(
         with open_scan(folder / "simulated.npy") as scan:
             echo("compressing it …")
             start = time.perf_counter()
-            result = encode(scan, store)
+            result = compress(scan, store)
             seconds = time.perf_counter() - start
             echo(
-                f"{format_bytes(result.raw_bytes)} → {format_bytes(result.stored_bytes)} in "
+                f"{filesize.decimal(result.raw_bytes)} → {filesize.decimal(result.stored_bytes)} in "
                 f"{seconds:.1f} s, with the compilation of the kernels on their first use"
             )
             report = verify(scan, store)
@@ -75,7 +75,10 @@ def run_demo(
             echo(f"verified: all {report.values:,} values read back bit by bit")
         echo("comparing with other compressors and with the Shannon bound of the true rate …")
         patterns = counts.reshape(-1, *detector_shape)
-        sizes = {name: size(patterns) for name, size in PEERS.items()}
+        found = {name: size(patterns) for name, size in GENERIC_CODERS.items()}
+        for name in (name for name, size in found.items() if size is None):
+            echo(f"(without {name}: pip install 'stemcodecs[plot]' brings what it needs)")
+        sizes = {name: size for name, size in found.items() if size is not None}
         sizes["stemcodecs"] = result.stored_bytes
         bound = simulation.shannon_bound()
         for line in _table(sizes, result.raw_bytes, counts.size, bound):

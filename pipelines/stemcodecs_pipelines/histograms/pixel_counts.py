@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
+from rich import filesize
 
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
-from stemcodecs_pipelines.run.plan import format_bytes
 
 if TYPE_CHECKING:
     import xarray
@@ -130,7 +130,7 @@ class CountHistograms:
         if entries * ENTRY_BYTES > self.tail_bytes:
             raise ConfigurationError(
                 f"counts of {self.dense_values} and more have so many different values that their histograms take "
-                f"more than {format_bytes(self.tail_bytes)}; allow more memory, leave the exact counts out "
+                f"more than {filesize.decimal(self.tail_bytes)}; allow more memory, leave the exact counts out "
                 "(counts=False), or take the histograms of a part of the scan"
             )
         values, occurrences = np.empty(entries, np.int64), np.empty(entries, np.uint32)

@@ -7,17 +7,21 @@ ones, because none of them carries a model of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.histograms.pixel_counts import CountHistograms, PixelCounts, pixel_counts
 from stemcodecs_pipelines.run.engine import Engine
 from stemcodecs_pipelines.run.plan import Plan, available_cores
 from stemcodecs_pipelines.run.reduction import Reduction, reduce_scan, reduction_graph
+from stemcodecs_pipelines.run.source import opened
 
 if TYPE_CHECKING:
     import xarray
@@ -58,11 +62,11 @@ class ScanHistograms:
 
         Raises
         ------
-        ValueError
+        ConfigurationError
             If the model was left out.
         """
         if self.shared is None:
-            raise ValueError("these histograms were taken without a model; take them with model=True")
+            raise ConfigurationError("these histograms were taken without a model; take them with model=True")
         return {"mode": self.mode, **self.shared.configuration()}
 
     def codec(self) -> PixelHistogram:
@@ -149,8 +153,12 @@ class HistogramStatistics:
 
 
 def histograms(
-    scan: Scan,
+    source: Scan | str | os.PathLike[str],
     *,
+    dataset: str | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    offset: int = 0,
     mode: str = "auto",
     model: bool = True,
     counts: bool = True,
@@ -164,8 +172,10 @@ def histograms(
 
     Parameters
     ----------
-    scan : Scan
+    source : Scan or path
         Source with whole numbers (integers, or floats that hold counts).
+    dataset, shape, dtype, offset
+        How to open a path, see `stemcodecs.readers.open_scan`.
     mode : str
         Mode of the codec that the model is for: ``auto``, ``pixel`` or ``neighbour``.
     model, counts : bool
@@ -192,8 +202,11 @@ def histograms(
     >>> zarr.create_array(..., serializer=found.codec(), compressors=None)  # doctest: +SKIP
     >>> found.counts["histogram"].sel(value=0)  # how often each pixel was dark  # doctest: +SKIP
     """
-    statistics = _statistics(scan, mode=mode, model=model, counts=counts, workers=workers, memory=memory)
-    return reduce_scan(scan, statistics, workers=workers, memory=memory, engine=engine, start=start, progress=progress)
+    with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+        statistics = _statistics(scan, mode=mode, model=model, counts=counts, workers=workers, memory=memory)
+        return reduce_scan(
+            scan, statistics, workers=workers, memory=memory, engine=engine, start=start, progress=progress
+        )
 
 
 def histogram_graph(

@@ -10,13 +10,15 @@ wins (Neufeld et al. 2022, doi:10.1093/biostatistics/kxac047).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
+from rich import filesize
 from threadpoolctl import threadpool_limits
 
 from stemcodecs.errors import ConfigurationError
@@ -29,11 +31,12 @@ from stemcodecs.lowrank.rangefinder import (
     nystrom,
     symmetric_product,
 )
-from stemcodecs_pipelines.pca.checkpoint import Checkpoint
+from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.pca.pattern_blocks import BlockTask, DevianceTask, PatternBlocks, in_order
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.memory import keep_freed_blocks
-from stemcodecs_pipelines.run.plan import BASE_BYTES, available_cores, format_bytes
+from stemcodecs_pipelines.run.plan import BASE_BYTES, available_cores
+from stemcodecs_pipelines.run.source import opened
 
 __all__ = [
     "CANDIDATES",
@@ -100,11 +103,11 @@ class PcaPlan:
     def describe(self) -> str:
         """One line for the user."""
         if self.exact:
-            return f"PCA: exact, in memory, which takes at most {format_bytes(self.memory_bound)}"
+            return f"PCA: exact, in memory, which takes at most {filesize.decimal(self.memory_bound)}"
         return (
             f"PCA: {self.blocks} blocks read {self.passes} times, {self.columns} sketch columns, "
             f"{self.workers} worker{'s' if self.workers != 1 else ''}, memory at most "
-            f"{format_bytes(self.memory_bound)}"
+            f"{filesize.decimal(self.memory_bound)}"
         )
 
 
@@ -160,9 +163,13 @@ def plan_pca(
 
 
 def pca_basis(
-    scan: Any,
+    source: Any,
     *,
     rank: int | Literal["auto"],
+    dataset: str | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    offset: int = 0,
     centred: bool = True,
     stabilised: bool = True,
     passes: int = 2,
@@ -171,7 +178,6 @@ def pca_basis(
     block_bytes: int = 8 << 20,
     workers: int | None = None,
     engine: Engine | None = None,
-    checkpoint: str | Path | None = None,
     progress: Progress | None = None,
 ) -> PcaBasis:
     """Eigen-patterns of a scan that may be larger than memory.
@@ -181,10 +187,12 @@ def pca_basis(
 
     Parameters
     ----------
-    scan : Scan, zarr.Array, dask.array.Array or ndarray
+    source : Scan, path, zarr.Array, dask.array.Array or ndarray
         Counts, (…, det_y, det_x).
     rank : int or "auto"
         Components, or by count splitting (:func:`choose_rank`).
+    dataset, shape, dtype, offset
+        How to open a path, see :func:`stemcodecs.readers.open_scan`.
     centred : bool
         Subtract the mean pattern.
     stabilised : bool
@@ -202,9 +210,6 @@ def pca_basis(
         Threads, where no engine is given. Default: one more than there are cores.
     engine : Engine, optional
         Where tasks run, e.g. a :class:`~stemcodecs_pipelines.run.engine.DaskEngine`.
-    checkpoint : path, optional
-        File that keeps the state every few seconds. A run that finds it continues and ends with the
-        same bytes as an uninterrupted one; it is removed at the end.
     progress : callable, optional
         Called with (blocks done, blocks in total), over all passes.
 
@@ -213,8 +218,6 @@ def pca_basis(
     ConfigurationError
         If the rank is not possible, or the scan holds NaN (or negative values with ``stabilised``).
     """
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
-    engine = engine or ThreadEngine(workers or default_workers())
     options: dict[str, Any] = {
         "centred": centred,
         "stabilised": stabilised,
@@ -222,28 +225,42 @@ def pca_basis(
         "oversampling": oversampling,
         "seed": seed,
     }
+    engine = engine or ThreadEngine(workers or default_workers())
+    with _patterns(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+        return _basis(scan, rank, block_bytes, engine, progress, options)
+
+
+def _patterns(source: Any, **how: Any) -> AbstractContextManager[Any]:
+    """An array as it is; a scan, or the path of one, open."""
+    return opened(source, **how) if isinstance(source, Scan | str | os.PathLike) else nullcontext(source)
+
+
+def _basis(
+    scan: Any,
+    rank: int | Literal["auto"],
+    block_bytes: int,
+    engine: Engine,
+    progress: Progress | None,
+    options: dict[str, Any],
+) -> PcaBasis:
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
     if rank == "auto":
         choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
         if choice.rank == 0:
-            return _fit(blocks, 1, engine, None, progress, None, **options).truncate(0)
+            return _fit(blocks, 1, engine, progress, None, **options).truncate(0)
         rank = choice.rank
-    _check_request(blocks, rank, passes, oversampling)
+    _check_request(blocks, rank, options["passes"], options["oversampling"])
     if plan_pca(scan, rank=rank, block_bytes=block_bytes).exact:
         patterns = np.concatenate([blocks.read(i) for i in range(len(blocks))]).reshape(-1, *blocks.detector)
-        basis = exact_basis(patterns, rank=rank, centred=centred, stabilised=stabilised)
+        basis = exact_basis(patterns, rank=rank, centred=options["centred"], stabilised=options["stabilised"])
         if progress is not None:
             progress(len(blocks), len(blocks))
         return basis
-    kept = (
-        None
-        if checkpoint is None
-        else Checkpoint(Path(checkpoint), (tuple(scan.shape), str(scan.dtype), rank, block_bytes, options))
-    )
-    return _fit(blocks, rank, engine, kept, progress, None, **options)
+    return _fit(blocks, rank, engine, progress, None, **options)
 
 
 def choose_rank(
-    scan: Any,
+    source: Any,
     *,
     largest: int = LARGEST_RANK,
     centred: bool = True,
@@ -254,6 +271,10 @@ def choose_rank(
     block_bytes: int = 8 << 20,
     workers: int | None = None,
     engine: Engine | None = None,
+    dataset: str | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    offset: int = 0,
     progress: Progress | None = None,
 ) -> RankChoice:
     """The rank that predicts unseen counts best, by count splitting; parameters as in
@@ -264,20 +285,21 @@ def choose_rank(
     ConfigurationError
         If the scan does not hold counts (whole numbers of at least 0).
     """
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
     engine = engine or ThreadEngine(workers or default_workers())
-    largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
-    basis = _fit(
-        blocks, largest, engine, None, progress, seed,
-        centred=centred, stabilised=stabilised, passes=passes, oversampling=oversampling, seed=seed,
-    )  # fmt: skip
-    candidates = tuple(r for r in CANDIDATES if r <= basis.rank)
-    per_block = max(1, blocks.positions // len(blocks))
-    wanted = min(len(blocks), max(1, -(-JUDGED // per_block)))
-    chosen = sorted({int(i) for i in np.linspace(0, len(blocks) - 1, wanted)})
-    task = DevianceTask(blocks=blocks, basis=basis, ranks=candidates, seed=seed)
-    deviance = np.sum(list(in_order(engine, task, chosen)), axis=0) / (len(chosen) * per_block * blocks.pixels)
-    return RankChoice(rank=candidates[int(np.argmin(deviance))], candidates=candidates, deviance=deviance)
+    with _patterns(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+        blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+        largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
+        basis = _fit(
+            blocks, largest, engine, progress, seed,
+            centred=centred, stabilised=stabilised, passes=passes, oversampling=oversampling, seed=seed,
+        )  # fmt: skip
+        candidates = tuple(r for r in CANDIDATES if r <= basis.rank)
+        per_block = max(1, blocks.positions // len(blocks))
+        wanted = min(len(blocks), max(1, -(-JUDGED // per_block)))
+        chosen = sorted({int(i) for i in np.linspace(0, len(blocks) - 1, wanted)})
+        task = DevianceTask(blocks=blocks, basis=basis, ranks=candidates, seed=seed)
+        deviance = np.sum(list(in_order(engine, task, chosen)), axis=0) / (len(chosen) * per_block * blocks.pixels)
+        return RankChoice(rank=candidates[int(np.argmin(deviance))], candidates=candidates, deviance=deviance)
 
 
 def _check_request(blocks: PatternBlocks, rank: int, passes: int, oversampling: int) -> None:
@@ -318,7 +340,6 @@ def _fit(
     blocks: PatternBlocks,
     rank: int,
     engine: Engine,
-    checkpoint: Checkpoint | None,
     progress: Progress | None,
     thinning: int | None,
     *,
@@ -335,12 +356,9 @@ def _fit(
     if centred:
         first = blocks.read(0) if thinning is None else blocks.thinned(0, thinning)[0]
         shift = as_features(first, stabilised).mean(0)
-    start_pass, start_block, total = 0, 0, PassSums.zero(blocks.pixels, columns)
-    state = checkpoint.load(blocks.pixels, columns) if checkpoint is not None else None
-    if state is not None:
-        start_pass, start_block, sketch, total = state
+    total = PassSums.zero(blocks.pixels, columns)
     with keep_freed_blocks(), _shared_cores(engine, len(blocks)):
-        for number in range(start_pass, passes):
+        for number in range(passes):
             task = BlockTask(
                 blocks=blocks,
                 sketch=sketch,
@@ -349,16 +367,11 @@ def _fit(
                 moments=number == 0,
                 thinning=thinning,
             )
-            done = start_block
-            for partial in in_order(engine, task, range(start_block, len(blocks)), _ahead(engine, total)):
-                total.add(partial)
-                partial.give_back()
-                done += 1
-                if checkpoint is not None:
-                    checkpoint.offer(number, done, sketch, total)
+            for done, part in enumerate(in_order(engine, task, range(len(blocks)), _ahead(engine, total)), 1):
+                total.add(part)
+                part.give_back()
                 if progress is not None:
                     progress(number * len(blocks) + done, passes * len(blocks))
-            start_block = 0
             forget_products()
             if number < passes - 1:
                 sketch = next_sketch(symmetric_product(total, sketch, centred))
@@ -366,8 +379,6 @@ def _fit(
         components, energies = nystrom(symmetric_product(total, sketch, centred), sketch)
     mean = np.asarray(total.features) / total.positions
     energy = total.energy - (total.positions * float(mean @ mean) if centred else 0.0)
-    if checkpoint is not None:
-        checkpoint.remove()
     return assemble(
         components=components,
         energies=energies,

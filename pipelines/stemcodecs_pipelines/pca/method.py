@@ -2,64 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+from rich import filesize
 
 from stemcodecs.errors import ConfigurationError, VerificationError
-from stemcodecs.readers.scan import Region, Scan
-from stemcodecs_pipelines.methods.registry import Encoding, Learning, Method, check_exact, check_form
+from stemcodecs_pipelines.methods.base import Comparison, Encoding, Learning, Method, check_exact, check_form, option
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stemcodecs.lowrank import LowRankModel, PcaBasis
+    from stemcodecs.readers.scan import Region, Scan
     from stemcodecs_pipelines.pca.fit import PcaPlan
 
-__all__ = ["build", "check_bounded", "specialise"]
-
-Residual = Literal["none", "bounded", "lossless"]
+__all__ = ["PcaMethod", "PcaOptions"]
 
 INSIDE_BYTES = 1 << 20
-"""Largest model that goes into the metadata of an array whose chunks can find it beside."""
+"""Largest model that goes into the metadata of an array whose chunks can find a stored one."""
 CLUSTER_BLOCK_BYTES = 64 << 20
 """Block of the fit on a cluster: each sends pixels × sketch columns to the client, whatever its size."""
 SAMPLE = 128
 """Scan positions on which ranks are compared by size."""
-OPTIONS = ("rank", "residual", "r", "step")
 
 
-def build(scan: Scan, options: Mapping[str, str], learning: Learning) -> Encoding:
-    """Fit the basis, which reads the scan twice, and put it into the codec, or beside the array if it is large.
+@dataclass(frozen=True, kw_only=True)
+class PcaOptions:
+    """Options of ``pca``."""
 
-    Raises
-    ------
-    ConfigurationError
-        An option is unknown or unusable, or the fit needs more memory than it may take.
-    """
-    from stemcodecs.codecs.pca import Pca
-    from stemcodecs.lowrank.low_rank_model import WARN_BYTES
-    from stemcodecs.lowrank.stored_model import model_objects
-
-    _check(options)
-    residual = _residual(options)
-    bound = _number(options, "r", 0.5)
-    model = _fit(scan, options, residual, learning)
-    inside = model.uri_bytes
-    self_contained = Pca.from_model(model, residual=residual, bound=bound) if inside <= WARN_BYTES else None
-    if self_contained is not None and inside <= INSIDE_BYTES:
-        return Encoding(serializer=self_contained)
-    # Metadata is text, is read whenever the store is opened, and is there twice: in the array and consolidated.
-    beside = Pca(sha256=model.keep().digest, residual=residual, bound=bound)
-    return Encoding(serializer=beside, beside=model_objects(model), self_contained=self_contained)
+    rank: int | Literal["auto"] = option(
+        "auto",
+        "eigen-patterns that are kept; auto finds by count splitting how many predict best",
+        least=1,
+        flag="--rank",
+    )
+    residual: Literal["none", "bounded", "lossless"] = option(
+        "none",
+        "what is stored besides the eigen-patterns: nothing, every count within r, or every value",
+        flag="--residual",
+    )
+    r: float = option(0.5, "bound in σ of a bounded residual", above=0, most=64, flag="--r")
+    step: float | None = option(
+        None, "step of a coefficient in units of its noise", otherwise="0.5; 3 with a residual", above=0, most=64
+    )
 
 
-def _fit(scan: Scan, options: Mapping[str, str], residual: Residual, learning: Learning) -> LowRankModel:
+class PcaMethod(Method[PcaOptions]):
+    """Coefficients of the scan's eigen-patterns, with or without what they leave."""
+
+    name = "pca"
+    summary = "coefficients of the scan's eigen-patterns, with or without a residual"
+    Options = PcaOptions
+
+    @property
+    def guarantee(self) -> str:
+        """See `Method.guarantee`."""
+        return {
+            "none": "no pointwise guarantee",
+            "bounded": f"|N' - N| <= {self.options.r!r} * sqrt(N) for every count N",
+            "lossless": "lossless: every value is restored bit by bit",
+        }[self.options.residual]
+
+    @property
+    def exact(self) -> bool:
+        """See `Method.exact`."""
+        return self.options.residual == "lossless"
+
+    @property
+    def whole_detector(self) -> bool:
+        """An eigen-pattern is one of the whole detector."""
+        return True
+
+    def build(self, scan: Scan, learning: Learning) -> Encoding:
+        """Fit the basis, which reads the scan twice, and put it into the codec, or into the store if it is large.
+
+        Raises
+        ------
+        ConfigurationError
+            The rank is not possible, or the fit needs more memory than it may take.
+        """
+        from stemcodecs.codecs.pca import Pca
+        from stemcodecs.lowrank.low_rank_model import WARN_BYTES
+        from stemcodecs.lowrank.stored_model import model_objects
+
+        model = _fitted(scan, self.options, learning)
+        kind: dict[str, Any] = {"residual": self.options.residual, "bound": self.options.r}
+        inside = model.uri_bytes
+        self_contained = Pca.from_model(model, **kind) if inside <= WARN_BYTES else None
+        if self_contained is not None and inside <= INSIDE_BYTES:
+            return Encoding(serializer=self_contained)
+        # Metadata is text, is read whenever the store is opened, and is there twice: in the array and consolidated.
+        alone = Pca(sha256=model.keep().digest, **kind)
+        return Encoding(serializer=alone, stored_models=model_objects(model), self_contained=self_contained)
+
+    def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> Comparison | None:
+        """See `Method.compare`."""
+        if self.options.residual == "lossless":
+            check_exact(source, decoded, region)
+        elif self.options.residual == "bounded":
+            check_bounded(self.options.r, source, decoded, region)
+        else:
+            from stemcodecs_pipelines.pca.misfit import measure
+
+            return measure(source, decoded, region)
+        return None
+
+
+def _fitted(scan: Scan, options: PcaOptions, learning: Learning) -> LowRankModel:
     from stemcodecs_pipelines.pca.fit import LARGEST_RANK, choose_rank, pca_basis
 
-    rank = _rank(options)
+    rank = options.rank
     where: dict[str, Any] = {}
     if learning.engine is not None:
         where = {"engine": learning.engine, "block_bytes": CLUSTER_BLOCK_BYTES}
@@ -72,28 +127,31 @@ def _fit(scan: Scan, options: Mapping[str, str], residual: Residual, learning: L
     text = f"{plan.describe()}, rank {rank}"
     basis = pca_basis(scan, rank=max(rank, 1), workers=plan.workers, progress=partial(learning.report, text), **where)
     basis = basis.truncate(min(rank, basis.rank))
-    if residual != "none" and _rank(options) == "auto":
-        model = _smallest(scan, basis, options, residual)
+    if options.residual != "none" and options.rank == "auto":
+        model = _smallest(scan, basis, options)
         learning.report(f"of ranks up to {basis.rank}, {model.rank} is stored smallest", 1, 1)
         return model
-    return _model(basis, options, residual)
+    return _model(basis, options)
 
 
-def _model(basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> LowRankModel:
+def _model(basis: PcaBasis, options: PcaOptions) -> LowRankModel:
     from stemcodecs.lowrank import LowRankModel
 
     # With a residual the model only predicts: finer coefficients or eigen-patterns cost more than
     # they save. A coefficient with an error of one noise (a step of √12) is where the two are equal.
-    step = _number(options, "step", 0.5 if residual == "none" else 3.0)
-    return LowRankModel.from_basis(basis, step=step, precision=0.05 if residual == "none" else None)
+    alone = options.residual == "none"
+    step = (0.5 if alone else 3.0) if options.step is None else options.step
+    return LowRankModel.from_basis(basis, step=step, precision=0.05 if alone else None)
 
 
-def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual: Residual) -> LowRankModel:
+def _smallest(scan: Scan, basis: PcaBasis, options: PcaOptions) -> LowRankModel:
     """The model with which a sample of the scan is stored smallest, its own size included.
 
     Count splitting finds the rank that predicts best. With a residual nothing is lost at a lower one, and each
     eigen-pattern and coefficient must save more in the residual than it takes.
     """
+    import numpy as np
+
     from stemcodecs.lowrank.coding import encode_counts
     from stemcodecs_pipelines.pca.fit import CANDIDATES
     from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks
@@ -101,10 +159,10 @@ def _smallest(scan: Scan, basis: PcaBasis, options: Mapping[str, str], residual:
     blocks = PatternBlocks(source=scan)
     chosen = sorted({round(i) for i in np.linspace(0, len(blocks) - 1, SAMPLE // 64)})
     sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen])
-    bound = Fraction(options.get("r", "0.5")) if residual == "bounded" else None
-    best, sizes = _model(basis.truncate(0), options, residual), []
+    bound = Fraction(repr(options.r)) if options.residual == "bounded" else None
+    best, sizes = _model(basis.truncate(0), options), []
     for rank in sorted({*(r for r in CANDIDATES if r < basis.rank), basis.rank}):
-        model = _model(basis.truncate(rank), options, residual)
+        model = _model(basis.truncate(rank), options)
         coded = encode_counts(sample, model, bound)
         if coded is None:
             break  # no counts: chunks are stored whole
@@ -120,45 +178,16 @@ def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:
     """The plan of a fit with as many workers as memory allows."""
     blocks = {} if learning.engine is None else {"block_bytes": CLUSTER_BLOCK_BYTES}
     from stemcodecs_pipelines.pca.fit import default_workers, plan_pca
-    from stemcodecs_pipelines.run.plan import format_bytes
 
     for workers in range(learning.workers or default_workers(), 0, -1):
         plan = plan_pca(scan, rank=rank, workers=workers, **blocks)
         if learning.memory is None or plan.memory_bound <= learning.memory:
             return plan
+
     raise ConfigurationError(
-        f"a PCA of rank {rank} of this scan takes up to {format_bytes(plan.memory_bound)}; "
+        f"a PCA of rank {rank} of this scan takes up to {filesize.decimal(plan.memory_bound)}; "
         "give more --memory or a lower --rank"
     )
-
-
-def specialise(method: Method, options: Mapping[str, str]) -> Method:
-    """The guarantee and its check depend on the residual.
-
-    Raises
-    ------
-    ConfigurationError
-        An option is unknown or unusable.
-    """
-    _check(options)
-    residual = _residual(options)
-    if residual == "lossless":
-        return replace(
-            method,
-            guarantee="lossless: every value is restored bit by bit",
-            check=check_exact,
-            exact=True,
-        )
-    if residual == "bounded":
-        r = _number(options, "r", 0.5)
-        return replace(
-            method,
-            guarantee=f"|N' - N| <= {r!r} * sqrt(N) for every count N",
-            check=partial(check_bounded, r),
-        )
-    from stemcodecs_pipelines.pca.misfit import measure
-
-    return replace(method, measure=measure)
 
 
 def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
@@ -169,6 +198,8 @@ def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[An
     VerificationError
         With the coordinates of the first value that breaks the bound.
     """
+    import numpy as np
+
     check_form(source, decoded, region)
     for first, (a, b) in enumerate(zip(source, decoded, strict=True)):
         if np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
@@ -186,39 +217,3 @@ def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[An
                 f"instead of {source[local]}; repair it with stemcodecs repair",
                 index,
             )
-
-
-def _check(options: Mapping[str, str]) -> None:
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ConfigurationError(f"pca has no option {unknown[0]!r}; it has: {', '.join(OPTIONS)}")
-    _rank(options)
-    _residual(options)
-    _number(options, "step", 1.0)
-    _number(options, "r", 0.5)
-
-
-def _rank(options: Mapping[str, str]) -> int | Literal["auto"]:
-    text = options.get("rank", "auto")
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigurationError(f"rank {text!r} must be a number of at least 1, or 'auto'")
-    return int(text)
-
-
-def _residual(options: Mapping[str, str]) -> Residual:
-    text = options.get("residual", "none")
-    if text in ("none", "bounded", "lossless"):
-        return cast("Residual", text)
-    raise ConfigurationError(f"residual {text!r} must be none, bounded or lossless")
-
-
-def _number(options: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        value = float(options.get(name, default))
-    except ValueError:
-        value = float("nan")
-    if not 0 < value <= 64:
-        raise ConfigurationError(f"{name} {options[name]!r} must be a number above 0, at most 64")
-    return value

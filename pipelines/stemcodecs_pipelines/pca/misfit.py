@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs.lowrank.stabilize import anscombe
 from stemcodecs.readers.scan import Region
-from stemcodecs_pipelines.methods.registry import check_form
+from stemcodecs_pipelines.methods.base import check_form
 
 __all__ = ["Misfit", "measure"]
 

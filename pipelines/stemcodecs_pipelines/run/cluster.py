@@ -6,11 +6,12 @@ import contextlib
 import logging
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.run.engine import DaskEngine, Engine, Patience, WorkersLostError
+from stemcodecs.errors import ConfigurationError, WorkersLostError
+from stemcodecs_pipelines.run.engine import DaskEngine, Engine, Patience
 
 if TYPE_CHECKING:
     from stemcodecs_pipelines.run.slurm import JobKeeper
@@ -93,6 +94,11 @@ def cluster_engine(
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); "
                 "check the address, or start one with: dask scheduler"
             ) from error
+        if slurm or scheduler == "local":
+            from stemcodecs_pipelines.run.worker_memory import SharedBlocks
+
+            # These processes are ours; those of another scheduler may do other work too.
+            client.register_plugin(SharedBlocks())  # type: ignore[no-untyped-call]
         # Nobody waits for a worker here: what there is to check or to fit before the first block comes first.
         yield DaskEngine(client, patience=patience), max(sum(client.nthreads().values()), threads)
 
@@ -173,13 +179,17 @@ def slurm_jobs(jobs: int, **options: Any) -> Iterator[JobKeeper]:
 
 
 def _require_jobqueue() -> None:
-    handler = signal.getsignal(signal.SIGINT)
+    if sys.modules.get("dask_jobqueue") is not None:
+        return
+    really = signal.signal
+    # Its import makes Ctrl-C a silent end of the process, with the exit code of a success, and outside the main thread
+    # it fails for that alone.
+    signal.signal = lambda *_: None  # type: ignore[assignment]
     try:
         import dask_jobqueue  # noqa: F401  brings the defaults of its configuration
     except ImportError as error:
         raise ConfigurationError(
             "--slurm needs dask-jobqueue; install it with: pip install 'stemcodecs[slurm]'"
         ) from error
-    if signal.getsignal(signal.SIGINT) is not handler:
-        # Its import makes Ctrl-C a silent end of the process, with the exit code of a success.
-        signal.signal(signal.SIGINT, handler)
+    finally:
+        signal.signal = really

@@ -18,16 +18,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from stemcodecs.errors import StemcodecsError
+from stemcodecs.errors import WorkersLostError
 
-__all__ = ["DaskEngine", "Engine", "Patience", "ThreadEngine", "WorkersLostError"]
+__all__ = ["DaskEngine", "Engine", "Patience", "ThreadEngine"]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-
-
-class WorkersLostError(StemcodecsError):
-    """The scheduler is gone, no worker is left, or a block was lost again and again."""
 
 
 class Engine(Protocol):
@@ -38,7 +34,8 @@ class Engine(Protocol):
     ) -> Generator[Result, None, None]:
         """Yield ``function(common, index)`` in order of completion.
 
-        The first error cancels what has not started, waits for what has, and is raised.
+        The first error cancels what has not started, and is raised. What has started may still be running then: threads
+        are waited for, workers of a cluster are not. So a task must do no harm when it ends late.
         """
 
     def compute(self, total: Any, parts: Sequence[Any], done: Callable[[int], None]) -> Any:
@@ -53,6 +50,9 @@ class Engine(Protocol):
         done : callable
             Called with an index into ``parts``, once for each.
         """
+
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """Call a function once in every process that runs tasks; one that cannot be reached has nothing to tidy."""
 
 
 class ThreadEngine:
@@ -97,6 +97,10 @@ class ThreadEngine:
 
         with Callback(posttask=finished):  # type: ignore[no-untyped-call]
             return total.compute(scheduler="threads", num_workers=self.workers)
+
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """See `Engine.tell`."""
+        function(argument)
 
 
 class Patience:
@@ -245,6 +249,12 @@ class DaskEngine:
             if self.client.status == "running":
                 with suppress(Exception):
                     self.client.cancel([future, *reading], force=True)
+
+    def tell(self, function: Callable[[str], None], argument: str) -> None:
+        """See `Engine.tell`."""
+        if self.client.status == "running":
+            with suppress(Exception):
+                self.client.run(function, argument, on_error="ignore")
 
     @staticmethod
     def _value(future: Any) -> Any:

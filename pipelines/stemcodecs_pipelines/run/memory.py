@@ -1,4 +1,9 @@
-"""Keep the memory of freed blocks from piling up in every thread and between small objects."""
+"""Keep the memory of freed blocks from piling up in every thread and between small objects.
+
+What the C library is told holds for the whole process and cannot be taken back. So only processes that are ours are
+told: the command's, and workers that we start. A call of the library from a user's own process leaves its allocator
+alone; whoever wants it there calls :func:`share_freed_blocks` first.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 __all__ = ["keep_freed_blocks", "share_freed_blocks"]
 
@@ -20,12 +24,12 @@ _SETTINGS = {
     # The default, 128 kB, returns and fetches the top of the heap for every temporary array: two fifths more time.
     _M_TRIM_THRESHOLD: 8 << 20,
 }
-
-
 _KEEPING = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 256 << 20}
 
 
-@cache
+_shared = False
+
+
 def share_freed_blocks() -> bool:
     """Make the threads of this process take memory from one pool, and large blocks from the system (glibc only).
 
@@ -36,16 +40,20 @@ def share_freed_blocks() -> bool:
     bool
         Whether this C library has the settings.
     """
-    return _tell(_SETTINGS)
+    global _shared
+    _shared = _shared or _tell(_SETTINGS)
+    return _shared
 
 
 @contextmanager
 def keep_freed_blocks() -> Iterator[None]:
-    """As :func:`share_freed_blocks`, and keep freed blocks for the next ones until the end of the context.
+    """Keep freed blocks for the next ones until the end of the context, where :func:`share_freed_blocks` was called.
 
     For work that asks for the same blocks again and again: clearing fresh ones is a quarter of the time of a PCA.
     """
-    share_freed_blocks()
+    if not _shared:
+        yield
+        return
     _tell(_KEEPING)
     try:
         yield

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from rich import filesize
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.run.engine import Engine
 
-__all__ = ["Plan", "choose_chunk", "format_bytes", "make_plan", "parse_bytes"]
+__all__ = ["Plan", "choose_chunk", "make_plan", "memory_bytes"]
 
 BASE_BYTES = 300_000_000
 """What a process needs before it reads any data: Python, NumPy, Numba, Zarr and HDF5."""
@@ -29,8 +29,6 @@ GROUP = 64
 takes the time and the memory of a whole one."""
 LANE_BYTES = 2
 """What a group takes for a value, at least."""
-
-_UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +120,8 @@ class Plan:
         each = " in each process" if self.threads_per_process else ""
         return (
             f"{self.blocks} block{'s' * (self.blocks != 1)}, chunks of {_times(self.chunk)}{shards} "
-            f"({format_bytes(self.block_bytes)} each), {self.workers} worker{'s' * (self.workers != 1)}, "
-            f"memory at most {format_bytes(self.memory_bound)}{each}"
+            f"({filesize.decimal(self.block_bytes)} each), {self.workers} worker{'s' * (self.workers != 1)}, "
+            f"memory at most {filesize.decimal(self.memory_bound)}{each}"
         )
 
 
@@ -131,16 +129,7 @@ def _times(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def format_bytes(count: float) -> str:
-    """Human-readable size in decimal units."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def parse_bytes(text: str) -> int:
+def memory_bytes(text: str) -> int:
     """Read a size such as ``4GB``, ``500 MB`` or ``1.5GiB``.
 
     Raises
@@ -148,14 +137,16 @@ def parse_bytes(text: str) -> int:
     ConfigurationError
         The text is not a size.
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
-    if not match:
+    from dask.utils import parse_bytes
+
+    try:
+        count = parse_bytes(text)
+    except (ValueError, OverflowError):
+        count = 0
+    # Dask reads a unit alone as one of it, and nothing at all as one byte.
+    if count <= 0 or not any(c.isdigit() for c in text):
         raise ConfigurationError(f"{text!r} is not a size; write it like 4GB or 500MB")
-    number, unit, binary = match.groups()
-    if binary and not unit:
-        raise ConfigurationError(f"{text!r} is not a size; write it like 4GB or 500MB")
-    scale = 1024 ** "KMGT".index(unit) * 1024 if binary else _UNITS[unit]
-    return int(float(number) * scale)
+    return count
 
 
 def choose_chunk(
@@ -300,8 +291,8 @@ def make_plan(
             made = plan(largest, wanted)
         if made.memory_bound > memory:
             raise ConfigurationError(
-                f"--memory {format_bytes(memory)} is not enough: chunks of {_times(made.block)} with "
-                f"{made.workers} worker(s) need {format_bytes(made.memory_bound)}; give more memory, "
+                f"--memory {filesize.decimal(memory)} is not enough: chunks of {_times(made.block)} with "
+                f"{made.workers} worker(s) need {filesize.decimal(made.memory_bound)}; give more memory, "
                 "fewer workers or smaller chunks"
             )
     return made
@@ -345,10 +336,3 @@ def _check_shard(shard: tuple[int, ...] | None, chunk: tuple[int, ...]) -> tuple
             "choose both so that whole chunks fill a shard"
         )
     return shard
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse what no method can store; readers refuse it too, arrays in memory come here."""
-    from stemcodecs.codecs.base import check_dtype as check
-
-    check("stemcodecs", dtype)

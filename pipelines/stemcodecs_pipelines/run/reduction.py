@@ -9,13 +9,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
+from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of
 from stemcodecs_pipelines.run.plan import Plan, make_plan
 
 __all__ = ["Reduction", "Statistics", "reduce_scan", "reduction_graph"]
@@ -83,27 +83,24 @@ class Reduction(Generic[Outcome]):
         The tasks in it that read the scan.
     part_bytes : list of int
         Raw bytes that each of them reads.
+    source : str
+        What the processes that ran it keep open, for `stemcodecs_pipelines.run.open_sources.close_source`.
     """
 
     total: Any
     parts: list[Any]
     part_bytes: list[int]
-
-
-@lru_cache(maxsize=4)
-def _open(pickled: bytes) -> Scan:
-    scan: Scan = pickle.loads(pickled)
-    return scan
+    source: str
 
 
 def prepare(source: _Source, statistics: Statistics[Part, Outcome]) -> Statistics[Part, Outcome]:
     """The first task of a graph."""
-    return statistics.prepared(_open(source.scan))
+    return statistics.prepared(source_of(source.scan))
 
 
 def reduce_run(source: _Source, statistics: Statistics[Part, Any], run: int) -> Part:
     """Statistics of one run of blocks."""
-    scan = _open(source.scan)
+    scan = source_of(source.scan)
     total: Part | None = None
     for index in source.blocks(run):
         region = source.plan.region(index)
@@ -159,7 +156,7 @@ def reduction_graph(scan: Scan, statistics: Statistics[Part, Outcome], plan: Pla
         pairs = [level[k : k + 2] for k in range(0, len(level), 2)]
         level = [delayed(merge, pure=False)(ready, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
     total = delayed(finalize, pure=False)(ready, level[0])
-    return Reduction(total, parts, [source.run_bytes(run) for run in range(source.runs)])
+    return Reduction(total, parts, [source.run_bytes(run) for run in range(source.runs)], source_key(source.scan))
 
 
 def reduce_scan(
@@ -181,7 +178,7 @@ def reduce_scan(
     statistics : Statistics
         What to take.
     workers, memory, engine
-        Where and how many at once, see `stemcodecs_pipelines.store.compress.encode`.
+        Where and how many at once, see `stemcodecs_pipelines.run.plan.make_plan`.
     start, progress : callable, optional
         Called with the plan, and with the raw bytes of every finished run of blocks.
 
@@ -206,5 +203,10 @@ def reduce_scan(
         if progress is not None:
             progress(reduction.part_bytes[part])
 
-    outcome: Outcome = (engine or ThreadEngine(plan.workers)).compute(reduction.total, reduction.parts, done)
+    runs = engine or ThreadEngine(plan.workers)
+    try:
+        outcome: Outcome = runs.compute(reduction.total, reduction.parts, done)
+    finally:
+        runs.tell(close_source, reduction.source)
+    scan.check_unchanged()
     return outcome

@@ -21,8 +21,7 @@ from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import SchedulerPlugin
 from distributed.deploy.spec import ProcessInterface
 
-from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.run.engine import WorkersLostError
+from stemcodecs.errors import ConfigurationError, WorkersLostError
 
 __all__ = ["JobKeeper", "kept_jobs"]
 

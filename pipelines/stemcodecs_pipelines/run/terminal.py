@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -17,10 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "bar_of", "reported", "say"]
 
 P = ParamSpec("P")
+READER_LEFT = 128 + 13
+"""Exit code of a command whose reader left, as shells show it: 128 and the number of SIGPIPE."""
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what the user can act on into one line and exit code 2 (130 after Ctrl-C)."""
+    """Turn what the user can act on into one line and exit code 2 (130 after Ctrl-C).
+
+    A reader that has read enough (``stemcodecs info … | head -1``) ends the command without a word, with the 141 that a
+    shell shows for any tool whose pipe was closed.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -34,9 +42,29 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         except MemoryError:
             _fail("not enough memory; give --memory, fewer --workers or a smaller --chunk")
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _reader_left():
+                raise typer.Exit(READER_LEFT) from None
             _fail(" ".join(str(error).split()) or type(error).__name__)
 
     return run
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads the output any more; what is still buffered then goes nowhere."""
+    import select
+
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file: nobody can have closed it
+        return False
+    if hasattr(select, "poll"):
+        asked = select.poll()
+        asked.register(output, select.POLLERR)
+        if not asked.poll(0):
+            return False  # some other pipe, say to a server, is broken
+    # Python flushes once more when it ends, and would complain then.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def say(message: str) -> None:

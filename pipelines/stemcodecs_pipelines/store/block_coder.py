@@ -25,7 +25,7 @@ from zarr.storage import MemoryStore, StorePath
 
 from stemcodecs.errors import CorruptChunkError
 from stemcodecs.readers.scan import Region
-from stemcodecs_pipelines.methods.registry import Encoding
+from stemcodecs_pipelines.methods.base import Encoding
 from stemcodecs_pipelines.run.plan import Plan
 
 __all__ = ["BlockCoder", "array_metadata"]

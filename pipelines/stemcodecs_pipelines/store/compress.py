@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from stemcodecs.errors import DestinationError, VerificationError
-from stemcodecs.readers.scan import Region, Scan
+from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location, State, state
-from stemcodecs_pipelines.methods.registry import Comparison, Learning, merged, parse_method
+from stemcodecs_pipelines.methods.base import Comparison, Learning, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
-from stemcodecs_pipelines.run.memory import share_freed_blocks
+from stemcodecs_pipelines.run.open_sources import close_source, source_key
 from stemcodecs_pipelines.run.plan import Plan, make_plan
+from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.store.compress_block import BlockResult, compress_block
 from stemcodecs_pipelines.store.destination import Destination
 from stemcodecs_pipelines.store.finish import finish
-from stemcodecs_pipelines.store.job import JOB_KEY, Job, JobHandle, check_resumable, prepare, sha256
-from stemcodecs_pipelines.store.journal import RECORDS, Record
-from stemcodecs_pipelines.store.virtual_images import BlockSums, VirtualDetectors, block_sums
+from stemcodecs_pipelines.store.job import JOB_KEY, Job, JobHandle, check_resumable, method_named, prepare_job
+from stemcodecs_pipelines.store.journal import RECORDS
+from stemcodecs_pipelines.store.source_identity import check_same_source
 
-__all__ = ["BlockResult", "EncodeResult", "encode", "encode_block"]
+__all__ = ["CompressResult", "compress"]
 
 DEFAULT_METHOD = "pixel_histogram"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockResult:
-    """What a task tells the client; everything larger is in the block's record.
-
-    Parameters
-    ----------
-    index : int
-        Number of the block.
-    raw_bytes, stored_bytes : int
-        Size before and after.
-    kept : bool
-        The block was on disk already and its checksum held.
-    deviation : Comparison or None
-        How far the values lie from the source, where the method measures it and the block was read back.
-    """
-
-    index: int
-    raw_bytes: int
-    stored_bytes: int
-    kept: bool
-    deviation: Comparison | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodeResult:
+class CompressResult:
     """A finished store.
 
     Parameters
@@ -66,7 +46,10 @@ class EncodeResult:
     kept_blocks : int
         Blocks that an interrupted run had finished.
     verified : bool
-        Every value was read back and compared.
+        This run read back every value that it wrote and compared it with the source; what it kept of an interrupted run
+        was compared by that one, and has the bytes that it had then.
+    already_complete : bool
+        There was nothing left to do, and nothing was read.
     deviation : Comparison or None
         How far the values of the blocks that this run wrote lie from the source, where the method measures it.
     """
@@ -77,6 +60,7 @@ class EncodeResult:
     stored_bytes: int
     kept_blocks: int
     verified: bool
+    already_complete: bool = False
     deviation: Comparison | None = None
 
     @property
@@ -90,87 +74,14 @@ class EncodeResult:
         return 8 * self.stored_bytes / int(np.prod(self.plan.shape, dtype=np.int64))
 
 
-def encode_block(handle: JobHandle, index: int) -> BlockResult:
-    """Read one block, write it, read it back, and leave a record. Runs on a worker.
-
-    Raises
-    ------
-    VerificationError
-        What was read back breaks the method's guarantee.
-    """
-    share_freed_blocks()
-    job, location = handle.job(), handle.location
-    region = job.plan.region(index)
-    key = job.coder.key(job.plan.coordinates(index))
-    if handle.resume and (record := _intact(location, key, index)) is not None:
-        return _result(job, region, record, kept=True)
-    block = handle.open_scan().read(region)
-    stored = job.coder.encode(block, region)[key]
-    location.write(key, stored, parts=handle.parts)
-    digest, size = sha256(stored), len(stored)
-    del stored
-    deviation = None
-    if job.verify:
-        written = location.read(key)
-        if written is None or not np.array_equal(sha256(written), digest):
-            raise VerificationError(
-                f"{location}: {key} does not read back as it was written; check the disk, then --resume",
-                tuple(s.start for s in region),
-            )
-        deviation = job.codec.compare(block, job.coder.decode({key: written}, region), region)
-    sums = sum_block(block, region, job.detectors)
-    record = Record(
-        index=index,
-        raw_sha256=raw_digest(block),
-        stored_sha256=digest,
-        stored_bytes=size,
-        pattern=sums.pattern,
-        images=sums.images,
-    )
-    record.write(location, parts=handle.parts)
-    return _result(job, region, record, kept=False, deviation=deviation)
-
-
-def _result(
-    job: Job, region: Region, record: Record, *, kept: bool, deviation: Comparison | None = None
-) -> BlockResult:
-    raw = int(np.prod([s.stop - s.start for s in region])) * np.dtype(job.plan.dtype).itemsize
-    return BlockResult(
-        index=record.index, raw_bytes=raw, stored_bytes=record.stored_bytes, kept=kept, deviation=deviation
-    )
-
-
-def _intact(location: Location, key: str, index: int) -> Record | None:
-    """Record of a block whose stored bytes are what the record says."""
-    record = Record.read(location, index)
-    if record is None or location.size(key) != record.stored_bytes:
-        return None
-    data = location.read(key)
-    return record if data is not None and np.array_equal(sha256(data), record.stored_sha256) else None
-
-
-def raw_digest(block: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Digest of a block's values: C order, little-endian."""
-    little = block.astype(block.dtype.newbyteorder("<"), copy=False)
-    return sha256(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
-
-
-def sum_block(block: np.ndarray[Any, Any], region: Region, detectors: VirtualDetectors | None) -> BlockSums:
-    """Sums of a block that may cover only a part of the detector."""
-    y, x = region[-2].start, region[-1].start
-    patterns = block.reshape(-1, *block.shape[-2:])
-    if detectors is not None:
-        detectors = replace(detectors, center_y=detectors.center_y - y, center_x=detectors.center_x - x)
-    sums = block_sums(patterns, detectors)
-    sums.images[:, 3] += y * sums.images[:, 0]
-    sums.images[:, 4] += x * sums.images[:, 0]
-    return sums
-
-
-def encode(
-    scan: Scan,
+def compress(
+    source: Scan | str | os.PathLike[str],
     store: str | Path,
     *,
+    dataset: str | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    offset: int = 0,
     method: str | None = None,
     chunk: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
@@ -183,7 +94,7 @@ def encode(
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[BlockResult], None] | None = None,
     learning: Callable[[str, int, int], None] | None = None,
-) -> EncodeResult:
+) -> CompressResult:
     """Compress a scan into a Zarr store.
 
     Until the last byte is in place, the store has no ``zarr.json`` at its root: nothing opens it by
@@ -191,12 +102,15 @@ def encode(
 
     Parameters
     ----------
-    scan : Scan
-        Source, from `stemcodecs.readers.open_scan`.
+    source : Scan or path
+        Source: from `stemcodecs.readers.open_scan`, or what it opens.
     store : path or URL
         Destination; URLs go through fsspec.
+    dataset, shape, dtype, offset
+        How to open a path, see `stemcodecs.readers.open_scan`.
     method : str, optional
-        Method with options, such as ``pixel_histogram:mode=pixel``.
+        Method with options, such as ``pixel_histogram:mode=pixel``; ``stemcodecs methods`` lists them. Default:
+        ``pixel_histogram``.
     chunk, shards : sequence of int, optional
         Shapes, see `make_plan`.
     workers : int, optional
@@ -221,7 +135,7 @@ def encode(
 
     Returns
     -------
-    EncodeResult
+    CompressResult
 
     Raises
     ------
@@ -229,90 +143,142 @@ def encode(
         A choice does not fit the scan, or differs from that of the run to be resumed.
     DestinationError
         The destination exists, or cannot be written; a full disk says so.
+    SourceMismatchError
+        The run to be resumed was begun with another source.
+    SourceError
+        The source changed while it was read.
+    ReadBackError
+        The disk does not give back what was written to it.
     VerificationError
         A block does not read back as the method guarantees.
     """
-    destination = Destination.choose(Location.of(store), source=scan.path, overwrite=overwrite, resume=resume)
-    with destination.lock():
-        place = destination.working
-        found = state(place)
+    where = Learning(engine=engine, workers=workers, memory=memory)
+    if learning is not None:
+        where = Learning(engine=engine, workers=workers, memory=memory, report=learning)
+    with (
+        opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan,
+        Destination.held(Location.of(store), source=scan.path, overwrite=overwrite, resume=resume) as destination,
+    ):
+        found = state(destination.working)
         if resume and found.kind == "complete":
             return _already_complete(destination, found, scan, store)
         if resume and found.kind == "incomplete":
-            job = _continued(place, scan, method, chunk, shards)
-            plan = make_plan(
-                scan, chunk=job.plan.chunk, shard=job.plan.shard, workers=workers, memory=memory, engine=engine
-            )
+            job, plan = _resumed(destination.working, scan, method, chunk, shards, where)
         else:
-            whole = parse_method(method or DEFAULT_METHOD)[0].whole_detector
-            plan = make_plan(
-                scan, chunk=chunk, shard=shards, workers=workers, memory=memory, engine=engine, whole_detector=whole
-            )
-            where = Learning(engine=engine, workers=workers, memory=memory)
-            if learning is not None:
-                where = replace(where, report=learning)
-            job, beside = prepare(scan, plan, method=method or DEFAULT_METHOD, verify=verify, learning=where)
-            destination.clear()
-            place.make_folder(RECORDS)
-            for key, data in beside.items():
-                place.write(key, data)
-            place.write(JOB_KEY, job.to_json())
+            job, plan = _begun(destination, scan, method, chunk, shards, verify, where)
         if start is not None:
             start(plan)
-        handle = JobHandle.of(place, scan, resume=resume)
-        place.make_folder(handle.parts)
-        tasks = (engine or ThreadEngine(plan.workers)).map(encode_block, handle, range(plan.blocks))
-        kept = 0
-        deviation: Comparison | None = None
-        with contextlib.closing(tasks) as results:
-            for result in results:
-                kept += result.kept
-                deviation = merged(deviation, result.deviation)
-                if progress is not None:
-                    progress(result)
-        finish(job, place)
+        handle = JobHandle.of(destination.working, scan, resume=resume)
+        kept, deviation = _write_blocks(handle, plan, engine or ThreadEngine(plan.workers), progress)
+        # What was compared must be what the user has: only a source that is still the same may be called verified.
+        scan.check_unchanged()
+        finish(job, destination.working)
         destination.publish()
-        return _result_of(state(destination.target), plan, store, kept, deviation)
+    return _result_of(state(destination.target), plan, store, kept, deviation)
 
 
-def _continued(
+def _begun(
+    destination: Destination,
+    scan: Scan,
+    method: str | None,
+    chunk: Sequence[int] | None,
+    shards: Sequence[int] | None,
+    verify: bool,
+    where: Learning,
+) -> tuple[Job, Plan]:
+    """A new job: planned, learned, and noted in the empty store before the first block."""
+    chosen = method_named(method or DEFAULT_METHOD)
+    plan = make_plan(
+        scan,
+        chunk=chunk,
+        shard=shards,
+        workers=where.workers,
+        memory=where.memory,
+        engine=where.engine,
+        whole_detector=chosen.whole_detector,
+    )
+    job, stored_models = prepare_job(scan, plan, method=chosen, verify=verify, learning=where)
+    # Only now: whatever was refused until here has left an old unfinished store alone.
+    destination.clear()
+    place = destination.working
+    place.make_folder(RECORDS)
+    for key, data in stored_models.items():
+        place.write(key, data)
+    # The job comes last: a store with a job has everything that its blocks need.
+    place.write(JOB_KEY, job.to_json())
+    return job, plan
+
+
+def _resumed(
     place: Location,
     scan: Scan,
     method: str | None,
     chunk: Sequence[int] | None,
     shards: Sequence[int] | None,
-) -> Job:
+    where: Learning,
+) -> tuple[Job, Plan]:
+    """The job that an interrupted run left, with as many workers as this run has."""
     data = place.read(JOB_KEY)
     assert data is not None
     job = Job.from_json(data, place)
-    asked: dict[str, Any] = {"method": method}
+    asked: dict[str, Any] = {"method": None if method is None else method_named(method).text}
     if chunk is not None or shards is not None:
         plan = make_plan(scan, chunk=chunk or job.plan.chunk, shard=shards)
         asked |= {"chunk": plan.chunk if chunk else None, "shards": plan.shard}
     check_resumable(job, scan, asked)
-    return job
+    return job, make_plan(
+        scan,
+        chunk=job.plan.chunk,
+        shard=job.plan.shard,
+        workers=where.workers,
+        memory=where.memory,
+        engine=where.engine,
+    )
 
 
-def _already_complete(destination: Destination, found: State, scan: Scan, store: str | Path) -> EncodeResult:
+def _write_blocks(
+    handle: JobHandle, plan: Plan, engine: Engine, progress: Callable[[BlockResult], None] | None
+) -> tuple[int, Comparison | None]:
+    """Write all blocks that are not there yet; how many were, and how far the others lie from the source."""
+    handle.location.make_folder(handle.parts)
+    kept = 0
+    deviation: Comparison | None = None
+    try:
+        with contextlib.closing(engine.map(compress_block, handle, range(plan.blocks))) as results:
+            for result in results:
+                kept += result.kept
+                deviation = merged(deviation, result.deviation)
+                if progress is not None:
+                    progress(result)
+    finally:
+        engine.tell(close_source, source_key(handle.scan))
+    return kept, deviation
+
+
+def _already_complete(destination: Destination, found: State, scan: Scan, store: str | Path) -> CompressResult:
     """A resumed run whose store was complete: only what comes after the last byte is left to do."""
     attributes = found.attributes
-    if tuple(attributes["shape"]) != scan.shape or attributes["dtype"] != scan.dtype.name:
-        raise DestinationError(f"{destination.target} is complete and holds another scan; replace it with --overwrite")
+    check_same_source(
+        attributes.get("fingerprint", {}),
+        scan,
+        what=f"{destination.target}, which is complete (compare them with stemcodecs verify, or replace the store with "
+        "--overwrite)",
+    )
     destination.working.remove(JOURNAL)
     destination.publish()
     plan = make_plan(scan, chunk=attributes["chunk"], shard=attributes["shard"])
-    return _result_of(found, plan, store, plan.blocks)
+    return replace(_result_of(found, plan, store, plan.blocks), verified=False, already_complete=True)
 
 
 def _result_of(
     found: State, plan: Plan, store: str | Path, kept: int, deviation: Comparison | None = None
-) -> EncodeResult:
-    return EncodeResult(
+) -> CompressResult:
+    return CompressResult(
         location=str(store),
         plan=plan,
         raw_bytes=found.attributes["raw_bytes"],
         stored_bytes=found.attributes["stored_bytes"],
         kept_blocks=kept,
-        verified=found.attributes["verified"],
+        verified=found.attributes["verified"] and kept < plan.blocks,
         deviation=deviation,
     )

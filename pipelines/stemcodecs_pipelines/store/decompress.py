@@ -17,7 +17,7 @@ from stemcodecs.errors import DestinationError, SourceError
 from stemcodecs.readers.scan import Region
 from stemcodecs.store import Location, require_complete, write_error
 from stemcodecs_pipelines.run.plan import Plan, available_cores
-from stemcodecs_pipelines.store.verify import StoreContents
+from stemcodecs_pipelines.store.contents import StoreContents
 
 __all__ = ["FORMATS", "decompress"]
 

@@ -26,6 +26,7 @@ from stemcodecs_pipelines.store.virtual_images import image_sums
 
 __all__ = ["finish"]
 
+ROOT = "zarr.json"
 LAYOUT = 1
 """Version of the store's layout."""
 _IMAGE_CHUNK = 1 << 18
@@ -89,8 +90,12 @@ class _Writer:
     def finish(self) -> None:
         """Write everything else; from here on the store is complete."""
         self.flush()
-        for key in sorted(self.objects, key=lambda k: (k == "zarr.json", k == f"{DATA}/zarr.json", k)):
+        for key in sorted(k for k in self.objects if k != ROOT):
             self._write(key)
+        # What the root's presence promises is on the disk before the root is.
+        self.place.sync()
+        self._write(ROOT)
+        self.place.sync_root()
 
     def _write(self, key: str) -> None:
         self.place.write(key, self.objects.pop(key).as_numpy_array().data)
@@ -236,9 +241,10 @@ def _provenance(job: Job, stored: int, digest: str) -> dict[str, Any]:
         "method": job.method,
         "codecs": [codec["name"] for codec in job.metadata["codecs"]],
         "codec": serializer["name"],
-        "guarantee": job.codec.guarantee,
+        "guarantee": job.chosen_method.guarantee,
         "verified": job.verify,
         "source": dict(job.source),
+        "fingerprint": dict(job.fingerprint),
         "shape": list(plan.shape),
         "dtype": np.dtype(plan.dtype).name,
         "chunk": list(plan.chunk),

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
+
 from stemcodecs.errors import IncompleteStoreError
 from stemcodecs.store import Location, require_complete
 
-__all__ = ["Info", "store_info"]
+__all__ = ["Info", "info"]
 
 _COUNTED_BLOCKS = 20_000
 """Up to here the stored objects are counted, which takes well under a second."""
@@ -67,7 +69,7 @@ class Info:
         return rows
 
 
-def store_info(place: str | Path) -> Info:
+def info(place: str | Path) -> Info:
     """Look at a store.
 
     Raises
@@ -105,6 +107,5 @@ def _verified(known: dict[str, Any]) -> str:
 
 
 def _size(count: int) -> str:
-    from stemcodecs_pipelines.run.plan import format_bytes
 
-    return f"{count:,} bytes ({format_bytes(count)})"
+    return f"{count:,} bytes ({filesize.decimal(count)})"

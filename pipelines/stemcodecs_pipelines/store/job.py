@@ -15,21 +15,34 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
-import numpy as np
-
 from stemcodecs._version import __version__
-from stemcodecs.errors import ConfigurationError, DestinationError, SourceError
+from stemcodecs.errors import ConfigurationError, DestinationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location
-from stemcodecs_pipelines.methods.registry import Encoding, Learning, Method, parse_method
+from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
+from stemcodecs_pipelines.run.open_sources import source_of
 from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
+from stemcodecs_pipelines.store.source_identity import check_same_source, fingerprint
 from stemcodecs_pipelines.store.stored_models import load_models
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
-__all__ = ["Job", "JobHandle", "prepare"]
+__all__ = ["Job", "JobHandle", "check_resumable", "method_named", "prepare_job"]
 
 JOB_KEY = f"{JOURNAL}/job.json"
+
+
+def method_named(text: str) -> Method[Any]:
+    """The method that a user, a job or a store names: the one place where the store asks the registry.
+
+    Raises
+    ------
+    ConfigurationError
+        The method or its options do not exist.
+    """
+    from stemcodecs_pipelines.methods.registry import parse_method
+
+    return parse_method(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +56,7 @@ class Job:
     metadata : dict
         Zarr metadata of the array ``data``, codecs and their models included.
     method : str
-        Method with its options, as `parse_method` reads it.
+        Method with its options, as `method_named` reads it.
     verify : bool
         Whether each block is read back and compared after it was written.
     detectors : VirtualDetectors or None
@@ -74,9 +87,9 @@ class Job:
         return BlockCoder(self.metadata)
 
     @cached_property
-    def codec(self) -> Method:
+    def chosen_method(self) -> Method[Any]:
         """Method, with the check of its guarantee."""
-        return parse_method(self.method)[0]
+        return method_named(self.method)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -168,7 +181,7 @@ class JobHandle:
 
     def open_scan(self) -> Scan:
         """The source, opened once per process."""
-        return _load_scan(self.scan)
+        return source_of(self.scan)
 
 
 @lru_cache(maxsize=4)
@@ -181,23 +194,8 @@ def _load_job(location: Location, digest: str) -> Job:
     return job
 
 
-@lru_cache(maxsize=4)
-def _load_scan(pickled: bytes) -> Scan:
-    scan: Scan = pickle.loads(pickled)
-    return scan
-
-
-def fingerprint(scan: Scan) -> dict[str, Any]:
-    """By what a source is recognised: shape, dtype, and size and time of a single file."""
-    known: dict[str, Any] = {"shape": list(scan.shape), "dtype": scan.dtype.str}
-    if os.path.isfile(scan.path):
-        status = os.stat(scan.path)
-        known |= {"file_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    return known
-
-
-def prepare(
-    scan: Scan, plan: Plan, *, method: str, verify: bool, learning: Learning | None = None
+def prepare_job(
+    scan: Scan, plan: Plan, *, method: Method[Any], verify: bool, learning: Learning
 ) -> tuple[Job, Mapping[str, bytes]]:
     """Fix everything that decides the bytes of the store.
 
@@ -207,38 +205,37 @@ def prepare(
         Source; a few patterns of a 4D scan are read to find the bright-field disk.
     plan : Plan
         Chunks.
-    method : str
-        Method with options.
+    method : Method
+        How to store it.
     verify : bool
         Whether to read back and compare.
-    learning : Learning, optional
+    learning : Learning
         Where a method that looks at the whole scan first does so.
 
     Returns
     -------
     Job
     dict
-        Objects that lie beside the array, by key; to be written before the job.
+        Models that are stored beside the array, by key; to be written before the job.
 
     Raises
     ------
     ConfigurationError
-        The method or its options do not exist.
+        The method cannot store this scan in this way.
     """
-    chosen, options = parse_method(method)
     scans = len(scan.shape) >= 4
-    encoding = chosen.build(scan, options, learning or Learning())
-    if encoding.beside and plan.shard:
+    encoding = method.build(scan, learning)
+    if encoding.stored_models and plan.shard:
         if encoding.self_contained is None:
             raise ConfigurationError(
-                f"the model takes {sum(map(len, encoding.beside.values())) / 2**20:.1f} MiB, too much for the "
+                f"the model takes {sum(map(len, encoding.stored_models.values())) / 2**20:.1f} MiB, too much for the "
                 "metadata, and Zarr finds no model beside an array inside shards; leave --shards out, or lower --rank"
             )
         encoding = Encoding(serializer=encoding.self_contained, filters=encoding.filters)
     job = Job(
         plan=plan,
         metadata=array_metadata(plan, scan.dims, encoding),
-        method=method,
+        method=method.text,
         verify=verify,
         detectors=VirtualDetectors.from_scan(scan) if scans else None,
         axes=tuple(
@@ -247,7 +244,7 @@ def prepare(
         source={"path": os.path.basename(scan.path.rstrip("/")) or scan.path, **scan.metadata},
         fingerprint=fingerprint(scan),
     )
-    return job, encoding.beside
+    return job, encoding.stored_models
 
 
 def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:
@@ -264,19 +261,14 @@ def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    SourceError
+    SourceMismatchError
         The source is not the one that the job began with.
     ConfigurationError
         A choice differs from the job's.
     """
-    now = fingerprint(scan)
-    if dict(job.fingerprint) != now:
-        changed = [k for k in now if job.fingerprint.get(k) != now[k]] or list(job.fingerprint)
-        raise SourceError(
-            f"{scan.path} is not the source that this store was begun with "
-            f"({', '.join(changed)} differ); "
-            "give the same source, or start again with --overwrite"
-        )
+    check_same_source(
+        job.fingerprint, scan, what="this unfinished store (give that one, or start again with --overwrite)"
+    )
     have = {"chunk": job.plan.chunk, "shards": job.plan.shard, "method": job.method}
     for name, value in asked.items():
         if value is not None and have[name] != value:
@@ -284,8 +276,3 @@ def check_resumable(job: Job, scan: Scan, asked: Mapping[str, Any]) -> None:
                 f"--{name} {value} differs from the interrupted run ({have[name]}); "
                 "leave it out to continue, or start again with --overwrite"
             )
-
-
-def sha256(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """SHA-256 as 32 numbers."""
-    return np.frombuffer(hashlib.sha256(data).digest(), np.uint8)

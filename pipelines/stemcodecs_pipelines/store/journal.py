@@ -60,7 +60,8 @@ class Record:
             pattern=self.pattern,
             images=self.images,
         )
-        location.write(self.key(self.index), buffer.getvalue(), parts=parts)
+        # Not synced: what a power cut takes from a record is seen, and the block is done again.
+        location.write(self.key(self.index), buffer.getvalue(), parts=parts, sync=False)
 
     @classmethod
     def read(cls, location: Location, index: int) -> Self | None:

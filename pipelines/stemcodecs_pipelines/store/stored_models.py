@@ -1,16 +1,36 @@
-"""Models that are too large for an array's metadata and lie beside it in the store."""
+"""Models that are too large for an array's metadata and lie beside it in the store.
+
+A codec that keeps its model there has a static method ``stored_model``, which finds it in the codec's configuration.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from stemcodecs.errors import SourceError
 from stemcodecs.store import Location
 
 __all__ = ["load_models", "model_bytes", "model_documents"]
 
-_PCA = "stemcodecs.pca"
+
+class StoredModel(Protocol):
+    """What a store must know of a model of any kind, as `stemcodecs.lowrank.stored_model.StoredPcaModel` says it."""
+
+    @property
+    def key(self) -> str:
+        """Where its bytes are in the store."""
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Where its Zarr metadata are."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether codecs of this process find it."""
+
+    def load(self, stored: bytes) -> None:
+        """Let codecs of this process find it."""
 
 
 def load_models(metadata: Mapping[str, Any], place: Location) -> None:
@@ -30,44 +50,33 @@ def load_models(metadata: Mapping[str, Any], place: Location) -> None:
     CorruptChunkError
         A model is damaged.
     """
-    for digest in _digests(metadata):
-        from stemcodecs.lowrank.low_rank_model import LowRankModel
-        from stemcodecs.lowrank.stored_model import chunk_key, keep_packed
-
-        if LowRankModel.is_kept(digest):
+    for model in _models(metadata):
+        if model.is_loaded:
             continue
-        packed = place.read(chunk_key(digest))
-        if packed is None:
-            raise SourceError(
-                f"{place}: {chunk_key(digest)} is missing; the store was copied without it: copy it again"
-            )
-        keep_packed(packed, digest)
+        stored = place.read(model.key)
+        if stored is None:
+            raise SourceError(f"{place}: {model.key} is missing; the store was copied without it: copy it again")
+        model.load(stored)
 
 
 def model_documents(metadata: Mapping[str, Any], place: Location) -> dict[str, bytes]:
     """Zarr metadata of the models beside an array, by key."""
-    from stemcodecs.lowrank.stored_model import metadata_keys
-
-    keys = [key for digest in _digests(metadata) for key in metadata_keys(digest)]
-    return {key: place.read(key) or b"" for key in keys}
+    return {key: place.read(key) or b"" for model in _models(metadata) for key in model.documents}
 
 
 def model_bytes(metadata: Mapping[str, Any], place: Location) -> int:
     """Size of the models of an array's codecs, in its metadata or beside it."""
     inside = sum(len(codec.get("configuration", {}).get("model", "")) for codec in _codecs(metadata))
-    if not _digests(metadata):
-        return inside
-    from stemcodecs.lowrank.stored_model import chunk_key
-
-    return inside + sum(place.size(chunk_key(digest)) or 0 for digest in _digests(metadata))
+    return inside + sum(place.size(model.key) or 0 for model in _models(metadata))
 
 
-def _digests(metadata: Mapping[str, Any]) -> list[str]:
-    return [
-        codec["configuration"]["sha256"]
-        for codec in _codecs(metadata)
-        if codec["name"] == _PCA and "model" not in codec["configuration"]
-    ]
+def _models(metadata: Mapping[str, Any]) -> Iterator[StoredModel]:
+    from zarr.registry import get_codec_class
+
+    for codec in _codecs(metadata):
+        find = getattr(get_codec_class(codec["name"]), "stored_model", None)
+        if find is not None and (model := find(codec["configuration"])) is not None:
+            yield model
 
 
 def _codecs(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

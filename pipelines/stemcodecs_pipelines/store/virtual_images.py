@@ -7,7 +7,7 @@ one pass over data that is in the cache anyway, and let a user look at a scan be
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -129,7 +129,9 @@ def _accumulators(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any], i
     return np.dtype(np.float64), np.dtype(np.float64), 1 << 62
 
 
-def block_sums(patterns: np.ndarray[Any, Any], detectors: VirtualDetectors | None) -> BlockSums:
+def block_sums(
+    patterns: np.ndarray[Any, Any], detectors: VirtualDetectors | None, corner: tuple[int, int] = (0, 0)
+) -> BlockSums:
     """Sum a block of patterns over positions and over pixels.
 
     Parameters
@@ -138,7 +140,11 @@ def block_sums(patterns: np.ndarray[Any, Any], detectors: VirtualDetectors | Non
         Any real dtype. Integers of at most 32 bits give exact int64 sums, other dtypes float64.
     detectors : VirtualDetectors or None
         None for stacks without a scan: the bright-field columns are then zero.
+    corner : tuple of int
+        Row and column of the detector where the block begins, if it covers only a part of it.
     """
+    if detectors is not None:
+        detectors = replace(detectors, center_y=detectors.center_y - corner[0], center_x=detectors.center_x - corner[1])
     values = patterns.view(np.uint8) if patterns.dtype.kind == "b" else patterns
     if values.dtype == np.float16:
         values = values.astype(np.float32)
@@ -160,6 +166,9 @@ def block_sums(patterns: np.ndarray[Any, Any], detectors: VirtualDetectors | Non
         stop = min(start + limit, count)
         _accumulate(values[start:stop], bright, dark, part, columns, images[start:stop])
         total += part
+    # Moments are taken about the corner of the whole detector.
+    images[:, 3] += corner[0] * images[:, 0]
+    images[:, 4] += corner[1] * images[:, 0]
     return BlockSums(pattern=total, images=images)
 
 

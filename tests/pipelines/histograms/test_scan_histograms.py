@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
+from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError, WorkersLostError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.histograms.pixel_counts import CountHistograms, pixel_counts
 from stemcodecs_pipelines.histograms.scan_histograms import histogram_graph, histograms
 from stemcodecs_pipelines.run import reduction
-from stemcodecs_pipelines.run.engine import DaskEngine, WorkersLostError
+from stemcodecs_pipelines.run.engine import DaskEngine
 from tests.pipelines.clusters import cluster_of
 
 arrays = st.sampled_from(["u1", "i2", "u4", "i8"]).flatmap(

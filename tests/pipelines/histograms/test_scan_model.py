@@ -12,7 +12,7 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
 from stemcodecs_pipelines.histograms.scan_histograms import HistogramStatistics, histograms
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(tmp_path):
         ("own", "pixel_histogram:mode=neighbour", (8, 8, 32, 32)),
     ):
         with open_scan(source) as scan:
-            sizes[name] = encode(scan, tmp_path / f"{name}.zarr", method=method, chunk=chunk).stored_bytes
+            sizes[name] = compress(scan, tmp_path / f"{name}.zarr", method=method, chunk=chunk).stored_bytes
     # Chunks of 128 kB, and the model, which is a hundredth of it all; the benchmark has chunks of real size.
     assert sizes["shared"] < 1.02 * sizes["one"]
     assert sizes["shared"] < 0.98 * sizes["own"]

@@ -1,4 +1,4 @@
-"""PCA out of core: against the exact SVD, over any chunks and workers, interrupted and resumed."""
+"""PCA out of core: against the exact SVD, over any chunks and workers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import xarray
 import zarr
 from typer.testing import CliRunner
 
-from stemcodecs.errors import ConfigurationError, DestinationError
+from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank import exact_basis
 from stemcodecs.lowrank import low_rank_model as model
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.cli import app
-from stemcodecs_pipelines.methods.registry import Learning
-from stemcodecs_pipelines.pca import checkpoint as pca_checkpoint
+from stemcodecs_pipelines.methods.base import Learning
+from stemcodecs_pipelines.methods.registry import parse_method
 from stemcodecs_pipelines.pca import fit as pca
 from stemcodecs_pipelines.pca import method as pca_method
 from stemcodecs_pipelines.pca.fit import choose_rank, pca_basis, plan_pca
 from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks, in_order
-from stemcodecs_pipelines.store import job, verify
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store import contents, job
+from stemcodecs_pipelines.store.compress import compress
 
 Array = np.ndarray[Any, Any]
 
@@ -74,7 +74,7 @@ def test_small_scans_are_exact(scan: Array, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.array_equal(basis.components, exact.components)
 
 
-@pytest.mark.parametrize("kind", ["zarr", "dask", "npy", "stack"])
+@pytest.mark.parametrize("kind", ["zarr", "dask", "npy", "path", "stack"])
 def test_any_source_gives_the_same_basis(scan: Array, kind: str, tmp_path: Path) -> None:
     source: Any
     if kind == "zarr":
@@ -84,6 +84,9 @@ def test_any_source_gives_the_same_basis(scan: Array, kind: str, tmp_path: Path)
     elif kind == "npy":
         np.save(tmp_path / "scan.npy", scan)
         source = open_scan(tmp_path / "scan.npy")
+    elif kind == "path":
+        source = tmp_path / "scan.npy"
+        np.save(source, scan)
     else:
         source = scan.reshape(400, 20, 18)
     basis = pca_basis(source, rank=5, workers=1)
@@ -96,30 +99,6 @@ def test_workers_do_not_change_a_bit(scan: Array) -> None:
     one = pca_basis(scan, rank=5, block_bytes=30_000, workers=1)
     four = pca_basis(scan, rank=5, block_bytes=30_000, workers=4)
     assert np.array_equal(one.components, four.components)
-
-
-@pytest.mark.parametrize("stop", [5, 17])
-def test_a_killed_run_resumes_with_the_same_bytes(
-    scan: Array, stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pca_checkpoint, "EVERY", 0.0)
-    file = tmp_path / "pca.checkpoint"
-    options: dict[str, Any] = {"rank": 5, "block_bytes": 60_000, "workers": 2, "checkpoint": file}
-    seen: list[int] = []
-
-    def interrupt(done: int, total: int) -> None:
-        if done == stop:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pca_basis(scan, **options, progress=interrupt)
-    assert file.exists()
-    resumed = pca_basis(scan, **options, progress=lambda done, total: seen.append(done))
-    assert seen[0] == stop + 1
-    assert not file.exists()
-    whole = pca_basis(scan, rank=5, block_bytes=60_000, workers=1)
-    assert np.array_equal(resumed.components, whole.components)
-    assert np.array_equal(resumed.mean_counts, whole.mean_counts)
 
 
 def test_results_do_not_pile_up_behind_a_late_block() -> None:
@@ -140,22 +119,6 @@ def test_results_do_not_pile_up_behind_a_late_block() -> None:
         lengths.append(len(engine.given))
     assert len(lengths) == 20
     assert max(lengths) == 6
-
-
-def test_a_checkpoint_of_another_run_is_refused(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pca_checkpoint, "EVERY", 0.0)
-    file = tmp_path / "pca.checkpoint"
-
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pca_basis(scan, rank=5, checkpoint=file, progress=interrupt)
-    with pytest.raises(DestinationError, match="other options"):
-        pca_basis(scan, rank=6, checkpoint=file)
-    file.write_bytes(b"nothing")
-    with pytest.raises(DestinationError, match="not a PCA checkpoint"):
-        pca_basis(scan, rank=5, checkpoint=file)
 
 
 def test_rank_by_count_splitting(scan: Array) -> None:
@@ -326,7 +289,7 @@ def test_without_a_guarantee_the_difference_is_measured(scan: Array, tmp_path: P
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process that has just started does not know."""
     monkeypatch.setattr(model, "_loaded", {})
-    for cached in (job._load_job, verify._contents):
+    for cached in (job._load_job, contents._contents):
         cached.cache_clear()
 
 
@@ -392,11 +355,11 @@ def test_an_interrupted_run_with_its_model_beside_continues(
 
     with open_scan(tmp_path / "scan.npy") as source:
         options: dict[str, Any] = {"method": "pca:rank=4,residual=lossless", "chunk": (2, 25)}
-        encode(source, tmp_path / "whole.zarr", **options)
+        compress(source, tmp_path / "whole.zarr", **options)
         with pytest.raises(KeyboardInterrupt):
-            encode(source, tmp_path / "a.zarr", **options, progress=interrupt)
+            compress(source, tmp_path / "a.zarr", **options, progress=interrupt)
         forget(monkeypatch)
-        resumed = encode(source, tmp_path / "a.zarr", resume=True)
+        resumed = compress(source, tmp_path / "a.zarr", resume=True)
     assert resumed.kept_blocks > 0
     for file in (tmp_path / "whole.zarr").rglob("*"):
         if file.is_file():
@@ -412,7 +375,7 @@ def test_with_a_residual_the_rank_that_takes_least_is_stored(scan: Array, tmp_pa
         with open_scan(tmp_path / f"{name}.npy") as source:
             texts: list[str] = []
             learning = Learning(report=lambda text, done, total, texts=texts: texts.append(text))  # type: ignore[misc]
-            encoding = pca_method.build(source, {"residual": "lossless"}, learning)
+            encoding = parse_method("pca:residual=lossless").build(source, learning)
             ranks.append(model.LowRankModel.load(encoding.serializer.model, encoding.serializer.sha256).rank)
             assert texts[-1].endswith(f"{ranks[-1]} is stored smallest")
     assert ranks[0] < ranks[1]

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from stemcodecs_pipelines.run.engine import DaskEngine, Patience, ThreadEngine, WorkersLostError
+from stemcodecs.errors import WorkersLostError
+from stemcodecs_pipelines.run.engine import DaskEngine, Patience, ThreadEngine
 from tests.pipelines.clusters import cluster_of
 
 
@@ -229,8 +230,8 @@ def test_no_worker_is_said_at_once_and_is_an_error_in_the_end():
 
 
 def test_cluster_writes_the_same_bytes_as_threads(client, scan, tmp_path, digests):
-    from stemcodecs_pipelines.store.compress import encode
+    from stemcodecs_pipelines.store.compress import compress
 
-    encode(scan, tmp_path / "threads.zarr", chunk=(4, 4))
-    encode(scan, tmp_path / "cluster.zarr", chunk=(4, 4), engine=DaskEngine(client))
+    compress(scan, tmp_path / "threads.zarr", chunk=(4, 4))
+    compress(scan, tmp_path / "cluster.zarr", chunk=(4, 4), engine=DaskEngine(client))
     assert digests(tmp_path / "threads.zarr") == digests(tmp_path / "cluster.zarr")

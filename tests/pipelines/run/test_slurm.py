@@ -8,16 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from stemcodecs.errors import ConfigurationError
+from stemcodecs.errors import ConfigurationError, WorkersLostError
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.run.cluster import cluster_engine, slurm_jobs
-from stemcodecs_pipelines.run.engine import WorkersLostError
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 
 NAME = f"stemcodecs-tests-{os.getpid()}"
@@ -94,7 +94,7 @@ def test_cancelled_jobs_are_replaced_and_the_store_is_whole(configured, larger, 
     with cluster_engine(slurm=True, workers=2) as (engine, workers):
         assert workers == 2
         wait_for(lambda: len(jobs("-t", "R")) == 2)
-        result = encode(
+        result = compress(
             larger,
             tmp_path / "slurm.zarr",
             chunk=(4, 4),
@@ -105,7 +105,7 @@ def test_cancelled_jobs_are_replaced_and_the_store_is_whole(configured, larger, 
         assert verify(larger, tmp_path / "slurm.zarr", engine=engine).intact
     assert len(cancelled) == 3
     assert sorted(r.index for r in results) == list(range(result.plan.blocks)) == list(range(576))
-    encode(larger, tmp_path / "threads.zarr", chunk=(4, 4))
+    compress(larger, tmp_path / "threads.zarr", chunk=(4, 4))
     assert digests(tmp_path / "slurm.zarr") == digests(tmp_path / "threads.zarr")
 
 
@@ -201,7 +201,7 @@ def test_jobs_that_die_at_once_are_one_clear_error(configured, monkeypatch, scan
         cluster_engine(slurm=True, workers=5) as (engine, _),
         pytest.raises(WorkersLostError, match=r"SLURM jobs in a row ended before their worker connected .*logs"),
     ):
-        encode(scan, tmp_path / "scan.zarr", engine=engine)
+        compress(scan, tmp_path / "scan.zarr", engine=engine)
     assert "/no/python" in "".join(path.read_text() for path in (tmp_path / "logs").glob("*.err"))
 
 
@@ -245,3 +245,26 @@ def test_missing_package_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(ConfigurationError, match=r"stemcodecs\[slurm\]"), slurm_jobs(1):
         pass
+
+
+def test_slurm_is_asked_from_any_thread_and_ctrl_c_stays_as_it_was(monkeypatch):
+    """A service calls from a thread of its own, where Python refuses to change signals."""
+    pytest.importorskip("dask_jobqueue")
+    for name in [name for name in sys.modules if name.split(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("shutil.which", lambda command: None)
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def ask() -> None:
+        try:
+            with slurm_jobs(1):
+                pass
+        except Exception as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in seen] == [ConfigurationError], seen
+    assert signal.getsignal(signal.SIGINT) is before

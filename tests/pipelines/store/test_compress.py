@@ -10,23 +10,25 @@ import pytest
 import xarray
 import zarr
 
-from stemcodecs.errors import VerificationError
+from stemcodecs.errors import ConfigurationError, ReadBackError, VerificationError
 from stemcodecs.readers import Axis, open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.store import compress as encode_module
-from stemcodecs_pipelines.store.compress import encode, encode_block
+from stemcodecs.store import Location
+from stemcodecs_pipelines.store import compress as compress_module
+from stemcodecs_pipelines.store.compress import compress
+from stemcodecs_pipelines.store.compress_block import compress_block
 
 
-def compress(array, tmp_path, **options):
+def compressed(array, tmp_path, **options):
     np.save(tmp_path / "source.npy", array)
     with open_scan(tmp_path / "source.npy") as scan:
-        return encode(scan, tmp_path / "out.zarr", **options)
+        return compress(scan, tmp_path / "out.zarr", **options)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "u8", "f4", "f8", "?"])
 def test_every_dtype_round_trips(dtype, tmp_path):
     values = np.random.default_rng(0).poisson(2, (5, 6, 7, 8)).astype(dtype)
-    result = compress(values, tmp_path, chunk=(2, 4))
+    result = compressed(values, tmp_path, chunk=(2, 4))
     back = zarr.open_array(tmp_path / "out.zarr" / "data", mode="r")[:]
     assert np.array_equal(back, values)
     assert back.dtype == values.dtype.newbyteorder("=")
@@ -49,7 +51,7 @@ def test_every_dtype_round_trips(dtype, tmp_path):
 )
 def test_any_chunking_gives_the_same_values_and_images(shape, options, tmp_path):
     values = np.random.default_rng(1).poisson(1.5, shape).astype("u2")
-    compress(values, tmp_path, **options)
+    compressed(values, tmp_path, **options)
     dataset = xarray.open_zarr(tmp_path / "out.zarr")
     assert np.array_equal(dataset["data"].values, values)
     if len(shape) > 2:
@@ -70,7 +72,7 @@ def test_any_chunking_gives_the_same_values_and_images(shape, options, tmp_path)
 def test_calibrations_and_units_arrive_as_coordinates(tmp_path):
     simulation = simulate_scan("unstructured", (4, 5), (8, 8))
     with simulation.scan() as scan:
-        encode(scan, tmp_path / "out.zarr")
+        compress(scan, tmp_path / "out.zarr")
         axes = scan.axes
     dataset = xarray.open_zarr(tmp_path / "out.zarr")
     assert dataset["data"].dims == tuple(axis.name for axis in axes)
@@ -107,13 +109,13 @@ def test_provenance_says_what_the_store_holds(store, scan):
 
 
 def test_all_zero_chunks_are_stored_too(tmp_path):
-    compress(np.zeros((4, 4, 8, 8), "u2"), tmp_path, chunk=(2, 2))
+    compressed(np.zeros((4, 4, 8, 8), "u2"), tmp_path, chunk=(2, 2))
     assert len([p for p in (tmp_path / "out.zarr/data/c").rglob("*") if p.is_file()]) == 4
 
 
 def test_number_of_workers_does_not_change_a_byte(scan, tmp_path, digests):
-    encode(scan, tmp_path / "one.zarr", chunk=(4, 4), workers=1)
-    encode(scan, tmp_path / "four.zarr", chunk=(4, 4), workers=4)
+    compress(scan, tmp_path / "one.zarr", chunk=(4, 4), workers=1)
+    compress(scan, tmp_path / "four.zarr", chunk=(4, 4), workers=4)
     assert digests(tmp_path / "one.zarr") == digests(tmp_path / "four.zarr")
 
 
@@ -126,7 +128,7 @@ def test_every_block_of_the_source_is_read_once(scan, tmp_path, monkeypatch):
         return plain(self, region)
 
     monkeypatch.setattr(type(scan), "read", counted)
-    result = encode(scan, tmp_path / "out.zarr", chunk=(4, 8))
+    result = compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
     whole = [region for region in read if len(region) == 4]
     assert sorted(whole, key=str) == sorted(map(result.plan.region, range(6)), key=str)
 
@@ -144,9 +146,32 @@ def test_a_coder_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(BlockCoder, "decode", wrong)
     with pytest.raises(VerificationError, match="differs from its source") as error:
-        encode(scan, tmp_path / "out.zarr", chunk=(4, 8))
+        compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
     assert error.value.index == (5, 10, 3, 4)
     assert not (tmp_path / "out.zarr" / "zarr.json").exists()
+
+
+def test_a_disk_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
+    plain = Location.read
+
+    def wrong(self, key):
+        data = plain(self, key)
+        return data[:-1] + b"x" if data is not None and key.startswith("data/c") else data
+
+    monkeypatch.setattr(Location, "read", wrong)
+    with pytest.raises(ReadBackError, match="check the disk"):
+        compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
+
+
+def test_a_path_is_taken_like_an_open_scan(source, scan, counts, tmp_path, digests):
+    compress(source, tmp_path / "path.zarr", chunk=(4, 8))
+    compress(scan, tmp_path / "scan.zarr", chunk=(4, 8))
+    assert digests(tmp_path / "path.zarr") == digests(tmp_path / "scan.zarr")
+    counts.tofile(tmp_path / "scan.bin")
+    result = compress(tmp_path / "scan.bin", tmp_path / "raw.zarr", shape=counts.shape, dtype="u2")
+    assert result.raw_bytes == counts.nbytes
+    with pytest.raises(ConfigurationError, match="open already"):
+        compress(scan, tmp_path / "out.zarr", dataset="data")
 
 
 def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
@@ -154,10 +179,10 @@ def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
 
     def noted(handle, index):
         events.append("block")
-        return encode_block(handle, index)
+        return compress_block(handle, index)
 
-    monkeypatch.setattr(encode_module, "encode_block", noted)
-    encode(scan, tmp_path / "out.zarr", start=lambda plan: events.append(plan.memory_bound))
+    monkeypatch.setattr(compress_module, "compress_block", noted)
+    compress(scan, tmp_path / "out.zarr", start=lambda plan: events.append(plan.memory_bound))
     assert isinstance(events[0], int)
     assert events[1:] == ["block"]
 
@@ -166,7 +191,7 @@ def test_memory_urls_work(scan, counts):
     import fsspec
 
     fsspec.filesystem("memory").store.clear()
-    encode(scan, "memory://folder/scan.zarr", chunk=(4, 8))
+    compress(scan, "memory://folder/scan.zarr", chunk=(4, 8))
     dataset = xarray.open_zarr("memory://folder/scan.zarr")
     assert np.array_equal(dataset["data"].values, counts)
     assert not fsspec.filesystem("memory").exists("/folder/scan.zarr/.stemcodecs")

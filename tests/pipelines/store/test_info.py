@@ -6,5 +6,5 @@ from tests.test_architecture import modules_after
 
 
 def test_info_reads_a_store_without_the_heavy_packages(store):
-    code = f"from stemcodecs_pipelines.store.info import store_info; store_info({str(store)!r}).rows()"
+    code = f"from stemcodecs_pipelines.store.info import info; info({str(store)!r}).rows()"
     assert not {"numba", "xarray", "dask", "distributed", "zarr"} & modules_after(code)

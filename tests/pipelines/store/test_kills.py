@@ -17,7 +17,7 @@ import pytest
 
 from stemcodecs.readers import open_scan
 from stemcodecs.store import state
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 
 ROUNDS = int(os.environ.get("STEMCODECS_KILLS", "50"))
@@ -87,7 +87,7 @@ def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
     records = store / ".stemcodecs/records/0"
     np.save(source, np.random.default_rng(1).poisson(1, (64, 64, 32, 32)).astype("u2"))
     with open_scan(source) as scan:
-        encode(scan, tmp_path / "whole.zarr", chunk=(4, 4))
+        compress(scan, tmp_path / "whole.zarr", chunk=(4, 4))
         whole = digests(tmp_path / "whole.zarr")
         cluster = Cluster(tmp_path)
         outcomes: dict[str, Counter[str]] = {victim: Counter() for victim in VICTIMS}
@@ -122,7 +122,7 @@ def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
                     assert client.returncode == 2, error
                     assert error.splitlines()[-1].startswith("stemcodecs: the connection"), error
                 outcomes[victim][f"{'in the middle' if in_the_middle else 'too late'}, {found}"] += 1
-                encode(scan, store, resume=True)
+                compress(scan, store, resume=True)
                 assert digests(store) == whole, f"round {turn}: {victim}"
                 # What a worker of a dead client still had in hand must not arrive late.
                 time.sleep(0.2)

@@ -12,10 +12,12 @@ import pytest
 CODE = """
 import sys
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.run.memory import share_freed_blocks
+from stemcodecs_pipelines.store.compress import compress
+share_freed_blocks()  # as the command does
 bounds = []
 with open_scan(sys.argv[1]) as scan:
-    encode(scan, sys.argv[2], chunk=(8, 8), workers=2, start=lambda plan: bounds.append(plan.memory_bound))
+    compress(scan, sys.argv[2], chunk=(8, 8), workers=2, start=lambda plan: bounds.append(plan.memory_bound))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(bounds[0], int(peak.split()[1]) * 1024)
 """
@@ -45,3 +47,32 @@ def test_compress_stays_within_its_bound(tmp_path):
     assert bound < np.prod(shape) * 2
     assert peak <= bound
     print(f"bound {bound / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB")
+
+
+SPY = """
+import ctypes, sys
+told = []
+class Library(ctypes.CDLL):
+    def mallopt(self, name, value):
+        told.append((name, value))
+        return 1
+ctypes.CDLL = Library
+import numpy as np
+from stemcodecs_pipelines import compress, pca_basis, verify
+compress(sys.argv[1], sys.argv[2], method="pca:rank=2")
+verify(sys.argv[1], sys.argv[2])
+pca_basis(np.ones((3, 40, 130, 140)), rank=2)  # large enough for the range finder
+assert not told, told
+import stemcodecs_pipelines.cli as cli
+sys.argv = ["stemcodecs", "--version"]
+try:
+    cli.main()
+except SystemExit:
+    pass
+assert told
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told anything")
+def test_only_the_command_changes_the_allocator_of_its_process(source, tmp_path):
+    subprocess.run([sys.executable, "-c", SPY, str(source), str(tmp_path / "out.zarr")], check=True)

@@ -24,7 +24,7 @@ from stemcodecs.errors import (
 )
 from stemcodecs.readers import open_scan
 from stemcodecs.store import Location, state
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.finish import _Writer
 from stemcodecs_pipelines.store.journal import Record
 
@@ -49,17 +49,20 @@ class BrittleEngine:
                 raise Killed
             yield function(common, index)
 
+    def tell(self, function, argument):
+        function(argument)
+
 
 def interrupted(scan, place, survive=4, **options):
     with pytest.raises(Killed):
-        encode(scan, place, chunk=CHUNK, engine=BrittleEngine(range(BLOCKS), survive), **options)
+        compress(scan, place, chunk=CHUNK, engine=BrittleEngine(range(BLOCKS), survive), **options)
 
 
 @pytest.fixture(scope="module")
 def whole(source, tmp_path_factory, digests):
     place = tmp_path_factory.mktemp("whole") / "scan.zarr"
     with open_scan(source) as scan:
-        encode(scan, place, chunk=CHUNK)
+        compress(scan, place, chunk=CHUNK)
     return digests(place)
 
 
@@ -69,10 +72,10 @@ def test_resumed_store_is_the_uninterrupted_one(scan, tmp_path, whole, digests, 
     place = tmp_path / "scan.zarr"
     shutil.rmtree(place, ignore_errors=True)
     with pytest.raises(Killed):
-        encode(scan, place, chunk=CHUNK, engine=BrittleEngine(order, survive))
+        compress(scan, place, chunk=CHUNK, engine=BrittleEngine(order, survive))
     with pytest.raises(Killed):
-        encode(scan, place, engine=BrittleEngine(order[::-1], again), resume=True)
-    result = encode(scan, place, resume=True)
+        compress(scan, place, engine=BrittleEngine(order[::-1], again), resume=True)
+    result = compress(scan, place, resume=True)
     assert result.kept_blocks >= survive
     assert digests(place) == whole
 
@@ -102,9 +105,9 @@ def test_death_while_finishing_leaves_no_complete_store(scan, tmp_path, whole, d
     with monkeypatch.context() as patch:
         patch.setattr(_Writer, "_write", brittle)
         with pytest.raises(Killed):
-            encode(scan, place, chunk=CHUNK)
+            compress(scan, place, chunk=CHUNK)
     assert state(place).kind == "incomplete"
-    encode(scan, place, resume=True)
+    compress(scan, place, resume=True)
     assert digests(place) == whole
 
 
@@ -117,9 +120,9 @@ def test_death_after_the_last_byte_is_cleaned_up(scan, tmp_path, whole, digests,
     with monkeypatch.context() as patch:
         patch.setattr(Location, "remove", die)
         with pytest.raises(Killed):
-            encode(scan, place, chunk=CHUNK)
+            compress(scan, place, chunk=CHUNK)
     assert state(place).kind == "complete"
-    assert encode(scan, place, resume=True).kept_blocks == BLOCKS
+    assert compress(scan, place, resume=True).kept_blocks == BLOCKS
     assert digests(place) == whole
 
 
@@ -138,14 +141,14 @@ def test_damaged_blocks_are_done_again(scan, tmp_path, whole, digests, damage):
         target.write_bytes(data[:-1])
     else:
         target.write_bytes(data)
-    assert encode(scan, place, resume=True).kept_blocks == 3
+    assert compress(scan, place, resume=True).kept_blocks == 3
     assert digests(place) == whole
 
 
 def test_resume_of_nothing_and_of_a_complete_store(scan, tmp_path, whole, digests):
     place = tmp_path / "scan.zarr"
-    assert encode(scan, place, chunk=CHUNK, resume=True).kept_blocks == 0
-    assert encode(scan, place, resume=True).kept_blocks == BLOCKS
+    assert compress(scan, place, chunk=CHUNK, resume=True).kept_blocks == 0
+    assert compress(scan, place, resume=True).kept_blocks == BLOCKS
     assert digests(place) == whole
 
 
@@ -154,16 +157,16 @@ def test_another_source_is_refused(scan, counts, tmp_path):
     interrupted(scan, place)
     np.save(tmp_path / "other.npy", counts[::-1])
     with open_scan(tmp_path / "other.npy") as other, pytest.raises(SourceError, match="not the source"):
-        encode(other, place, resume=True)
-    encode(scan, place, resume=True)
+        compress(other, place, resume=True)
+    compress(scan, place, resume=True)
 
 
 def test_other_choices_are_refused(scan, tmp_path):
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
     with pytest.raises(ConfigurationError, match="--chunk"):
-        encode(scan, place, chunk=(5, 5), resume=True)
-    encode(scan, place, chunk=CHUNK, resume=True)
+        compress(scan, place, chunk=(5, 5), resume=True)
+    compress(scan, place, chunk=CHUNK, resume=True)
 
 
 def test_damaged_job_is_refused(scan, tmp_path):
@@ -171,8 +174,8 @@ def test_damaged_job_is_refused(scan, tmp_path):
     interrupted(scan, place)
     (place / ".stemcodecs/job.json").write_text("{}")
     with pytest.raises(DestinationError, match="job of the unfinished store is damaged"):
-        encode(scan, place, resume=True)
-    encode(scan, place, overwrite=True)
+        compress(scan, place, resume=True)
+    compress(scan, place, overwrite=True)
 
 
 def test_full_disk_says_so_and_can_be_resumed(scan, tmp_path, whole, digests, monkeypatch):
@@ -189,10 +192,10 @@ def test_full_disk_says_so_and_can_be_resumed(scan, tmp_path, whole, digests, mo
     with monkeypatch.context() as patch:
         patch.setattr(type(tmp_path), "replace", full)
         with pytest.raises(DestinationError, match="the disk is full"):
-            encode(scan, place, chunk=CHUNK)
+            compress(scan, place, chunk=CHUNK)
     assert state(place).kind == "incomplete"
     assert not list(place.rglob("*.part"))
-    encode(scan, place, resume=True)
+    compress(scan, place, resume=True)
     assert digests(place) == whole
 
 
@@ -200,13 +203,13 @@ def test_debris_of_a_killed_writer_goes_with_the_journal(scan, tmp_path, whole, 
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
     (place / ".stemcodecs" / "0123.part").write_bytes(b"half a chunk")
-    encode(scan, place, resume=True)
+    compress(scan, place, resume=True)
     assert digests(place) == whole
 
 
 def test_orphaned_worker_cannot_write_into_a_finished_store(scan, tmp_path, whole, digests):
     place = tmp_path / "scan.zarr"
-    encode(scan, place, chunk=CHUNK)
+    compress(scan, place, chunk=CHUNK)
     with pytest.raises(DestinationError, match="has gone"):
         Location.of(place).write("data/c/0/0/0/0", b"late")
     assert digests(place) == whole
@@ -221,20 +224,23 @@ class Orphan:
         raise Killed
         yield
 
+    def tell(self, function, argument):
+        pass
+
 
 def test_orphaned_worker_cannot_write_into_the_next_run(scan, tmp_path, digests):
     """Not even between two blocks of it, where the same chunk with other bytes would look as good."""
     place, fresh, orphan = tmp_path / "scan.zarr", tmp_path / "fresh.zarr", Orphan()
     with pytest.raises(Killed):
-        encode(scan, place, chunk=CHUNK, method="pixel_histogram:mode=pixel", engine=orphan)
+        compress(scan, place, chunk=CHUNK, method="pixel_histogram:mode=pixel", engine=orphan)
 
     def orphan_writes(result):
         with pytest.raises(DestinationError, match="has gone"):
             orphan.write()
 
     method = "pixel_histogram:mode=neighbour"
-    encode(scan, place, chunk=CHUNK, method=method, overwrite=True, workers=1, progress=orphan_writes)
-    encode(scan, fresh, chunk=CHUNK, method=method)
+    compress(scan, place, chunk=CHUNK, method=method, overwrite=True, workers=1, progress=orphan_writes)
+    compress(scan, fresh, chunk=CHUNK, method=method)
     assert digests(place) == digests(fresh)
 
 

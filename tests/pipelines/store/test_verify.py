@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import zarr
 
-from stemcodecs.errors import CorruptChunkError, IncompleteStoreError, SourceError, VerificationError
+from stemcodecs.errors import CorruptChunkError, IncompleteStoreError, SourceMismatchError, VerificationError
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.decompress import decompress
-from stemcodecs_pipelines.store.info import store_info
-from stemcodecs_pipelines.store.verify import repair, verify
+from stemcodecs_pipelines.store.info import info
+from stemcodecs_pipelines.store.repair import repair
+from stemcodecs_pipelines.store.verify import verify
 
 VICTIM = "data/c/1/0/0/0"
 
@@ -57,7 +58,7 @@ def test_wrong_value_is_named_by_its_coordinates(scan, counts, store, tmp_path):
         report = verify(other, store)
         assert report.failures[0].position == (6, 9, 10, 11)
         # The store is what the source was: the source must not be repaired into it.
-        with pytest.raises(SourceError, match="original source"):
+        with pytest.raises(SourceMismatchError, match="original source"):
             repair(other, store)
     assert verify(scan, store).intact
 
@@ -67,9 +68,32 @@ def test_other_shape_and_dtype_are_refused(counts, store, tmp_path):
         np.save(tmp_path / f"{name}.npy", array)
         with (
             open_scan(tmp_path / f"{name}.npy") as other,
-            pytest.raises(VerificationError, match="give the source"),
+            pytest.raises(SourceMismatchError, match="give the source"),
         ):
             verify(other, store)
+
+
+def test_another_scan_of_the_same_kind_is_told_from_a_wrong_store(scan, counts, tmp_path):
+    """With a bound, values of another source may lie within it; what the store was made from is noted."""
+    store = tmp_path / "poisson.zarr"
+    compress(scan, store, method="poisson:r=2", chunk=(4, 8))
+    near = counts.copy()
+    bright = np.argwhere(counts >= 9)[0]
+    near[tuple(bright)] += 1
+    np.save(tmp_path / "near.npy", near)
+    report = verify(tmp_path / "near.npy", store)
+    assert [f.other_source for f in report.failures] == [True]
+    with pytest.raises(SourceMismatchError, match="1 of 6 blocks failed"):
+        report.require_intact(store)
+    assert verify(scan, store).intact
+
+
+def test_a_path_is_opened_as_it_is_said(counts, store, tmp_path):
+    counts.tofile(tmp_path / "scan.bin")
+    assert verify(tmp_path / "scan.bin", store, shape=counts.shape, dtype="u2").intact
+    damage(store, "truncated")
+    assert [f.index for f in repair(tmp_path / "scan.bin", store, shape=counts.shape, dtype="u2").failures] == [2]
+    assert verify(None, store).intact
 
 
 def test_chunk_in_another_ones_place_is_found(scan, store):
@@ -83,7 +107,7 @@ def test_chunk_in_another_ones_place_is_found(scan, store):
 
 def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
     store = tmp_path / "shards.zarr"
-    encode(scan, store, chunk=(2, 4), shards=(4, 8))
+    compress(scan, store, chunk=(2, 4), shards=(4, 8))
     before = digests(store)
     damage(store, "truncated")
     assert [f.index for f in verify(None, store).failures] == [2]
@@ -94,7 +118,7 @@ def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 @pytest.mark.parametrize("chunk", [(4, 8), (10, 13), (3, 13), (4, 8, 5, 16), (4, 8, 12, 5)])
 def test_decompressed_files_hold_every_value(scan, tmp_path, suffix, chunk):
-    encode(scan, tmp_path / "scan.zarr", chunk=chunk)
+    compress(scan, tmp_path / "scan.zarr", chunk=chunk)
     out = tmp_path / f"out{suffix}"
     decompress(tmp_path / "scan.zarr", out)
     with open_scan(out) as back:
@@ -117,7 +141,7 @@ def test_no_half_file_is_left_by_a_corrupt_store(store, tmp_path, suffix):
 
 
 def test_info_knows_the_sizes(scan, store):
-    found = store_info(store)
+    found = info(store)
     assert found.total_bytes == sum(p.stat().st_size for p in store.rglob("*") if p.is_file())
     assert any("10×13×12×16 uint16" in value for _, value in found.rows())
 
@@ -125,4 +149,4 @@ def test_info_knows_the_sizes(scan, store):
 def test_info_says_when_chunks_are_missing(store):
     (store / VICTIM).unlink()
     with pytest.raises(IncompleteStoreError, match="1 of 6 chunks are missing"):
-        store_info(store)
+        info(store)

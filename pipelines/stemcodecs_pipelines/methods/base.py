@@ -1,0 +1,201 @@
+"""What a store asks of a method: how a scan becomes a codec, what is guaranteed, and whether the guarantee holds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from stemcodecs.errors import VerificationError
+from stemcodecs_pipelines.methods.options import Exact, option
+
+if TYPE_CHECKING:
+    # The command reads the options of all methods when it starts; NumPy can wait.
+    import numpy as np
+
+    from stemcodecs.readers.scan import Region, Scan
+    from stemcodecs_pipelines.run.engine import Engine
+
+__all__ = [
+    "Comparison",
+    "Encoding",
+    "Exact",
+    "Learning",
+    "Method",
+    "check_exact",
+    "check_form",
+    "merged",
+    "option",
+]
+
+Chosen = TypeVar("Chosen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Codecs of one array, as :func:`zarr.create_array` takes them.
+
+    Parameters
+    ----------
+    serializer : object
+        Array-to-bytes codec.
+    filters : tuple of object
+        Array-to-array codecs before it.
+    stored_models : dict
+        Objects of the store, by key: a model that is too large for the array's metadata.
+    self_contained : object, optional
+        The serializer with its model inside, for shards, where Zarr finds no stored model; None if it is too large for
+        that too.
+    """
+
+    serializer: Any
+    filters: tuple[Any, ...] = ()
+    stored_models: Mapping[str, bytes] = field(default_factory=dict)
+    self_contained: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Where a method that looks at the whole scan first does so, and whom it tells.
+
+    Parameters
+    ----------
+    engine : Engine, optional
+        Where its tasks run; default threads of this process.
+    workers, memory : int, optional
+        How many at once, and the bytes that they may take.
+    report : callable, optional
+        Called with a line that says what is done, steps done and steps in all; first with no step done.
+    """
+
+    engine: Engine | None = None
+    workers: int | None = None
+    memory: int | None = None
+    report: Callable[[str, int, int], None] = lambda text, done, total: None
+
+
+class Comparison(Protocol):
+    """How far decoded values lie from their source."""
+
+    def merge(self, other: Any) -> Any:
+        """Both blocks together."""
+
+    def summary(self) -> str:
+        """One line for people."""
+
+
+def merged(one: Comparison | None, other: Comparison | None) -> Comparison | None:
+    """Comparisons of two parts of a scan, of which either may have measured nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    both: Comparison = one.merge(other)
+    return both
+
+
+class Method(ABC, Generic[Chosen]):
+    """One way to store a scan, with its options.
+
+    A new method is one class in its own room, and one line in `stemcodecs_pipelines.methods.registry.METHODS`.
+
+    Parameters
+    ----------
+    options : object
+        An instance of `Options`.
+    text : str
+        What ``--method`` was given, as the store notes it and as the registry reads it.
+
+    Attributes
+    ----------
+    name : str
+        What ``--method`` takes.
+    summary : str
+        One line for people.
+    Options : type
+        Frozen dataclass whose fields are made by `stemcodecs_pipelines.methods.options.option`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, options: Chosen, text: str) -> None:
+        self.options = options
+        self.text = text
+
+    @property
+    @abstractmethod
+    def guarantee(self) -> str:
+        """What a reader of the store may rely on; written into its attributes."""
+
+    @property
+    def exact(self) -> bool:
+        """The guarantee is bit-exactness, so that the digest of the source is that of the decoded values."""
+        return False
+
+    @property
+    def whole_detector(self) -> bool:
+        """Chunks must not cut patterns."""
+        return False
+
+    @abstractmethod
+    def build(self, scan: Scan, learning: Learning) -> Encoding:
+        """The codecs for a scan; what is learned from it travels in their configuration, or as a stored model.
+
+        Raises
+        ------
+        ConfigurationError
+            The options do not fit the scan, or what is to be learned needs more memory than it may take.
+        """
+
+    @abstractmethod
+    def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> Comparison | None:
+        """Check the guarantee on a block, and say how far the values lie apart if the method measures it.
+
+        Raises
+        ------
+        VerificationError
+            The guarantee is broken.
+        """
+
+
+def check_form(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Compare shape and dtype.
+
+    Raises
+    ------
+    VerificationError
+        They differ.
+    """
+    if source.shape != decoded.shape or source.dtype != decoded.dtype:
+        corner = tuple(s.start for s in region)
+        raise VerificationError(
+            f"the block at {corner} decodes to {decoded.dtype}{decoded.shape}, "
+            f"its source is {source.dtype}{source.shape}; repair it with stemcodecs repair",
+            corner,
+        )
+
+
+def check_exact(source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
+    """Compare every value bit by bit.
+
+    Raises
+    ------
+    VerificationError
+        With the coordinates of the first value that differs, in the whole scan.
+    """
+    import numpy as np
+
+    check_form(source, decoded, region)
+    bits = np.dtype(f"u{source.dtype.itemsize}")  # floats too: NaN payloads and −0 count
+    for first, (a, b) in enumerate(zip(source.view(bits), decoded.view(bits), strict=True)):
+        # Row by row, so that the comparison takes next to no memory.
+        if not np.array_equal(a, b):
+            inner = np.unravel_index(int(np.argmax(a != b)), a.shape)
+            local = (first, *(int(i) for i in inner))
+            index = tuple(i + s.start for i, s in zip(local, region, strict=True))
+            raise VerificationError(
+                f"the store differs from its source at {index}: "
+                f"{decoded[local]} instead of {source[local]}; repair it with stemcodecs repair",
+                index,
+            )

@@ -1,0 +1,107 @@
+"""Arguments and options that several commands share, and the sections in which a long help lists them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from stemcodecs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stemcodecs.readers.scan import Scan
+
+__all__ = [
+    "Dataset",
+    "Dtype",
+    "Offset",
+    "Scheduler",
+    "SectionedCommand",
+    "Shape",
+    "Slurm",
+    "Source",
+    "Store",
+    "Wait",
+    "Workers",
+    "numbers",
+    "open_source",
+]
+
+SOURCE, WHERE = "Source", "Where it runs"
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SRC", help="Scan: .npy, HDF5 (EMD, py4DSTEM, Nion Swift), Zarr, raw binary, …"),
+]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="Store written by compress; a folder or a URL.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="Dataset or array inside the source; default: the 4D one.", rich_help_panel=SOURCE),
+]
+Shape = Annotated[
+    str | None, typer.Option(help="Shape of a raw binary source, e.g. 64,64,256,256.", rich_help_panel=SOURCE)
+]
+Dtype = Annotated[
+    str | None, typer.Option(help="Dtype of a raw binary source, e.g. uint16 or >u2.", rich_help_panel=SOURCE)
+]
+Offset = Annotated[
+    int, typer.Option(help="Bytes before the first value of a raw binary source.", rich_help_panel=SOURCE)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Blocks in work at once; jobs with --slurm. Default: one per core.", rich_help_panel=WHERE),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Dask scheduler, e.g. tcp://host:8786; 'local' starts processes on this machine.", rich_help_panel=WHERE
+    ),
+]
+Slurm = Annotated[
+    bool,
+    typer.Option("--slurm", help="Run in SLURM jobs (dask-jobqueue, with your jobqueue.yaml).", rich_help_panel=WHERE),
+]
+Wait = Annotated[
+    float,
+    typer.Option(min=0, help="Minutes to wait while there is no worker, e.g. in SLURM's queue.", rich_help_panel=WHERE),
+]
+
+
+class SectionedCommand(TyperCommand):
+    """Lists options under their ``rich_help_panel``, in the plain lines that a pipe can read: Rich draws boxes."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections in the order of their first option."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                title = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """Read ``16,16`` or ``16x16``.
+
+    Raises
+    ------
+    ConfigurationError
+        The text is not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").replace("×", ",").split(","))
+    except ValueError:
+        raise ConfigurationError(f"--{name} {text}: give numbers with commas, e.g. 16,16") from None
+
+
+def open_source(source: str, dataset: str | None, shape: str | None, dtype: str | None, offset: int) -> Scan:
+    """Open a source as the options of a command say."""
+    from stemcodecs.readers import open_scan
+
+    return open_scan(source, dataset=dataset, shape=numbers("shape", shape), dtype=dtype, offset=offset)
