@@ -154,7 +154,7 @@ class StemAccessor:
 
         Each pixel's mean is over the patterns where it carries no mark; NaN where it always does.
         """
-        stored = self._stored("mean_pattern", whole=4)
+        stored = self._stored("mean_pattern", whole=self.data.ndim)
         if stored is not None:
             return stored
         data, positions = self.data, self.data.dims[:-2]

@@ -60,9 +60,10 @@ def check_same_source(known: Mapping[str, Any], scan: Scan, *, what: str) -> Non
                 f"{scan.path} is not the source of {what}: {name} {now[name]}, not {known.get(name)}"
             )
     if known.get("files") != now["files"]:
-        change = "it lies in memory" if scan.identity is None else "its files were not noted"
+        change: str | None = "it lies in memory" if scan.identity is None else "its files were not noted"
         if scan.identity is not None and known.get("files"):
-            change = (
-                Identity.from_dict(known["files"]).difference(_noted(scan.identity, scan.path)) or "its files differ"
-            )
+            # None where another machine saw the same files.
+            change = Identity.from_dict(known["files"]).difference(_noted(scan.identity, scan.path))
+        if change is None:
+            return
         raise SourceMismatchError(f"{scan.path} is not the source of {what}: {change}")
