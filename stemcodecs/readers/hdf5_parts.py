@@ -11,6 +11,7 @@ import os
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any, Self
 
 import numpy as np
@@ -219,8 +220,9 @@ class Examination:
 
     def _examine_virtual(self, path: str, node: Any, contents: Contents) -> None:
         mapped: list[Selection] = []
+        look = cache(partial(self._source, path))  # many parts of one file are many entries
         for source in node.virtual_sources():
-            for mapping in mappings_of(source, contents.shape, lambda file, name: self._source(path, file, name)):
+            for mapping in mappings_of(source, contents.shape, look):
                 mapped += mapping.filled
                 mapping.carry_losses(contents, self.path)
             # HDF5 counts up to the first file that is missing, and takes the array to end there.

@@ -147,15 +147,28 @@ def rows_without(shape: Sequence[int], mapped: Sequence[Selection]) -> np.ndarra
         found += [s.starts[i] for s in mapped] + [s.stops[i] for s in mapped]
         edges.append(np.unique(np.clip(np.concatenate(found), 0, size)))
     free = np.ones([len(e) - 1 for e in edges], bool)
+    # Nearly always a selection is one box; all of them are looked up together then, thousands of parts in no time.
+    boxes = [s for s in mapped if all(len(starts) == 1 for starts in s.starts)]
+    corners = []
+    for i, edge in enumerate(edges):
+        for bounds in ([s.starts[i][0] for s in boxes], [s.stops[i][0] for s in boxes]):
+            corners.append(np.searchsorted(edge, np.clip(np.array(bounds, np.int64), 0, edge[-1])).tolist())
+    for corner in zip(*corners, strict=True):
+        free[tuple(map(slice, corner[::2], corner[1::2]))] = False
     for selection in mapped:
-        cells = []
-        for edge, starts, stops in zip(edges, selection.starts, selection.stops, strict=True):
-            steps = np.zeros(len(edge), np.int64)
-            np.add.at(steps, np.searchsorted(edge, np.clip(starts, 0, edge[-1])), 1)
-            np.add.at(steps, np.searchsorted(edge, np.clip(stops, 0, edge[-1])), -1)
-            cells.append(np.flatnonzero(np.cumsum(steps)[:-1]))
-        free[np.ix_(*cells)] = False
+        if any(len(starts) != 1 for starts in selection.starts):
+            free[np.ix_(*map(_cells, edges, selection.starts, selection.stops))] = False
     values: Any = free
     for i in reversed(range(1, len(shape))):
         values = values @ np.diff(edges[i])
     return np.repeat(values.astype(np.int64), np.diff(edges[0]))
+
+
+def _cells(
+    edges: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], stops: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Cells between edges that lie in some intervals."""
+    steps = np.zeros(len(edges), np.int64)
+    np.add.at(steps, np.searchsorted(edges, np.clip(starts, 0, edges[-1])), 1)
+    np.add.at(steps, np.searchsorted(edges, np.clip(stops, 0, edges[-1])), -1)
+    return np.flatnonzero(np.cumsum(steps)[:-1])

@@ -11,9 +11,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+import platform
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from stemcodecs.errors import SourceError
@@ -35,6 +36,8 @@ class Part:
         Last change in nanoseconds since 1970; of a folder that of its newest file.
     inode : int or None
         Number of the local file or folder: another one when the file was replaced and not rewritten.
+    machine : str or None
+        Who saw this inode: on some network drives every machine gives numbers of its own.
     etag : str or None
         What a server calls the version of the object.
     files : int or None
@@ -45,6 +48,7 @@ class Part:
     size: int | None
     modified_ns: int | None = None
     inode: int | None = None
+    machine: str | None = None
     etag: str | None = None
     files: int | None = None
 
@@ -66,7 +70,13 @@ class Part:
         try:
             status = os.stat(path)
             if not stat.S_ISDIR(status.st_mode):
-                return cls(path=path, size=status.st_size, modified_ns=status.st_mtime_ns, inode=status.st_ino)
+                return cls(
+                    path=path,
+                    size=status.st_size,
+                    modified_ns=status.st_mtime_ns,
+                    inode=status.st_ino,
+                    machine=platform.node(),
+                )
             files = size = newest = 0
             folders = [path]
             while folders:
@@ -84,7 +94,7 @@ class Part:
         except OSError as error:
             reason = error.strerror or str(error)
             raise SourceError(f"{path}: cannot be read ({reason}); check the permissions and the drive") from error
-        return cls(path=path, size=size, modified_ns=newest, inode=status.st_ino, files=files)
+        return cls(path=path, size=size, modified_ns=newest, inode=status.st_ino, machine=platform.node(), files=files)
 
     @classmethod
     def _remote(cls, url: str) -> Self:
@@ -123,6 +133,12 @@ class Part:
             files=len(objects),
         )
 
+    def is_same(self, other: Part) -> bool:
+        """Whether this is what another machine, or this one at another time, saw as `other`."""
+        if self.machine == other.machine:
+            return self == other
+        return replace(self, inode=None, machine=None) == replace(other, inode=None, machine=None)
+
     def __str__(self) -> str:
         files = "" if self.files is None else f"{self.files:,} files, "
         size = "unknown size" if self.size is None else f"{self.size:,} bytes"
@@ -151,7 +167,8 @@ def _modified(said: Mapping[str, Any]) -> int | None:
 class Identity:
     """Everything that the values of a source depend on, as it was at one moment.
 
-    Two identities are equal when every part is. The order of the parts has no meaning: `of` sorts.
+    Whether two are the same source is what `difference` says; `==` holds inodes of different machines against each
+    other as well.
 
     Parameters
     ----------
@@ -190,7 +207,7 @@ class Identity:
             found = later.pop(part.path, None)
             if found is None:
                 return f"{part.path} is no longer a part of it"
-            if found == part:
+            if part.is_same(found):
                 continue
             if str(found) != str(part):
                 return f"{part.path} was replaced: {part} → {found}"

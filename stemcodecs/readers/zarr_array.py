@@ -13,7 +13,7 @@ from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_nam
 from stemcodecs.readers.choose import choose_array
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
 from stemcodecs.readers.zarr_candidates import candidates_in
-from stemcodecs.readers.zarr_chunks import identity_of, missing_chunks
+from stemcodecs.readers.zarr_chunks import chunk_count, identity_of, missing_chunks
 from stemcodecs.required_chunks import store_with_every_chunk
 from stemcodecs.store import state
 
@@ -49,9 +49,16 @@ class ZarrBlocks:
                         "or take what is there with --partial"
                     )
                 # A chunk may be lost while the scan is read, and a server may not say what it has.
+                self.close()
                 store = store_with_every_chunk(_place(path), name)
                 self._array = _array(_open_node(path, store), name)
                 missing = missing or []
+            is_numeric = np.dtype(self._array.dtype).kind in "biuf"
+            if is_numeric and missing and len(missing) == chunk_count(self._array) and not partial:
+                raise SourceError(
+                    f"{path}: not one of its {len(missing)} chunks is in the store; copy it again, or take the fill "
+                    f"value {self._array.fill_value} everywhere with --partial"
+                )
         except BaseException:
             self.close()
             raise
@@ -183,7 +190,11 @@ def _is_ours(path: str, name: str) -> bool:
     if last != DATA or not place:
         return False
     if os.path.isfile(path):
-        return bool(dict(_open_node(path).attrs).get("stemcodecs")) if name == DATA else False
+        node = _open_node(path)
+        try:
+            return name == DATA and bool(dict(node.attrs).get("stemcodecs"))
+        finally:
+            node.store.close()
     return state(place).kind == "complete"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stemcodecs.readers.identity import Identity
 
-__all__ = ["LISTED_REMOTELY", "identity_of", "missing_chunks"]
+__all__ = ["LISTED_REMOTELY", "chunk_count", "identity_of", "missing_chunks"]
 
 LISTED_REMOTELY = 100_000
 """Chunks up to which a remote store is listed: a request for every thousand, some 10 seconds."""
@@ -31,15 +31,23 @@ def missing_chunks(path: str, name: str, array: Any) -> list[str] | None:
     array : zarr.Array
         The array.
     """
-    blocks = getattr(array, "shards", None) or array.chunks
-    grid = [-(-n // b) for n, b in zip(array.shape, blocks, strict=True)]
-    if "://" in path and math.prod(grid) > LISTED_REMOTELY:
+    if "://" in path and chunk_count(array) > LISTED_REMOTELY:
         return None
     there = _keys(path, name)
     if there is None:
         return None
-    keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*map(range, grid)))
+    keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*map(range, _grid(array))))
     return [key for key in keys if key not in there]
+
+
+def chunk_count(array: Any) -> int:
+    """Chunks, or shards, that an array has when none is left out."""
+    return math.prod(_grid(array))
+
+
+def _grid(array: Any) -> list[int]:
+    blocks = getattr(array, "shards", None) or array.chunks
+    return [-(-n // b) for n, b in zip(array.shape, blocks, strict=True)]
 
 
 def identity_of(path: str, name: str, *, listed: bool) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -138,6 +139,17 @@ def test_identity_reads_like_a_sentence_and_goes_through_json(tmp_path):
     (tmp_path / "b").unlink()
     with pytest.raises(SourceError, match="b is gone"):
         known.now()
+
+
+def test_inodes_are_compared_on_one_machine_only(tmp_path):
+    (tmp_path / "a").write_bytes(b"values")
+    (part,) = Identity.of([tmp_path / "a"]).parts
+    other = dataclasses.replace(part, inode=part.inode + 1)
+    assert "another file of the same size" in Identity((part,)).difference(Identity((other,)))
+    elsewhere = dataclasses.replace(other, machine="another")
+    assert Identity((part,)).difference(Identity((elsewhere,))) is None
+    longer = dataclasses.replace(elsewhere, size=7)
+    assert "was replaced" in Identity((part,)).difference(Identity((longer,)))
 
 
 def test_remote_objects(tmp_path):

@@ -107,7 +107,9 @@ def test_chunks_that_another_store_leaves_out_are_counted(zarr_format, tmp_path)
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=DATA.shape, dtype="u2", chunks=(2, 3, 8, 8), fill_value=7, zarr_format=zarr_format
     )
-    with open_scan(tmp_path / "a.zarr") as scan:
+    with pytest.raises(SourceError, match="not one of its 4 chunks is in the store"):
+        open_scan(tmp_path / "a.zarr")
+    with open_scan(tmp_path / "a.zarr", partial=True) as scan:
         assert "4 chunks are not in the store and are read as the fill value 7" in scan.remarks[0]
     array[:] = DATA
     with open_scan(tmp_path / "a.zarr") as scan:

@@ -199,7 +199,7 @@ def choose_chunk(
             break
         series[i] = min(scan[i], left)
         left = left // scan[i]
-    inner = scan[-2:] if positions >= math.prod(scan[-2:]) else _scan_block(*scan[-2:], positions)
+    inner = scan[-2:] if positions >= math.prod(scan[-2:]) else _scan_block(scan[-2], scan[-1], positions)
     return (*series, *inner, height, width)
 
 
