@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import zarr
+from zarr.abc.codec import CodecPipeline
 from zarr.abc.store import Store
 from zarr.buffer import cpu
 from zarr.core.array import AsyncArray
@@ -25,6 +26,7 @@ __all__ = [
     "ArraySpec",
     "ArrayV3Metadata",
     "array_of",
+    "codec_pipeline",
     "parse_named_configuration",
     "put",
     "sync",
@@ -47,6 +49,11 @@ def array_of(document: Mapping[str, Any], store: Store, path: str, **config: Any
     """
     metadata: Any = ArrayV3Metadata.from_dict(dict(document))
     return zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(store, path), config=config or None))  # type: ignore[arg-type]
+
+
+def codec_pipeline(array: zarr.Array[Any]) -> CodecPipeline:
+    """The codecs of an array, to be asked directly."""
+    return array._async_array.codec_pipeline  # its public name is younger than 3.1.2
 
 
 def put(store: Store, key: str, data: bytes) -> None:

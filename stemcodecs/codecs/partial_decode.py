@@ -51,6 +51,10 @@ class PartialDecode(ArrayBytesCodecPartialDecodeMixin):
             if decoded is not None:
                 return decoded
             # Not there: a chunk of fill values, unless the store says that it must be there.
+        if not isinstance(byte_getter, StorePath):
+            # The chunk lies in a shard, whose part Zarr has in memory; before 3.1.6 it gave no ranges of it.
+            whole = await byte_getter.get(chunk_spec.prototype)
+            return await asyncio.to_thread(self._decode_from_memory, whole, selection, chunk_spec)
         steps = self.decode_in_steps(selection, chunk_spec, _FIRST_READ)
         wanted, decoded = _next(steps, None)
         while wanted is not None:
@@ -63,11 +67,23 @@ class PartialDecode(ArrayBytesCodecPartialDecodeMixin):
         file = _local_file(byte_getter)
         if file is not None and (decoded := self._decode_from_file(file, selection, chunk_spec)) is not None:
             return decoded
+        if not isinstance(byte_getter, StorePath):
+            return self._decode_from_memory(byte_getter.get_sync(chunk_spec.prototype), selection, chunk_spec)
+
+        store_path: Any = byte_getter
 
         def read(one: Range) -> bytes | None:
-            return _bytes(byte_getter.get_sync(prototype=chunk_spec.prototype, byte_range=_request(one)))
+            return _bytes(store_path.get_sync(prototype=chunk_spec.prototype, byte_range=_request(one)))
 
         return _run(self.decode_in_steps(selection, chunk_spec, _FIRST_READ), read)
+
+    def _decode_from_memory(self, chunk: Buffer | None, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
+        if chunk is None:
+            return None
+        data = chunk.as_numpy_array().data
+        return _run(
+            self.decode_in_steps(selection, chunk_spec, _FIRST_READ_OF_FILE), lambda one: bytes(data[slice(*one)])
+        )
 
     def _decode_from_file(self, path: Path, selection: Any, chunk_spec: ArraySpec) -> NDBuffer | None:
         """From one state of the file, if it is replaced meanwhile."""

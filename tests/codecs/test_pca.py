@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -29,7 +31,8 @@ from stemcodecs.errors import (
     FormatVersionError,
     UnsupportedDtypeError,
 )
-from stemcodecs.lowrank import LowRankModel, exact_basis, open_with_model, rates, write_model
+from stemcodecs.last_used import LastUsed
+from stemcodecs.lowrank import LowRankModel, exact_basis, low_rank_model, open_with_model, rates, write_model
 from stemcodecs.lowrank.stored_model import model_key
 from tests.lowrank.process import forget_models
 
@@ -384,6 +387,24 @@ def test_damaged_or_missing_models_beside_the_array(monkeypatch: pytest.MonkeyPa
         root["data"][:]
     with pytest.raises(ConfigurationError, match="copied without"):
         open_with_model(root)
+
+
+def test_a_model_in_use_stays_and_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_models(monkeypatch)
+    monkeypatch.setattr(low_rank_model, "_kept", LastUsed(1))
+    counts = simulated(9).astype(np.uint16)
+    codec = Pca(sha256=LowRankModel.from_bytes(MODEL.to_bytes()).keep().digest, residual="lossless")
+    LINEAR.keep()
+    gc.collect()
+    # Nothing but the codec holds the model now, and an equal codec finds it there.
+    assert np.array_equal(codec.decode_chunk(codec.encode_chunk(counts)), counts)
+    assert np.array_equal(Pca.from_dict(codec.to_dict()).decode_chunk(codec.encode_chunk(counts)), counts)
+    # It does not travel with the codec.
+    assert len(pickle.dumps(codec)) < 500
+    assert pickle.loads(pickle.dumps(codec)) == codec
+    del codec
+    gc.collect()
+    assert LowRankModel.kept(MODEL.digest) is None
 
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "pca" / "v1"

@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 
 from stemcodecs.errors import CorruptChunkError
 from stemcodecs.readers.scan import Region
-from stemcodecs.zarr_private import ArrayConfig, ArraySpec, ArrayV3Metadata, array_of, sync
+from stemcodecs.zarr_private import ArrayConfig, ArraySpec, ArrayV3Metadata, array_of, codec_pipeline, sync
 from stemcodecs_pipelines.methods.base import Encoding
 from stemcodecs_pipelines.run.plan import Plan
 
@@ -107,7 +107,7 @@ class BlockCoder:
             prototype=default_buffer_prototype(),
         )
         try:
-            (decoded,) = sync(array.async_array.codec_pipeline.decode([(cpu.Buffer.from_bytes(stored), spec)]))
+            (decoded,) = sync(codec_pipeline(array).decode([(cpu.Buffer.from_bytes(stored), spec)]))
             assert decoded is not None
             # Chunks at the edge of the scan are padded.
             return decoded.as_numpy_array()[tuple(slice(0, s.stop - s.start) for s in region)]
