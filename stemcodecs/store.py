@@ -7,6 +7,7 @@ finished, so that nothing can mistake a part of a scan for the scan. Until then 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -28,7 +29,7 @@ from stemcodecs.provenance import check_provenance
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
+__all__ = ["JOURNAL", "Location", "State", "metadata_of", "open", "require_complete", "state"]
 
 JOURNAL = ".stemcodecs"
 """Folder inside an unfinished store; removed when the store is complete."""
@@ -269,6 +270,29 @@ def require_complete(place: str | os.PathLike[str] | Location) -> State:
     return found
 
 
+@contextlib.contextmanager
+def metadata_of(location: Location) -> Iterator[None]:
+    """One line for whatever Zarr and xarray stumble over in damaged metadata.
+
+    Raises
+    ------
+    SourceError
+        The metadata cannot be read.
+    """
+    try:
+        yield
+    except StemcodecsError:
+        raise
+    except Exception as error:
+        # Of the operating system's and the network's errors, the file that is not there alone speaks of the store.
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError)):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SourceError(
+            f"{location}: its metadata cannot be read ({reason}); restore zarr.json from another copy of the store"
+        ) from error
+
+
 def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["auto"] | None = None) -> xarray.Dataset:
     """Open a compressed store as a lazy Dataset with calibrated coordinates.
 
@@ -304,6 +328,9 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
 
     location = Location.of(store)
     require_complete(location)
-    dataset: xarray.Dataset = xarray.open_zarr(location.url, consolidated=True, chunks={} if chunks is None else chunks)
+    with metadata_of(location):
+        dataset: xarray.Dataset = xarray.open_zarr(
+            location.url, consolidated=True, chunks={} if chunks is None else chunks
+        )
     remember_opened(dataset)
     return dataset
