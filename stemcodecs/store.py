@@ -32,7 +32,7 @@ from stemcodecs.zip_members import zip_members
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
+__all__ = ["JOURNAL", "Location", "State", "metadata_of", "open", "require_complete", "state"]
 
 JOURNAL = ".stemcodecs"
 """Folder inside an unfinished store; removed when the store is complete."""
@@ -346,6 +346,29 @@ def _folder_in_zip(place: str | os.PathLike[str] | Location) -> str:
     return min(roots, key=len, default="")
 
 
+@contextlib.contextmanager
+def metadata_of(location: Location) -> Iterator[None]:
+    """One line for whatever Zarr and xarray stumble over in damaged metadata.
+
+    Raises
+    ------
+    SourceError
+        The metadata cannot be read.
+    """
+    try:
+        yield
+    except StemcodecsError:
+        raise
+    except Exception as error:
+        # Of the operating system's and the network's errors, the file that is not there alone speaks of the store.
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError)):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SourceError(
+            f"{location}: its metadata cannot be read ({reason}); restore zarr.json from another copy of the store"
+        ) from error
+
+
 def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["auto"] | None = None) -> xarray.Dataset:
     """Open a compressed store as a lazy Dataset with calibrated coordinates.
 
@@ -386,10 +409,10 @@ def open(store: str | os.PathLike[str], *, chunks: dict[str, int] | Literal["aut
 
     location = Location.of(store)
     require_complete(location)
-    store = location.zarr_store()
-    with contextlib.nullcontext() if location.local else backend_errors(location.url):
+    place = location.zarr_store()
+    with contextlib.nullcontext() if location.local else backend_errors(location.url), metadata_of(location):
         dataset: xarray.Dataset = xarray.open_zarr(
-            store_with_every_chunk(store), consolidated=True, chunks={} if chunks is None else chunks
+            store_with_every_chunk(place), consolidated=True, chunks={} if chunks is None else chunks
         )
     for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
         plain = {name: _plain_attribute(value) for name, value in attributes.items() if value is not None}

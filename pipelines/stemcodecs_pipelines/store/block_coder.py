@@ -73,6 +73,19 @@ class BlockCoder:
         """Dtype of the array."""
         return self._array({}).dtype
 
+    def check(self, plan: Plan) -> None:
+        """Refuse metadata of another array than the one that the provenance speaks of.
+
+        Raises
+        ------
+        ValueError
+            Shape, dtype or chunks differ.
+        """
+        array = self._array({})
+        if (array.shape, array.shards or array.chunks, array.dtype) != (plan.shape, plan.block, np.dtype(plan.dtype)):
+            raise ValueError("shape, chunks or dtype of the array are not those of the provenance")
+        self.key(plan.coordinates(0))
+
     def key(self, coordinates: tuple[int, ...]) -> str:
         """Key of the object that stores a block."""
         encoding = self.metadata["chunk_key_encoding"]

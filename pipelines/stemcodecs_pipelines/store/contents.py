@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import SourceError
-from stemcodecs.store import Location, require_complete
+from stemcodecs.store import Location, metadata_of, require_complete
 from stemcodecs_pipelines.methods.base import Method
 from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import DATA, BlockCoder
@@ -40,12 +40,13 @@ class StoreContents:
     def plan(self) -> Plan:
         """How the array is cut."""
         known = self.attributes
-        return Plan(
-            shape=tuple(known["shape"]),
-            dtype=np.dtype(known["dtype"]).str,
-            chunk=tuple(known["chunk"]),
-            shard=tuple(known["shard"]) if known["shard"] else None,
-        )
+        with metadata_of(self.location):
+            return Plan(
+                shape=tuple(known["shape"]),
+                dtype=np.dtype(known["dtype"]).str,
+                chunk=tuple(known["chunk"]),
+                shard=tuple(known["shard"]) if known["shard"] else None,
+            )
 
     @cached_property
     def coder(self) -> BlockCoder:
@@ -53,9 +54,12 @@ class StoreContents:
         data = self.location.read(f"{DATA}/zarr.json")
         if data is None:
             raise SourceError(f"{self.location}: {DATA}/zarr.json is missing; restore it from another copy")
-        metadata = json.loads(data)
-        load_models(metadata, self.location)
-        return BlockCoder(metadata)
+        with metadata_of(self.location):
+            metadata = json.loads(data)
+            load_models(metadata, self.location)
+            coder = BlockCoder(metadata)
+            coder.check(self.plan)
+            return coder
 
     @cached_property
     def method(self) -> Method[Any]:
@@ -67,8 +71,12 @@ class StoreContents:
         """Digests of all blocks, uint8 arrays of shape (blocks, 32)."""
         import zarr
 
-        group = zarr.open_group(self.location.zarr_store(), mode="r")
-        return {name: np.asarray(group[f"provenance/{name}"]) for name in ("raw_sha256", "stored_sha256")}
+        with metadata_of(self.location):
+            group = zarr.open_group(self.location.zarr_store(), mode="r")
+            found = {name: np.asarray(group[f"provenance/{name}"]) for name in ("raw_sha256", "stored_sha256")}
+            if any(digests.shape != (self.plan.blocks, 32) for digests in found.values()):
+                raise ValueError("there are not as many digests as blocks")
+            return found
 
     @classmethod
     def of(cls, location: Location) -> StoreContents:
