@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Scan
@@ -21,7 +20,7 @@ from stemcodecs_pipelines.histograms.pixel_counts import CountHistograms, PixelC
 from stemcodecs_pipelines.run.engine import Engine
 from stemcodecs_pipelines.run.plan import Plan, available_cores
 from stemcodecs_pipelines.run.reduction import Reduction, reduce_scan, reduction_graph
-from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened
 
 if TYPE_CHECKING:
     import xarray
@@ -156,10 +155,6 @@ class HistogramStatistics:
 def histograms(
     source: Scan | str | os.PathLike[str],
     *,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     mode: str = "auto",
     model: bool = True,
     counts: bool = True,
@@ -168,6 +163,7 @@ def histograms(
     engine: Engine | None = None,
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    **how: Unpack[HowToOpen],
 ) -> ScanHistograms:
     """Statistics of every detector pixel over all positions of a scan, out of core, in one pass.
 
@@ -175,14 +171,15 @@ def histograms(
     ----------
     source : Scan or path
         Source with whole numbers (integers, or floats that hold counts).
-    dataset, shape, dtype, offset
-        How to open a path, see `stemcodecs.readers.open_scan`.
     mode : str
         Mode of the codec that the model is for: ``auto``, ``pixel`` or ``neighbour``.
     model, counts : bool
         Whether to fit the model, and whether to count the values of every pixel exactly.
     workers, memory, engine, start, progress
         See `stemcodecs_pipelines.run.reduction.reduce_scan`.
+
+    **how
+        How to open a path, see `stemcodecs.readers.open_scan`.
 
     Returns
     -------
@@ -203,7 +200,7 @@ def histograms(
     >>> zarr.create_array(..., serializer=found.codec(), compressors=None)  # doctest: +SKIP
     >>> found.counts["histogram"].sel(value=0)  # how often each pixel was dark  # doctest: +SKIP
     """
-    with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+    with opened(source, **how) as scan:
         statistics = _statistics(scan, mode=mode, model=model, counts=counts, workers=workers, memory=memory)
         return reduce_scan(
             scan, statistics, workers=workers, memory=memory, engine=engine, start=start, progress=progress

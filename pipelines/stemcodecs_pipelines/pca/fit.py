@@ -11,13 +11,12 @@ wins (Neufeld et al. 2022, doi:10.1093/biostatistics/kxac047).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike
 from rich import filesize
 from threadpoolctl import threadpool_limits
 
@@ -36,7 +35,7 @@ from stemcodecs_pipelines.pca.pattern_blocks import BlockTask, DevianceTask, Pat
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.memory import keep_freed_blocks
 from stemcodecs_pipelines.run.plan import BASE_BYTES, available_cores
-from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened
 
 __all__ = [
     "CANDIDATES",
@@ -166,10 +165,6 @@ def pca_basis(
     source: Any,
     *,
     rank: int | Literal["auto"],
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     centred: bool = True,
     stabilised: bool = True,
     passes: int = 2,
@@ -179,6 +174,7 @@ def pca_basis(
     workers: int | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    **how: Unpack[HowToOpen],
 ) -> PcaBasis:
     """Eigen-patterns of a scan that may be larger than memory.
 
@@ -226,7 +222,7 @@ def pca_basis(
         "seed": seed,
     }
     engine = engine or ThreadEngine(workers or default_workers())
-    with _patterns(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+    with _patterns(source, **how) as scan:
         return _basis(scan, rank, block_bytes, engine, progress, options)
 
 
@@ -271,11 +267,8 @@ def choose_rank(
     block_bytes: int = 8 << 20,
     workers: int | None = None,
     engine: Engine | None = None,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     progress: Progress | None = None,
+    **how: Unpack[HowToOpen],
 ) -> RankChoice:
     """The rank that predicts unseen counts best, by count splitting; parameters as in
     :func:`pca_basis`.
@@ -286,7 +279,7 @@ def choose_rank(
         If the scan does not hold counts (whole numbers of at least 0).
     """
     engine = engine or ThreadEngine(workers or default_workers())
-    with _patterns(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+    with _patterns(source, **how) as scan:
         blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
         largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
         basis = _fit(

@@ -8,14 +8,18 @@ import typer
 from typer.core import TyperCommand
 
 from stemcodecs.errors import ConfigurationError
+from stemcodecs_pipelines.run.terminal import say
 
 if TYPE_CHECKING:
     from stemcodecs.readers.scan import Scan
 
 __all__ = [
     "Dataset",
+    "DropFlyback",
     "Dtype",
     "Offset",
+    "Partial",
+    "ScanShape",
     "Scheduler",
     "SectionedCommand",
     "Shape",
@@ -47,6 +51,27 @@ Dtype = Annotated[
 ]
 Offset = Annotated[
     int, typer.Option(help="Bytes before the first value of a raw binary source.", rich_help_panel=SOURCE)
+]
+ScanShape = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROWS,COLUMNS",
+        help="Scan in which a stack of frames was taken, e.g. 256,256; one number for a plain stack.",
+        rich_help_panel=SOURCE,
+    ),
+]
+DropFlyback = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="FRAMES",
+        help="Frames at the end of each line of --scan-shape to leave out.",
+        rich_help_panel=SOURCE,
+    ),
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--partial", help="Take what is there of an aborted run or a truncated file.", rich_help_panel=SOURCE),
 ]
 Workers = Annotated[
     int | None,
@@ -100,8 +125,32 @@ def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
         raise ConfigurationError(f"--{name} {text}: give numbers with commas, e.g. 16,16") from None
 
 
-def open_source(source: str, dataset: str | None, shape: str | None, dtype: str | None, offset: int) -> Scan:
-    """Open a source as the options of a command say."""
+def open_source(
+    source: str,
+    *,
+    dataset: str | None,
+    shape: str | None,
+    dtype: str | None,
+    offset: int,
+    scan_shape: str | None,
+    drop_flyback: int,
+    partial: bool,
+) -> Scan:
+    """Open a source as the options of a command say, and say on stderr what its user must know of it."""
     from stemcodecs.readers import open_scan
 
-    return open_scan(source, dataset=dataset, shape=numbers("shape", shape), dtype=dtype, offset=offset)
+    scan = open_scan(
+        source,
+        dataset=dataset,
+        shape=numbers("shape", shape),
+        dtype=dtype,
+        offset=offset,
+        scan_shape=numbers("scan-shape", scan_shape),
+        drop_flyback=drop_flyback,
+        partial=partial,
+    )
+    if scan.dataset is not None:
+        say(f"{source}: {scan.dataset}, {scan.dtype.name} {'×'.join(map(str, scan.shape))}")
+    for remark in scan.remarks:
+        say(f"{source}: {remark}")
+    return scan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import TypedDict, Unpack
 
 from numpy.typing import DTypeLike
 
@@ -12,25 +13,30 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers import open_scan
 from stemcodecs.readers.scan import Scan
 
-__all__ = ["opened"]
+__all__ = ["HowToOpen", "opened"]
+
+
+class HowToOpen(TypedDict, total=False):
+    """How to open a path, see `stemcodecs.readers.open_scan`."""
+
+    dataset: str | None
+    shape: Sequence[int] | None
+    dtype: DTypeLike | None
+    offset: int
+    scan_shape: Sequence[int] | None
+    drop_flyback: int
+    partial: bool
 
 
 @contextlib.contextmanager
-def opened(
-    source: Scan | str | os.PathLike[str],
-    *,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
-) -> Iterator[Scan]:
+def opened(source: Scan | str | os.PathLike[str], **how: Unpack[HowToOpen]) -> Iterator[Scan]:
     """A scan that is open as it is, or one that is opened from a path and closed again.
 
     Parameters
     ----------
     source : Scan or path
         Source.
-    dataset, shape, dtype, offset
+    **how
         How to open a path, see `stemcodecs.readers.open_scan`.
 
     Raises
@@ -39,11 +45,12 @@ def opened(
         The scan is open already, and it was said how to open it.
     """
     if not isinstance(source, Scan):
-        with open_scan(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+        with open_scan(source, **how) as scan:
             yield scan
         return
-    if dataset is not None or shape is not None or dtype is not None or offset:
+    if any(how.values()):
         raise ConfigurationError(
-            "dataset, shape, dtype and offset say how to open a path, and this scan is open already; leave them out"
+            f"{', '.join(name for name, value in how.items() if value)}: this scan is open already; "
+            "say how to open it where it is opened"
         )
     yield source

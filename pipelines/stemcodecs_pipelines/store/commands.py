@@ -12,8 +12,11 @@ from rich import filesize
 from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.run.arguments import (
     Dataset,
+    DropFlyback,
     Dtype,
     Offset,
+    Partial,
+    ScanShape,
     Scheduler,
     SectionedCommand,
     Shape,
@@ -58,6 +61,9 @@ def compress(
     shape: Shape = None,
     dtype: Dtype = None,
     offset: Offset = 0,
+    scan_shape: ScanShape = None,
+    drop_flyback: DropFlyback = 0,
+    partial: Partial = False,
     method: Annotated[
         str | None,
         typer.Option(
@@ -104,7 +110,16 @@ def compress(
     from stemcodecs_pipelines.store.compress import compress
 
     with (
-        open_source(source, dataset, shape, dtype, offset) as scan,
+        open_source(
+            source,
+            dataset=dataset,
+            shape=shape,
+            dtype=dtype,
+            offset=offset,
+            scan_shape=scan_shape,
+            drop_flyback=drop_flyback,
+            partial=partial,
+        ) as scan,
         cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=say) as (
             engine,
             count,
@@ -171,6 +186,9 @@ def verify(
     shape: Shape = None,
     dtype: Dtype = None,
     offset: Offset = 0,
+    scan_shape: ScanShape = None,
+    drop_flyback: DropFlyback = 0,
+    partial: Partial = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
@@ -192,7 +210,18 @@ def verify(
     ):
         scan = None
         if len(paths) == 2:
-            scan = stack.enter_context(open_source(paths[0], dataset, shape, dtype, offset))
+            scan = stack.enter_context(
+                open_source(
+                    paths[0],
+                    dataset=dataset,
+                    shape=shape,
+                    dtype=dtype,
+                    offset=offset,
+                    scan_shape=scan_shape,
+                    drop_flyback=drop_flyback,
+                    partial=partial,
+                )
+            )
         with bar_of("verify") as bar:
             report = verify(
                 scan,
@@ -202,6 +231,8 @@ def verify(
                 start=bar.start,
                 progress=lambda block: bar.advance(block.raw_bytes),
             )
+    for remark in report.remarks:
+        say(remark)
     report.require_intact(store)
     against = "the source" if scan else "the digests taken when it was written"
     if report.deviation is not None:
@@ -217,12 +248,27 @@ def repair(
     shape: Shape = None,
     dtype: Dtype = None,
     offset: Offset = 0,
+    scan_shape: ScanShape = None,
+    drop_flyback: DropFlyback = 0,
+    partial: Partial = False,
     workers: Workers = None,
 ) -> None:
     """Encode the damaged or missing chunks of a store again from its source."""
     from stemcodecs_pipelines.store.repair import repair
 
-    with open_source(source, dataset, shape, dtype, offset) as scan, bar_of("repair") as bar:
+    with (
+        open_source(
+            source,
+            dataset=dataset,
+            shape=shape,
+            dtype=dtype,
+            offset=offset,
+            scan_shape=scan_shape,
+            drop_flyback=drop_flyback,
+            partial=partial,
+        ) as scan,
+        bar_of("repair") as bar,
+    ):
         report = repair(
             scan,
             store,
@@ -230,6 +276,8 @@ def repair(
             start=bar.start,
             progress=lambda block: bar.advance(block.raw_bytes),
         )
+    for problem in report.companions:
+        say(f"{store}: {problem}")
     for failure in report.failures:
         typer.echo(f"repaired block {failure.index} at {failure.position}: {failure.problem}")
     found = "all values agree" if report.deviation is None else report.deviation.summary()

@@ -154,7 +154,7 @@ def _decode_all(location: Location, arrays: Collection[str] | None) -> Iterator[
     import zarr
 
     try:
-        members = dict(zarr.open_group(location.url, mode="r", zarr_format=3).members(max_depth=None))
+        members = dict(zarr.open_group(location.zarr_store(), mode="r", zarr_format=3).members(max_depth=None))
     except (ValueError, KeyError, TypeError, OSError) as error:
         yield f"the metadata cannot be read ({_line(error)}); {_RESTORE}"
         return

@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from stemcodecs.readers.scan import Scan
 from stemcodecs.store import JOURNAL, Location, State, state
@@ -18,7 +17,7 @@ from stemcodecs_pipelines.methods.base import Comparison, Learning, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.open_sources import close_source, source_key
 from stemcodecs_pipelines.run.plan import Plan, make_plan
-from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened
 from stemcodecs_pipelines.store.compress_block import BlockResult, compress_block
 from stemcodecs_pipelines.store.destination import Destination
 from stemcodecs_pipelines.store.finish import finish
@@ -78,10 +77,6 @@ def compress(
     source: Scan | str | os.PathLike[str],
     store: str | Path,
     *,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     method: str | None = None,
     chunk: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
@@ -94,6 +89,7 @@ def compress(
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[BlockResult], None] | None = None,
     learning: Callable[[str, int, int], None] | None = None,
+    **how: Unpack[HowToOpen],
 ) -> CompressResult:
     """Compress a scan into a Zarr store.
 
@@ -106,8 +102,6 @@ def compress(
         Source: from `stemcodecs.readers.open_scan`, or what it opens.
     store : path or URL
         Destination; URLs go through fsspec.
-    dataset, shape, dtype, offset
-        How to open a path, see `stemcodecs.readers.open_scan`.
     method : str, optional
         Method with options, such as ``pixel_histogram:mode=pixel``; ``stemcodecs methods`` lists them. Default:
         ``pixel_histogram``.
@@ -133,6 +127,9 @@ def compress(
     learning : callable, optional
         Called by methods that look at the whole scan first, with what they do, steps done and steps in all.
 
+    **how
+        How to open a path, see `stemcodecs.readers.open_scan`.
+
     Returns
     -------
     CompressResult
@@ -156,7 +153,7 @@ def compress(
     if learning is not None:
         where = Learning(engine=engine, workers=workers, memory=memory, report=learning)
     with (
-        opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan,
+        opened(source, **how) as scan,
         Destination.held(Location.of(store), source=scan.path, overwrite=overwrite, resume=resume) as destination,
     ):
         found = state(destination.working)

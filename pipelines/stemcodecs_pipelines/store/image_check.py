@@ -45,7 +45,7 @@ class ImageSums:
         detectors = provenance.get("virtual_detectors")
         mask = None
         if provenance.get("marked_pixels"):
-            mask = np.asarray(zarr.open_group(location.url, mode="r")["pixel_mask"]) != 0
+            mask = np.asarray(zarr.open_group(location.zarr_store(), mode="r")["pixel_mask"]) != 0
         return cls(detectors=VirtualDetectors(**detectors) if detectors else None, masked=mask)
 
     def of_block(self, block: np.ndarray[Any, Any], region: Region) -> BlockSums:
@@ -102,7 +102,7 @@ class ImageCheck:
         with np.errstate(all="ignore"):
             made = image_sums(self.images)
             made["mean_pattern"] = np.where(counted > 0, self.pattern / counted, np.nan)
-        group = zarr.open_group(self.location.url, mode="r")
+        group = zarr.open_group(self.location.zarr_store(), mode="r")
         problems = []
         for name, values in made.items():
             if name in group and not self._agrees(np.asarray(group[name]), values):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from stemcodecs.errors import ReadBackError, SourceMismatchError
+from stemcodecs.errors import ReadBackError, SourceMismatchError, VerificationError
 from stemcodecs.readers.scan import Scan
-from stemcodecs.store import JOURNAL, Location
+from stemcodecs.store import JOURNAL, Location, require_complete
+from stemcodecs.zarr_private import put
 from stemcodecs_pipelines.methods.base import Comparison
 from stemcodecs_pipelines.run.engine import Engine
 from stemcodecs_pipelines.run.plan import Plan
-from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened
+from stemcodecs_pipelines.store.companions import check_companions, note_objects
 from stemcodecs_pipelines.store.contents import StoreContents
 from stemcodecs_pipelines.store.digests import sha256
 from stemcodecs_pipelines.store.lock import locked
@@ -34,6 +35,10 @@ from stemcodecs_pipelines.store.verify import (
 
 __all__ = ["repair"]
 
+_STORED = "provenance/stored_sha256"
+_NEEDED = ("zarr.json", "data/zarr.json", "provenance/")
+"""Beginnings of the names of what must be intact before a block can be judged."""
+
 
 def repair_block(handle: StoreHandle, index: int) -> BlockCheck:
     """Check one block, and encode it again where it fails. Runs on a worker.
@@ -43,9 +48,9 @@ def repair_block(handle: StoreHandle, index: int) -> BlockCheck:
     SourceMismatchError
         The block failed, and the source does not hold what it was made from.
     """
-    assert handle.scan is not None
     contents = handle.contents()
-    source = handle.scan.read(contents.plan.region(index))
+    source = handle.read_source(contents.plan.region(index))
+    assert source is not None
     found = compare_block(contents, index, source)
     if found.problem is None:
         return found
@@ -70,14 +75,11 @@ def repair(
     source: Scan | str | os.PathLike[str],
     store: str | Path,
     *,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     workers: int | None = None,
     engine: Engine | None = None,
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[BlockCheck], None] | None = None,
+    **how: Unpack[HowToOpen],
 ) -> Report:
     """Encode every damaged or missing block of a store again.
 
@@ -88,13 +90,13 @@ def repair(
         the store was written is refused.
     store : path or URL
         Root of the store.
-    dataset, shape, dtype, offset, workers, engine, start, progress
+    workers, engine, start, progress, **how
         As for `stemcodecs_pipelines.store.verify.verify`.
 
     Returns
     -------
     Report
-        Its failures are the blocks that were repaired.
+        Its failures are the blocks that were repaired; its companions, images and coordinates, are not repaired.
 
     Raises
     ------
@@ -102,10 +104,16 @@ def repair(
         The source is not the one that the store was made from.
     ReadBackError
         What was written cannot be read back.
+    VerificationError
+        Metadata or digests of the store are damaged.
     """
     location = Location.of(store)
+    require_complete(location)
+    companions = check_companions(location)
+    if needed := [problem for problem in companions if problem.startswith(_NEEDED)]:
+        raise VerificationError(f"{store}: {needed[0]}; blocks cannot be judged without it")
     contents = StoreContents.of(location)
-    with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
+    with opened(source, **how) as scan:
         check_source(contents, scan, store)
         with locked(location), _parts(location):
             report = check_all(
@@ -121,7 +129,7 @@ def repair(
                 _note_digests(contents, report)
             location.sync()
         scan.check_unchanged()
-    return report
+    return replace(report, companions=tuple(companions))
 
 
 @contextlib.contextmanager
@@ -136,14 +144,30 @@ def _parts(location: Location) -> Iterator[None]:
 
 def _note_digests(contents: StoreContents, report: Report) -> None:
     """A newer encoder may have written other bytes for the same values."""
-    import zarr
-
-    noted = zarr.open_group(contents.location.url, mode="r+")["provenance/stored_sha256"]
-    known = contents.digests["stored_sha256"]
+    known, place = contents.digests["stored_sha256"], contents.location
+    changed = []
     for failure in report.failures:
-        stored = contents.location.read(contents.coder.key(contents.plan.coordinates(failure.index)))
+        stored = place.read(contents.coder.key(contents.plan.coordinates(failure.index)))
         digest = sha256(stored or b"")
         if not np.array_equal(known[failure.index], digest):
-            noted[failure.index] = digest  # type: ignore[index]
             # The contents stay in this process's memory, and the next check asks them.
             known[failure.index] = digest
+            changed.append(failure.index)
+    if not changed:
+        return
+    import zarr
+    from zarr.storage import MemoryStore
+
+    # Made in memory and written as everything else is: synced, and whole or not at all.
+    objects: dict[str, Any] = {}
+    store = MemoryStore(objects)
+    for key in ("zarr.json", *(key.removeprefix(f"{_STORED}/") for key in place.names(f"{_STORED}/c"))):
+        put(store, key, place.read(f"{_STORED}/{key}") or b"")
+    before = dict(objects)
+    noted = zarr.open_array(store, mode="r+")
+    for index in changed:
+        noted[index] = known[index]
+    written = [key for key, value in objects.items() if value is not before.get(key)]
+    for key in written:
+        place.write(f"{_STORED}/{key}", objects[key].to_bytes())
+    note_objects(place, [f"{_STORED}/{key}" for key in written])

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from stemcodecs.errors import CorruptChunkError, SourceMismatchError, VerificationError
-from stemcodecs.readers.scan import Scan
-from stemcodecs.store import Location
+from stemcodecs.readers.scan import Region, Scan
+from stemcodecs.store import Location, require_complete
 from stemcodecs_pipelines.methods.base import Comparison, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
+from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of
 from stemcodecs_pipelines.run.plan import Plan, available_cores
-from stemcodecs_pipelines.run.source import opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened
+from stemcodecs_pipelines.store.companions import check_companions, missing_checksums
 from stemcodecs_pipelines.store.contents import StoreContents
 from stemcodecs_pipelines.store.digests import raw_digest, sha256
+from stemcodecs_pipelines.store.image_check import ImageCheck, ImageSums
+from stemcodecs_pipelines.store.virtual_images import BlockSums
 
 __all__ = ["BlockCheck", "Report", "verify"]
 
@@ -44,6 +48,8 @@ class BlockCheck:
         How far the values lie from the source, where the method measures it.
     other_source : bool
         The problem is not the store's: the source does not hold what the block was made from.
+    sums : BlockSums or None
+        What the block of the source adds to the images, where they are checked.
     """
 
     index: int
@@ -53,6 +59,7 @@ class BlockCheck:
     position: tuple[int, ...] = ()
     deviation: Comparison | None = None
     other_source: bool = False
+    sums: BlockSums | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,10 @@ class Report:
         Values compared.
     failures : tuple of BlockCheck
         Blocks that failed, in order.
+    companions : tuple of str
+        What is wrong with what lies beside the data: images, coordinates, digests, models and metadata.
+    remarks : tuple of str
+        What could not be checked, and why.
     deviation : Comparison or None
         How far the values of the intact blocks lie from the source, where the method measures it.
     """
@@ -74,12 +85,14 @@ class Report:
     blocks: int
     values: int
     failures: tuple[BlockCheck, ...]
+    companions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     deviation: Comparison | None = None
 
     @property
     def intact(self) -> bool:
-        """No block failed."""
-        return not self.failures
+        """No block failed, and nothing beside the data is damaged."""
+        return not self.failures and not self.companions
 
     def require_intact(self, store: str | Path) -> None:
         """Raise for the first failure.
@@ -91,6 +104,9 @@ class Report:
         SourceMismatchError
             The first failing block was made from another source.
         """
+        if self.companions:
+            more = f" and {len(self.companions) - 1} more" if len(self.companions) > 1 else ""
+            raise VerificationError(f"{store}: {self.companions[0]}{more}")
         if self.failures:
             first = self.failures[0]
             message = (
@@ -108,12 +124,19 @@ class StoreHandle:
     ----------
     location : Location
         The store.
-    scan : Scan or None
-        Source; None checks against the store's own digests.
+    scan : bytes or None
+        Pickled source; None checks against the store's own digests.
+    images : ImageSums or None
+        How images are summed, where they are checked.
     """
 
     location: Location
-    scan: Scan | None
+    scan: bytes | None
+    images: ImageSums | None = None
+
+    def read_source(self, region: Region) -> np.ndarray[Any, Any] | None:
+        """A region of the source, which is opened once per process."""
+        return None if self.scan is None else source_of(self.scan).read(region)
 
     def contents(self) -> StoreContents:
         """The store's plan, coder and digests, read once per process."""
@@ -123,8 +146,12 @@ class StoreHandle:
 def check_block(handle: StoreHandle, index: int) -> BlockCheck:
     """Read one block of the store, and of its source if there is one, and compare them. Runs on a worker."""
     contents = handle.contents()
-    source = handle.scan.read(contents.plan.region(index)) if handle.scan is not None else None
-    return compare_block(contents, index, source)
+    region = contents.plan.region(index)
+    source = handle.read_source(region)
+    found = compare_block(contents, index, source)
+    if source is None or handle.images is None:
+        return found
+    return replace(found, sums=handle.images.of_block(source, region))
 
 
 def compare_block(contents: StoreContents, index: int, source: np.ndarray[Any, Any] | None) -> BlockCheck:
@@ -210,6 +237,7 @@ def check_all(
     engine: Engine | None,
     start: Callable[[Plan], None] | None,
     progress: Callable[[BlockCheck], None] | None,
+    images: ImageSums | None = None,
 ) -> Report:
     """Run a checking task on every block of a store."""
     plan = contents.plan.with_workers(workers or available_cores())
@@ -217,19 +245,29 @@ def check_all(
         start(plan)
     failures = []
     deviation: Comparison | None = None
-    handle = StoreHandle(location=contents.location, scan=scan)
-    tasks = (engine or ThreadEngine(plan.workers)).map(task, handle, range(plan.blocks))
-    with contextlib.closing(tasks) as results:
-        for result in results:
-            if result.problem is not None:
-                failures.append(result)
-            deviation = merged(deviation, result.deviation)
-            if progress is not None:
-                progress(result)
+    pickled = None if scan is None else pickle.dumps(scan)
+    handle = StoreHandle(location=contents.location, scan=pickled, images=images)
+    runs = engine or ThreadEngine(plan.workers)
+    sums = None if images is None else ImageCheck(contents.location, plan)
+    try:
+        with contextlib.closing(runs.map(task, handle, range(plan.blocks))) as results:
+            for result in results:
+                if result.problem is not None:
+                    failures.append(replace(result, sums=None))
+                if sums is not None and result.sums is not None:
+                    sums.add(plan.region(result.index), result.sums)
+                deviation = merged(deviation, result.deviation)
+                if progress is not None:
+                    progress(result)
+    finally:
+        if pickled is not None:
+            runs.tell(close_source, source_key(pickled))
     return Report(
         blocks=plan.blocks,
         values=int(np.prod(plan.shape, dtype=np.int64)),
         failures=tuple(sorted(failures, key=lambda f: f.index)),
+        # Of a source that is not the store's, the images say nothing more.
+        companions=tuple(sums.problems()) if sums is not None and not failures else (),
         deviation=deviation,
     )
 
@@ -238,16 +276,13 @@ def verify(
     source: Scan | str | os.PathLike[str] | None,
     store: str | Path,
     *,
-    dataset: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
-    offset: int = 0,
     workers: int | None = None,
     engine: Engine | None = None,
     start: Callable[[Plan], None] | None = None,
     progress: Callable[[BlockCheck], None] | None = None,
+    **how: Unpack[HowToOpen],
 ) -> Report:
-    """Read back a whole store and compare every value.
+    """Read back a whole store and compare every value, and everything that lies beside the values.
 
     Parameters
     ----------
@@ -256,12 +291,12 @@ def verify(
         written, which needs no source and finds every change.
     store : path or URL
         Root of the store.
-    dataset, shape, dtype, offset
-        How to open a path, see `stemcodecs.readers.open_scan`.
     workers, engine
         Where and how many at once, see `stemcodecs_pipelines.compress`.
     start, progress : callable, optional
         Called with the plan, and with every `BlockCheck`.
+    **how
+        How to open a path, see `stemcodecs.readers.open_scan`.
 
     Returns
     -------
@@ -275,14 +310,23 @@ def verify(
     SourceMismatchError
         Shape or dtype differ from the source's.
     """
-    contents = StoreContents.of(Location.of(store))
+    location = Location.of(store)
+    provenance = require_complete(location).attributes
+    # First: what says how the blocks are decoded, and what they must hold, lies beside them.
+    companions = tuple(check_companions(location))
+    if companions:
+        return Report(blocks=0, values=0, failures=(), companions=companions)
+    note = missing_checksums(provenance)
+    contents = StoreContents.of(location)
     check = partial(
         check_all, check_block, contents=contents, workers=workers, engine=engine, start=start, progress=progress
     )
     if source is None:
-        return check(scan=None)
-    with opened(source, dataset=dataset, shape=shape, dtype=dtype, offset=offset) as scan:
-        check_source(contents, scan, store)
-        report = check(scan=scan)
-        scan.check_unchanged()
-    return report
+        report = check(scan=None)
+    else:
+        images = ImageSums.of(location, provenance) if note is None else None
+        with opened(source, **how) as scan:
+            check_source(contents, scan, store)
+            report = check(scan=scan, images=images)
+            scan.check_unchanged()
+    return replace(report, remarks=() if note is None else (note,))

@@ -15,7 +15,7 @@ import zarr
 from stemcodecs.readers import open_scan
 from stemcodecs.store import Location, require_complete
 from stemcodecs_pipelines.store.companions import check_companions, missing_checksums, note_objects
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 
 FLIPS_PER_FILE = 9
 
@@ -27,7 +27,7 @@ def marked(counts, tmp_path):
     counts[:, :, 3] = 65535
     np.save(tmp_path / "marked.npy", counts)
     with open_scan(tmp_path / "marked.npy") as scan:
-        encode(scan, tmp_path / "marked.zarr", chunk=(4, 8))
+        compress(scan, tmp_path / "marked.zarr", chunk=(4, 8))
     return tmp_path / "marked.zarr"
 
 
@@ -106,7 +106,7 @@ def test_missing_truncated_and_replaced_objects_are_named(marked):
 def test_images_without_counts_have_their_chunks(tmp_path):
     np.save(tmp_path / "dark.npy", np.zeros((4, 4, 8, 8), "u2"))
     with open_scan(tmp_path / "dark.npy") as scan:
-        encode(scan, tmp_path / "dark.zarr")
+        compress(scan, tmp_path / "dark.zarr")
     (tmp_path / "dark.zarr/sum_image/c/0/0").unlink()
     assert problems(tmp_path / "dark.zarr") == ["sum_image/c/0/0 is missing; restore it from another copy of the store"]
 

@@ -20,7 +20,7 @@ import zarr
 from stemcodecs.errors import DestinationError, SourceError
 from stemcodecs_pipelines.store import decompress as module
 from stemcodecs_pipelines.store import sinks
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.decompress import decompress
 
 SLOW = """
@@ -219,9 +219,9 @@ def test_damaged_coordinates_are_not_passed_on(store, tmp_path):
 
 
 def test_configured_zarr_format_changes_nothing(scan, counts, tmp_path, digests):
-    encode(scan, tmp_path / "plain.zarr", chunk=(4, 8))
+    compress(scan, tmp_path / "plain.zarr", chunk=(4, 8))
     with zarr.config.set({"default_zarr_format": 2}):
-        encode(scan, tmp_path / "scan.zarr", chunk=(4, 8))
+        compress(scan, tmp_path / "scan.zarr", chunk=(4, 8))
         decompress(tmp_path / "scan.zarr", tmp_path / "out.zarr")
     assert digests(tmp_path / "scan.zarr") == digests(tmp_path / "plain.zarr")
     assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["data"][...], counts)

@@ -11,7 +11,7 @@ import zarr
 from stemcodecs.readers import open_scan
 from stemcodecs.store import Location, require_complete
 from stemcodecs_pipelines.run.plan import make_plan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.image_check import ImageCheck, ImageSums
 
 IMAGES = ["mean_pattern", "sum_image", "bright_field", "annular_dark_field", "com_y", "com_x"]
@@ -38,7 +38,7 @@ def test_images_follow_from_their_source(counts, tmp_path, dtype, chunk):
         values[:, :, 2:4] = np.nan if dtype == "f4" else np.iinfo(dtype).max
     np.save(tmp_path / "a.npy", values)
     with open_scan(tmp_path / "a.npy") as scan:
-        encode(scan, tmp_path / "a.zarr", chunk=chunk)
+        compress(scan, tmp_path / "a.zarr", chunk=chunk)
     assert checked(tmp_path / "a.zarr", tmp_path / "a.npy") == []
 
 
@@ -53,7 +53,7 @@ def test_stacks_have_two_and_patterns_none(counts, tmp_path):
     for values in (counts[0], counts[0, 0]):
         np.save(tmp_path / "a.npy", values)
         with open_scan(tmp_path / "a.npy") as scan:
-            encode(scan, tmp_path / f"{values.ndim}.zarr")
+            compress(scan, tmp_path / f"{values.ndim}.zarr")
         assert checked(tmp_path / f"{values.ndim}.zarr", tmp_path / "a.npy") == []
     image = zarr.open_group(tmp_path / "3.zarr", mode="r+")["sum_image"]
     image[5] = 7

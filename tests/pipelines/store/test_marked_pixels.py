@@ -10,7 +10,7 @@ import zarr
 
 import stemcodecs
 from stemcodecs.readers import open_scan
-from stemcodecs_pipelines.store.compress import encode
+from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.info import store_info
 from stemcodecs_pipelines.store.survey import MarkedPixels, survey_scan
 
@@ -31,7 +31,7 @@ GAP[:, 14] = GAP[3, 4] = GAP[9, 9] = True
 def written(values, tmp_path, **options):
     np.save(tmp_path / "source.npy", values)
     with open_scan(tmp_path / "source.npy") as scan:
-        encode(scan, tmp_path / "out.zarr", **({"chunk": (3, 4)} | options))
+        compress(scan, tmp_path / "out.zarr", **({"chunk": (3, 4)} | options))
     return stemcodecs.open(tmp_path / "out.zarr")
 
 
@@ -175,7 +175,7 @@ def test_unfinished_stores_of_older_versions_are_continued(tmp_path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(module, "finish", lambda job, place: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                encode(scan, store, chunk=(3, 4))
+                compress(scan, store, chunk=(3, 4))
         # As version 0.1 left them: the job knows no marks, the records do not say what was left out.
         job = json.loads((store / ".stemcodecs/job.json").read_text())
         del job["marked_pixels"]
@@ -183,7 +183,7 @@ def test_unfinished_stores_of_older_versions_are_continued(tmp_path, monkeypatch
         for path in (store / ".stemcodecs/records").rglob("*.npz"):
             with np.load(path) as file:
                 np.savez(path, **{name: file[name] for name in file.files if name != "left_out"})
-        assert encode(scan, store, resume=True).kept_blocks == 0
+        assert compress(scan, store, resume=True).kept_blocks == 0
     assert np.array_equal(stemcodecs.open(store)["sum_image"], np.where(values == 65535, 0, values).sum((2, 3)))
 
 
@@ -194,11 +194,11 @@ def test_images_resumed_from_records_are_the_same(tmp_path, digests, monkeypatch
     values[2, 2, 0, 0] = 65535
     np.save(tmp_path / "source.npy", values)
     with open_scan(tmp_path / "source.npy") as scan:
-        encode(scan, tmp_path / "whole.zarr", chunk=(3, 4))
+        compress(scan, tmp_path / "whole.zarr", chunk=(3, 4))
         with monkeypatch.context() as patch:
             patch.setattr(module, "finish", lambda job, place: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                encode(scan, tmp_path / "again.zarr", chunk=(3, 4))
-        assert encode(scan, tmp_path / "again.zarr", resume=True).kept_blocks == 6
+                compress(scan, tmp_path / "again.zarr", chunk=(3, 4))
+        assert compress(scan, tmp_path / "again.zarr", resume=True).kept_blocks == 6
     assert digests(tmp_path / "again.zarr") == digests(tmp_path / "whole.zarr")
     assert "pixel_mask" in zarr.open_group(tmp_path / "again.zarr", mode="r")
