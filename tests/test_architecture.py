@@ -23,7 +23,7 @@ UPPER = "stemcodecs_pipelines"
 
 # Each row may import from its own and from those above it, never from those below it.
 LOWER_ORDER = (
-    {"errors", "_version", "disk", "dtypes", "compiled", "zarr_names"},
+    {"errors", "_version", "disk", "dtypes", "compiled", "required_chunks", "zarr_names"},
     {"metrics"},
     {"entropy.kernels"},
     {"entropy.values", "entropy.model"},

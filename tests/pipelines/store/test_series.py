@@ -8,9 +8,8 @@ import pytest
 
 import stemcodecs
 from stemcodecs.readers import open_scan
+from stemcodecs_pipelines import compress, decompress
 from stemcodecs_pipelines.run.plan import choose_chunk
-from stemcodecs_pipelines.store.compress import encode
-from stemcodecs_pipelines.store.decompress import decompress
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def source(series, tmp_path):
 @pytest.mark.parametrize("chunk", [None, (1, 2, 3, 4), (2, 2, 2, 6, 12, 16)])
 def test_series_comes_back_whole_with_its_images(chunk, source, series, tmp_path):
     with open_scan(source) as scan:
-        made = encode(scan, tmp_path / "a.zarr", chunk=chunk)
+        made = compress(scan, tmp_path / "a.zarr", chunk=chunk)
     assert made.verified
     dataset = stemcodecs.open(tmp_path / "a.zarr")
     assert dataset["data"].dims == ("tilt", "time", "scan_y", "scan_x", "det_y", "det_x")
@@ -46,6 +45,8 @@ def test_series_comes_back_whole_with_its_images(chunk, source, series, tmp_path
     rows = np.arange(12)[:, None] * series.astype(np.int64)
     expected = rows.sum((-2, -1)) / series.sum((-2, -1))
     np.testing.assert_allclose(dataset["com_y"].values, expected, rtol=1e-5)
+    one = dataset.isel(time=1).stem.mean_pattern()
+    np.testing.assert_allclose(one.values, series[:, 1].mean((0, 1, 2)), rtol=1e-6)
     for name in ("back.npy", "back.h5", "back.zarr"):
         decompress(tmp_path / "a.zarr", tmp_path / name)
         with open_scan(tmp_path / name) as scan:
