@@ -48,6 +48,10 @@ class SourceMismatchError(SourceError):
     """A source is not the one that a store was made from, or begun with."""
 
 
+class MissingPartError(SourceError):
+    """A file, or a place in a file, to which a link or a virtual dataset of a source leads is not there."""
+
+
 class DestinationError(StemcodecsError):
     """The destination exists already, or cannot be written."""
 

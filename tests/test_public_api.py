@@ -77,6 +77,7 @@ BASES = {
     "DestinationError": ["StemcodecsError"],
     "FormatVersionError": ["StemcodecsError", "ValueError"],
     "IncompleteStoreError": ["StemcodecsError"],
+    "MissingPartError": ["SourceError"],
     "ReadBackError": ["StemcodecsError"],
     "SourceError": ["StemcodecsError"],
     "SourceMismatchError": ["SourceError"],

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.errors import SourceError
+from stemcodecs.errors import MissingPartError, SourceError
 from stemcodecs.readers.hdf5_contents import Contents, taken_rows
 from stemcodecs.readers.hdf5_layouts import PART, child, parts_group
-from stemcodecs.readers.hdf5_parts import Examination, NotThereError
+from stemcodecs.readers.hdf5_parts import Examination
 from stemcodecs.readers.scan import Region, Scan
 
 __all__ = ["open_dectris"]
@@ -50,7 +50,7 @@ class FrameBlocks:
         for name in _part_names(master, group):
             try:
                 contents = self._examination.dataset(name)
-            except NotThereError:
+            except MissingPartError:
                 missing.append(name)
                 continue
             rows, said = taken_rows(contents, path=path, name=name, partial=partial)

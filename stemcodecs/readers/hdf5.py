@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.errors import SourceError, StemcodecsError
+from stemcodecs.errors import MissingPartError, SourceError, StemcodecsError
 from stemcodecs.readers.choose import choose_array
 from stemcodecs.readers.dectris import open_dectris
 from stemcodecs.readers.hdf5_candidates import candidates_in
 from stemcodecs.readers.hdf5_contents import taken_rows
 from stemcodecs.readers.hdf5_files import open_file
 from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, child, layout_of
-from stemcodecs.readers.hdf5_parts import Examination, NotThereError
+from stemcodecs.readers.hdf5_parts import Examination
 from stemcodecs.readers.scan import Region, Scan, one_line, small_attributes
 
 __all__ = ["open_hdf5"]
@@ -40,7 +40,7 @@ class Hdf5Blocks:
             try:
                 contents = self._examination.dataset(name)
                 self._read = self._examination.reader(name, partial=partial)
-            except NotThereError as error:
+            except MissingPartError as error:
                 raise SourceError(
                     f"{path}: {name} leads to {error}, which is missing; put it next to the file"
                 ) from error

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from stemcodecs.errors import SourceError
+from stemcodecs.errors import MissingPartError, SourceError
 from stemcodecs.readers.hdf5_contents import (
     Contents,
     note_chunks,
@@ -29,16 +29,12 @@ from stemcodecs.readers.hdf5_selections import Selection, rows_without
 from stemcodecs.readers.hdf5_virtual import mappings_of, number_beyond
 from stemcodecs.readers.identity import Identity
 
-__all__ = ["Examination", "NotThereError"]
+__all__ = ["Examination"]
 
 _LINKS = 64
 """Links that one path may go through; more is a circle."""
 _SPARE_FILES = 64
 """Files that a process must be able to open beyond those of the scan."""
-
-
-class NotThereError(Exception):
-    """A file, or a place in a file, to which a link or a virtual dataset leads does not exist."""
 
 
 class Examination:
@@ -101,14 +97,14 @@ class Examination:
 
         Raises
         ------
-        NotThereError
+        MissingPartError
             A link leads nowhere.
         SourceError
             A file on the way cannot be opened.
         """
         import h5py
 
-        nowhere = NotThereError(f"{name} in {os.path.basename(path)}")
+        nowhere = MissingPartError(f"{name} in {os.path.basename(path)}")
         node = self.file(path)["/"]
         todo = deque(_steps(name))
         links = 0
@@ -127,7 +123,7 @@ class Examination:
             if isinstance(link, h5py.ExternalLink):
                 found = find_beside(link.filename, path, "HDF5_EXT_PREFIX")
                 if found is None:
-                    raise NotThereError(link.filename)
+                    raise MissingPartError(link.filename)
                 path = found
                 node = self.file(path)["/"]
             elif link.path.startswith("/"):
@@ -140,7 +136,7 @@ class Examination:
 
         Raises
         ------
-        NotThereError
+        MissingPartError
             There is no such dataset.
         SourceError
             A filter is missing, a file cannot be opened, or HDF5 would change values on the way.
@@ -159,7 +155,7 @@ class Examination:
 
         Raises
         ------
-        NotThereError
+        MissingPartError
             There is no such dataset.
         """
         place, node = self.node(os.path.abspath(self.path), name)
@@ -182,7 +178,7 @@ class Examination:
 
         place, node = self.node(path, name)
         if not isinstance(node, h5py.Dataset):
-            raise NotThereError(f"{name} in {os.path.basename(path)}")
+            raise MissingPartError(f"{name} in {os.path.basename(path)}")
         contents = Contents.whole(tuple(int(n) for n in node.shape or ()), node.dtype)
         if not contents.shape or 0 in contents.shape:
             return contents
@@ -246,7 +242,7 @@ class Examination:
             return f"{file_name}, which cannot be opened ({error})"
         try:
             return self._dataset(os.path.abspath(place), name, nested=True)
-        except NotThereError as error:
+        except MissingPartError as error:
             return f"{error}, which is missing"
 
     def _names(self, path: str, file_name: str, name: str) -> list[str]:
@@ -257,7 +253,7 @@ class Examination:
                 return os.listdir(os.path.join(folder, os.path.dirname(file_name)))
             place = path if file_name == "." else find_beside(file_name, path, "HDF5_VDS_PREFIX")
             return [] if place is None else list(self.node(place, os.path.dirname(name))[1])
-        except (OSError, NotThereError):
+        except (OSError, MissingPartError):
             return []
 
 

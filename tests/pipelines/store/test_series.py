@@ -8,9 +8,8 @@ import pytest
 
 import stemcodecs
 from stemcodecs.readers import open_scan
+from stemcodecs_pipelines import compress, decompress
 from stemcodecs_pipelines.run.plan import choose_chunk
-from stemcodecs_pipelines.store.compress import compress
-from stemcodecs_pipelines.store.decompress import decompress
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +45,8 @@ def test_series_comes_back_whole_with_its_images(chunk, source, series, tmp_path
     rows = np.arange(12)[:, None] * series.astype(np.int64)
     expected = rows.sum((-2, -1)) / series.sum((-2, -1))
     np.testing.assert_allclose(dataset["com_y"].values, expected, rtol=1e-5)
+    one = dataset.isel(time=1).stem.mean_pattern()
+    np.testing.assert_allclose(one.values, series[:, 1].mean((0, 1, 2)), rtol=1e-6)
     for name in ("back.npy", "back.h5", "back.zarr"):
         decompress(tmp_path / "a.zarr", tmp_path / name)
         with open_scan(tmp_path / name) as scan:
