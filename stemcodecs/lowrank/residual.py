@@ -28,6 +28,7 @@ from stemcodecs.lowrank.residual_context import (
     Expectation,
     accumulate_neighbours,
     model_residual_group,
+    weights_by_edge,
 )
 from stemcodecs.quantize.levels import optimal_levels
 
@@ -75,7 +76,7 @@ def encode_residual(counts: Array, rates_of: RatesOf, width: int, bound: Fractio
 
     # From decoded values, not from those of the source: with a bound the decoder knows no others.
     weights = _fit_weights(groups, prepare, width)
-    expectation = Expectation(width=width, weights=weights, level_of=level_of, value_of=value_of)
+    expectation = Expectation(width=width, weights=weights_by_edge(weights), level_of=level_of, value_of=value_of)
     kept: dict[int, tuple[Array, Array]] = {}
     kept_bytes = 0
 
@@ -175,7 +176,7 @@ def decode_residual(
         raise CorruptChunkError("the residual holds values out of range")
     decode_tables = kernels.ResidualDecodeTables(shift=shift, table_of=table_of, slots=_slots(frequency))
     level_of, value_of = _levels_within(largest, bound) if bound else (_EMPTY, _EMPTY)
-    expectation = Expectation(width=width, weights=weights, level_of=level_of, value_of=value_of)
+    expectation = Expectation(width=width, weights=weights_by_edge(weights), level_of=level_of, value_of=value_of)
     limit = np.iinfo(out.dtype).max if out.dtype.kind in "ui" else LARGEST
     starts = np.cumsum(directory, 0) - directory
     for group in range(len(groups)) if wanted is None else wanted:

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 
 from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.vector_ir import typed_intrinsic
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, TABLE_END
 
@@ -59,8 +60,9 @@ class Expectation(NamedTuple):
     ----------
     width : int
         Detector columns.
-    weights : int64[WEIGHT_CLASSES, 4]
-        Of the deviations W, N, NW, NE by class of rate, in units of 1/4096.
+    weights : int64[8, WEIGHT_CLASSES, 4]
+        Of the deviations W, N, NW, NE, in units of 1/4096, by class of rate and by which neighbours exist, see
+        :func:`weights_by_edge`.
     level_of, value_of : int32[n], int32[m]
         Level of a count and count of a level where counts are coded within a bound; else empty.
     """
@@ -203,12 +205,12 @@ def model_residual_group(
     be told. ``rates`` become deviations, values − rates.
     """
     pixels, lanes = values.shape
-    level_of = expectation.level_of
-    edge = weights_by_edge(expectation.weights)
+    values, levels, rates, expectation = borrowed(values), borrowed(levels), borrowed(rates), borrowed(expectation)
+    context, offset = borrowed(context), borrowed(offset)
     for p in range(pixels):
         around = neighbours_of(p, expectation.width)
         for lane in range(lanes):
-            k, base = expected(rates, p, lane, around, edge, level_of)
+            k, base = expected(rates, p, lane, around, expectation.weights, expectation.level_of)
             context[p, lane] = k
             offset[p, lane] = levels[p, lane] - base
             rates[p, lane] = (values[p, lane] << FRACTION) - rates[p, lane]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.lowrank.residual_context import (
     DIRECT,
     FRACTION,
@@ -20,7 +21,6 @@ from stemcodecs.lowrank.residual_context import (
     expected,
     leading_zeros,
     neighbours_of,
-    weights_by_edge,
 )
 
 __all__ = [
@@ -111,7 +111,8 @@ def encode_residual_group(
     The escapes fill ``escapes`` from its end, so that the decoder meets them in forward order.
     """
     pixels, lanes = context.shape
-    shift, table_of, frequency, start = tables
+    context, offset, words, escapes = borrowed(context), borrowed(offset), borrowed(words), borrowed(escapes)
+    shift, table_of, frequency, start = borrowed(tables)
     state = np.full(STREAMS, LOWEST, np.uint64)
     at = words.size
     escape_at = escapes.size
@@ -156,8 +157,9 @@ def decode_residual_group(
     4 end state. ``rates`` become deviations.
     """
     pixels, lanes = values.shape
-    level_of, value_of = expectation.level_of, expectation.value_of
-    shift, table_of, slots = tables
+    words, escapes, rates, values = borrowed(words), borrowed(escapes), borrowed(rates), borrowed(values)
+    expectation, (shift, table_of, slots) = borrowed(expectation), borrowed(tables)
+    value_of = expectation.value_of
     bounded = value_of.size > 0
     state = np.empty(STREAMS, np.uint64)
     at = 0
@@ -167,11 +169,10 @@ def decode_residual_group(
         state[stream] = np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(16))
         at += 2
     escape_at = 0
-    edge = weights_by_edge(expectation.weights)
     for p in range(pixels):
         around = neighbours_of(p, expectation.width)
         for lane in range(lanes):
-            k, base = expected(rates, p, lane, around, edge, level_of)
+            k, base = expected(rates, p, lane, around, expectation.weights, expectation.level_of)
             stream = lane % STREAMS
             x = state[stream]
             entry = slots[table_of[k], x & np.uint64(TOTAL - 1)]
