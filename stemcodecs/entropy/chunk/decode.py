@@ -21,8 +21,9 @@ from stemcodecs.entropy.chunk.header import (
 )
 from stemcodecs.entropy.chunk.unrolled_model import Decoder, decoder_of
 from stemcodecs.entropy.fit.grouped_counts import active_lanes, doses_of_lanes
+from stemcodecs.entropy.kernels.arguments import GroupRows, Patches, Stream, mixture_of
 from stemcodecs.entropy.kernels.cpu import simd_path
-from stemcodecs.entropy.kernels.group import decode_group
+from stemcodecs.entropy.kernels.decode_group import decode_group
 from stemcodecs.entropy.kernels.pixel_methods import step_masks
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_rows
@@ -189,17 +190,20 @@ def _decode_chain(
         payload = memoryview(fetch(entry.offset, entry.offset + entry.size))
         if len(payload) != entry.size or checksum(payload) != entry.crc:
             raise CorruptChunkError(f"the checksum of group {entry_index} is wrong")
-        words, end = _words(payload[: entry.words])
-        patch_at, patch_value = _read_patches(payload, entry, n)
-        mixture, selection = _selection(header, decoder, entry_index, step)
-        dose = doses_of_lanes(header.doses, positions) if header.doses.size else np.zeros(LANES, np.int32)
-        p = decoder.program
-        status = decode_group(
-            simd, rows, origin, np.uint64(active), p.methods, p.decode_starts, p.bases, p.shifts, p.classes,
-            p.index_bases, p.index_shifts, p.centre_shifts, p.luts, decoder.model.row_offsets(layout, step),
-            p.coefficients, dose, selection, mixture,
-            decoder.tables, p.bits, header.blocks, step_masks(active), words, SLACK, end, patch_at, patch_value,
-        )  # fmt: skip
+        selection = _selection(header, decoder, entry_index, step)
+        group = GroupRows(
+            rows=rows,
+            origin=origin,
+            active=np.uint64(active),
+            step_masks=step_masks(active),
+            neighbours=decoder.model.row_offsets(layout, step),
+            dose=doses_of_lanes(header.doses, positions) if header.doses.size else np.zeros(LANES, np.int32),
+            selection=selection,
+            mixture=mixture_of(selection),
+        )
+        stream = _stream(payload[: entry.words], header.blocks)
+        patches = _read_patches(payload, entry, n)
+        status = decode_group(simd, group, decoder.program, decoder.tables, stream, patches)
         if status != 0:
             raise CorruptChunkError(f"group {entry_index} does not decode to its end")
         target = np.where(positions >= 0, row_of[positions], -1)
@@ -208,17 +212,17 @@ def _decode_chain(
     return found
 
 
-def _words(payload: memoryview) -> tuple[Array, int]:
-    """The words of a group with slack on both sides, and where they end."""
+def _stream(payload: memoryview, blocks: int) -> Stream:
+    """The words of a group, with slack on both sides."""
     words = np.zeros(len(payload) // 2 + 2 * SLACK, np.uint16)
     end = SLACK + len(payload) // 2
     words[SLACK:end] = np.frombuffer(payload, "<u2")
-    return words, end
+    return Stream(words=words, start=SLACK, end=end, blocks=blocks)
 
 
-def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tuple[Array, Array]:
+def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> Patches:
     if entry.patches == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.uint16)
+        return Patches(at=np.zeros(0, np.int64), values=np.zeros(0, np.uint16))
     start = entry.words + entry.low
     section = payload[start : start + entry.patches]
     probe = Reader(section)
@@ -233,17 +237,16 @@ def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> tupl
         raise CorruptChunkError("patches out of order")
     if (values < 0).any() or (values > 65535).any():
         raise CorruptChunkError("impossible patch")
-    return at, values.astype(np.uint16)
+    return Patches(at=at, values=values.astype(np.uint16))
 
 
-def _selection(header: Header, decoder: Decoder, entry_index: int, step: int) -> tuple[int, Array]:
-    """Which weight set the lanes of a group use: all the first, all the second, or lane by lane."""
+def _selection(header: Header, decoder: Decoder, entry_index: int, step: int) -> Array:
+    """Lanes of a group that use the second weight set: bool[64]."""
     if decoder.n_sets < 2 or step == 0:
-        return 0, np.zeros(LANES, bool)
+        return np.zeros(LANES, bool)
     if header.selections.size == 0:
         raise CorruptChunkError("no weight sets for a model with two")
-    selection = np.unpackbits(header.selections[entry_index], bitorder="little").astype(bool)
-    return (1 if selection.all() else 2 if selection.any() else 0), selection
+    return np.unpackbits(header.selections[entry_index], bitorder="little").astype(bool)
 
 
 def _read_rest(

@@ -22,11 +22,10 @@ from stemcodecs.entropy.chunk.unrolled_model import decoder_of
 from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
-from stemcodecs.entropy.fit.weights import mixture_of
+from stemcodecs.entropy.kernels.arguments import EncodeTables, Patches, Stream
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
-from stemcodecs.entropy.kernels.group import encode_group
-from stemcodecs.entropy.kernels.pixel_methods import step_masks
+from stemcodecs.entropy.kernels.encode_group import encode_group
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output, lent_rows
 from stemcodecs.entropy.kernels.threads import begin, run_all
@@ -160,35 +159,26 @@ def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
 def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:
     model = fit.model
     program = fit.program
-    tables = np.zeros(model.frequencies.shape[0] * STRIDE, np.uint32)
-    likeliest = np.empty(model.frequencies.shape[0], np.int64)
-    build_encode_tables(model.frequencies, tables, likeliest)
+    n_tables = model.frequencies.shape[0]
+    tables = EncodeTables(entries=np.zeros(n_tables * STRIDE, np.uint32), likeliest=np.empty(n_tables, np.int64))
+    build_encode_tables(model.frequencies, *tables)
     simd = simd_path()
     n = counts.layout.n_pixels
     exceptions = _exceptions_by_group(plane, counts.layout)
-    nobody = np.zeros(LANES, bool)
 
     def encode_one(rows: Array, chain: int, step: int) -> _Group:
         positions = counts.layout.chains[chain, step]
-        active = counts.active(chain, step)
-        selection = fit.selections.get((chain, step))
+        group = counts.group_rows(chain, step, model, fit.selections.get((chain, step)), rows)
         with lent_output(n * LANES) as (words, patch_at, patch_value):
-            end = words.size - SLACK
-            pos, patches = encode_group(
-                simd, rows, counts.origin(step), np.uint64(active), program.methods, program.tables_of,
-                program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
-                program.centre_shifts, program.luts, model.row_offsets(counts.layout, step), program.coefficients,
-                counts.dose(chain, step),
-                nobody if selection is None else selection, mixture_of(selection),
-                tables, likeliest, program.bits, blocks, step_masks(active), words, end, patch_at, patch_value,
-            )  # fmt: skip
+            stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
+            pos, patches = encode_group(simd, group, program, tables, stream, Patches(patch_at, patch_value))
             w = Writer()
             if patches:
                 at = patch_at[:patches][::-1]
                 values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
                 w.numbers(values, np.repeat([0, 1], patches))
             # A copy by NumPy, which lets the other threads go on, unlike one to bytes.
-            coded = words[pos:end].astype("<u2").view(np.uint8).data
+            coded = words[pos : stream.end].astype("<u2").view(np.uint8).data
         return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, step), b""))
 
     steps_of: dict[int, list[int]] = {}

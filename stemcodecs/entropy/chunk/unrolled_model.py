@@ -27,7 +27,7 @@ class Decoder:
         self.margin = model.margin()
         self.n_sets = model.n_sets
         pixels = model.levels.nbytes + model.constants.nbytes + model.frequencies.nbytes
-        self.nbytes = pixels + sum(array.nbytes for array in vars(self.program).values()) + self.tables.nbytes
+        self.nbytes = pixels + sum(array.nbytes for array in self.program) + self.tables.nbytes
 
 
 def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:

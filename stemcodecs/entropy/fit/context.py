@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int64, njit
+from numba import int64, njit, uint64
 
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import TABLE_BITS
-from stemcodecs.entropy.fit.weights import context_classes, mixture_of, sample_groups
+from stemcodecs.entropy.fit.weights import context_classes, sample_groups
+from stemcodecs.entropy.kernels.arguments import Program
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.rans import KERNEL, LANES, LUT_SIZE
 from stemcodecs.entropy.kernels.threads import run_all
-from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass, Program
+from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass
 
 __all__ = ["ContextFit", "fit_context", "mix_classes"]
 
@@ -24,24 +26,32 @@ Array = np.ndarray[Any, Any]
 _SHAPED_VALUES = 80_000
 
 
+class _RateSample(NamedTuple):
+    """Sampled values: detector pixel, predicted rate (fixed point of the pixel's class) and value, each int32[n]."""
+
+    pixel: Array
+    rate: Array
+    value: Array
+
+
 @njit(**KERNEL)
-def _sample_rates(
-    rows, origin, lanes, methods, neighbours, coefficients, dose, selection, mixture, first, step,
-    out_pixel, out_rate, out_value,
-):  # fmt: skip
-    factors = coefficients.reshape(-1)
-    width = int64(coefficients.shape[1] * coefficients.shape[2])
+def _sample_rates(group, program, first, step, sample):
+    """Fill a :class:`_RateSample` from every ``step``-th pixel, beginning with ``first``; returns how many it holds."""
+    group, program, sample = borrowed(group), borrowed(program), borrowed(sample)
+    rows, factors = group.rows, program.coefficients.reshape(-1)
+    width = int64(program.coefficients.shape[1] * program.coefficients.shape[2])
     rate = np.zeros(LANES, np.int32)
     n = 0
-    for p in range(first, methods.shape[0], step):
-        if methods[p] != CONTEXT:
+    for p in range(first, program.methods.shape[0], step):
+        if program.methods[p] != CONTEXT:
             continue
-        context_rate(rows, origin + p, neighbours, factors, p * width, dose, selection, mixture, rate)
+        row = group.origin + p
+        context_rate(rows, row, group.neighbours, factors, p * width, group.dose, group.selection, group.mixture, rate)
         for j in range(LANES):
-            if lanes[j]:
-                out_pixel[n] = p
-                out_rate[n] = rate[j]
-                out_value[n] = rows[origin + p, j]
+            if (group.active >> uint64(j)) & uint64(1):
+                sample.pixel[n] = p
+                sample.rate[n] = rate[j]
+                sample.value[n] = rows[row, j]
                 n += 1
     return n
 
@@ -53,18 +63,12 @@ def sample_rates(
     groups = sample_groups(counts, model.neighbours)
     n_pixels = program.methods.size
     step = max(1, n_pixels * len(groups) * LANES // _SHAPED_VALUES) | 1
-    nobody = np.zeros(LANES, bool)
 
     def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
-        pixel, rate, value = (np.empty((n_pixels // step + 1) * LANES, np.int32) for _ in range(3))
-        selection = selections.get((chain, position))
-        n = _sample_rates(
-            *counts.group(chain, position), counts.lanes(chain, position), program.methods,
-            model.row_offsets(counts.layout, position), program.coefficients, counts.dose(chain, position),
-            nobody if selection is None else selection, mixture_of(selection), (k * 5) % step, step,
-            pixel, rate, value,
-        )  # fmt: skip
-        return pixel[:n], rate[:n], value[:n]
+        sample = _RateSample(*(np.empty((n_pixels // step + 1) * LANES, np.int32) for _ in range(3)))
+        group = counts.group_rows(chain, position, model, selections.get((chain, position)))
+        n = _sample_rates(group, program, (k * 5) % step, step, sample)
+        return tuple(part[:n] for part in sample)
 
     parts = run_all(of_group, [(k, *group) for k, group in enumerate(groups)])
     pixel, rate, value = (np.concatenate(part) for part in zip(*parts, strict=True))

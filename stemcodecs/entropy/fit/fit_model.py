@@ -25,10 +25,11 @@ from stemcodecs.entropy.fit.weights import (
     sample_groups,
     tentative_classes,
 )
+from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS, normalise
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.threads import begin
-from stemcodecs.entropy.model.histogram_model import HistogramModel, Program
+from stemcodecs.entropy.model.histogram_model import HistogramModel
 
 __all__ = ["Fit", "FitOptions", "fit_model"]
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.kernels.arguments import GroupRows, mixture_of
+from stemcodecs.entropy.kernels.pixel_methods import step_masks
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import give_rows, take_rows
 from stemcodecs.entropy.kernels.threads import get_threads, run_all
 from stemcodecs.entropy.kernels.transpose import gather_rows, plane_statistics
 from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.histogram_model import HistogramModel
 
 __all__ = ["GroupedCounts", "PixelStatistics"]
 
@@ -128,6 +131,26 @@ class GroupedCounts:
                         self._kept.pop(next(iter(self._kept)))
                     self._kept[chain] = rows
         return rows, self.origin(step)
+
+    def group_rows(
+        self, chain: int, step: int, model: HistogramModel, selection: Array | None = None, rows: Array | None = None
+    ) -> GroupRows:
+        """A group as the kernels take it: the context is the model's, ``selection`` (bool[64]) its second weight set.
+
+        ``rows`` are those of the chain, where they are at hand; else :meth:`group` has them.
+        """
+        active = self.active(chain, step)
+        selection = np.zeros(LANES, bool) if selection is None else selection
+        return GroupRows(
+            rows=self.group(chain, step)[0] if rows is None else rows,
+            origin=self.origin(step),
+            active=np.uint64(active),
+            step_masks=step_masks(active),
+            neighbours=model.row_offsets(self.layout, step),
+            dose=self.dose(chain, step),
+            selection=selection,
+            mixture=mixture_of(selection),
+        )
 
     def holds(self, chain: int) -> bool:
         """Whether the rows of a chain are kept."""

@@ -8,14 +8,14 @@ import numpy as np
 from numba import int32, njit, uint32, uint64
 
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
-from stemcodecs.entropy.fit.weights import mixture_of
+from stemcodecs.entropy.kernels.arguments import Program
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import PATCH_BITS, STRIDE, SYMBOLS
 from stemcodecs.entropy.kernels.cpu import simd_path
-from stemcodecs.entropy.kernels.group import scratch
-from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, step_masks, symbols_of_pixels
+from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, room_for_symbols, symbols_of_pixels
 from stemcodecs.entropy.kernels.rans import BLOCK, KERNEL, LANES
 from stemcodecs.entropy.kernels.threads import in_parts
-from stemcodecs.entropy.model.histogram_model import HistogramModel, Program
+from stemcodecs.entropy.model.histogram_model import HistogramModel
 
 __all__ = ["bits_per_pixel_map", "count_symbols"]
 
@@ -28,18 +28,11 @@ _AT_ONCE = 512
 
 
 @njit(**KERNEL)
-def _symbols(
-    simd, rows, origin, pixels, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture, symbols, offsets, outside,
-):  # fmt: skip
+def _symbols(simd, group, program, pixels, found):
     """:func:`symbols_of_pixels` as a function by itself."""
-    _, _, centre, _, rate = scratch()
-    low = np.empty(symbols.size, np.uint16)
-    symbols_of_pixels(
-        simd, rows, origin, pixels, pixels.shape[0], methods, tables_of, bases, shifts, classes, index_bases,
-        index_shifts, centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
-        rate, centre, symbols.reshape(-1), low, offsets.reshape(-1), outside,
-    )  # fmt: skip
+    group, program, found = borrowed(group), borrowed(program), borrowed(found)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
+    symbols_of_pixels(simd, group, program, values, factors, pixels, pixels.shape[0], found)
 
 
 @njit(**KERNEL)
@@ -65,55 +58,64 @@ def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
 
 
 @njit(**KERNEL)
-def _weigh(pixels, methods, masks, symbols, offsets, outside, shifts, costs, patch_bits, bits):
+def _weigh(pixels, program, masks, symbols, offsets, outside, costs, bits):
     """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
     for k in range(pixels.shape[0]):
         p = pixels[k]
-        method = methods[p]
+        method = program.methods[p]
         for b in range(4):
             mask = masks[method, b]
             for i in range(BLOCK):
                 j = 16 * b + i
                 if (mask >> i) & 1:
                     if method >= STATIC and (outside[k] >> uint64(j)) & uint64(1):
-                        bits[p] += patch_bits
+                        bits[p] += PATCH_BITS
                     else:
-                        bits[p] += costs[offsets[k, j] + int32(symbols[k, j])] + shifts[p]
+                        bits[p] += costs[offsets[k, j] + int32(symbols[k, j])] + program.shifts[p]
+
+
+@njit(**KERNEL)
+def _count_group(simd, group, program, pixels, found, histograms):
+    """Add the symbols of some pixels of a group, see :func:`_count`."""
+    symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
+    for first in range(0, pixels.shape[0], _AT_ONCE):
+        some = pixels[first : first + _AT_ONCE]
+        _symbols(simd, group, program, some, found)
+        _count(some, program.methods, group.step_masks, symbols, offsets, found.outside, histograms)
+
+
+@njit(**KERNEL)
+def _weigh_group(simd, group, program, pixels, found, costs, bits):
+    """Add what some pixels of a group take, see :func:`_weigh`."""
+    symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
+    for first in range(0, pixels.shape[0], _AT_ONCE):
+        some = pixels[first : first + _AT_ONCE]
+        _symbols(simd, group, program, some, found)
+        _weigh(some, program, group.step_masks, symbols, offsets, found.outside, costs, bits)
 
 
 def _over_groups(
-    kernel: Any, counts: GroupedCounts, model: HistogramModel, program: Program,
-    selections: dict[tuple[int, int], Array], groups: list[tuple[int, int]], stride: int, empty: Array, *costs: Any,
+    kernel: Any, counts: GroupedCounts, fit: tuple[HistogramModel, Program, dict[tuple[int, int], Array]],
+    groups: list[tuple[int, int]], stride: int, empty: Array, *costs: Any,
 ) -> Array:  # fmt: skip
-    """Hand the symbols of every group to a kernel, some pixels at a time: every stride-th, and all packed ones.
+    """Hand every group to a kernel, and some of its pixels: every stride-th, and all packed ones.
 
     The kernel adds to an array like ``empty``; returns the sum over the groups.
     """
-    nobody = np.zeros(LANES, bool)
+    model, program, selections = fit
     live = program.methods != CONSTANT
     # A packed symbol stands for several values: they are cheap to count, and their tails are long.
     always = program.methods < STATIC
     phases = np.arange(live.size) % stride
 
     def add_up(part: int, parts: int) -> Array:
-        symbols, offsets = np.empty((_AT_ONCE, LANES), np.uint16), np.empty((_AT_ONCE, LANES), np.int32)
-        outside = np.empty(_AT_ONCE, np.uint64)
+        found = room_for_symbols(_AT_ONCE)
         out = np.zeros_like(empty)
         for k, (chain, step) in enumerate(groups):
-            selection = selections.get((chain, step))
-            masks = step_masks(counts.active(chain, step))
             chosen = np.flatnonzero(live & (always | (phases == k % stride)))
-            rows, origin = counts.group(chain, step)
-            neighbours, dose = model.row_offsets(counts.layout, step), counts.dose(chain, step)
-            for first in range(part * _AT_ONCE, chosen.size, parts * _AT_ONCE):
-                pixels = chosen[first : first + _AT_ONCE]
-                _symbols(
-                    simd_path(), rows, origin, pixels, program.methods, program.tables_of,
-                    program.bases, program.shifts, program.classes, program.index_bases, program.index_shifts,
-                    program.centre_shifts, program.luts, neighbours, program.coefficients, dose,
-                    nobody if selection is None else selection, mixture_of(selection), symbols, offsets, outside,
-                )  # fmt: skip
-                kernel(pixels, program.methods, masks, symbols, offsets, outside, *costs, out)
+            mine = chosen[part * chosen.size // parts : (part + 1) * chosen.size // parts]
+            group = counts.group_rows(chain, step, model, selections.get((chain, step)))
+            kernel(simd_path(), group, program, mine, found, *costs, out)
         return out
 
     return np.asarray(np.sum(in_parts(add_up), axis=0))
@@ -128,7 +130,7 @@ def count_symbols(
     # An odd stride meets every column of the detector.
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     empty = np.zeros((2, n_tables * STRIDE), np.uint32)
-    histograms = _over_groups(_count, counts, model, program, selections, groups, stride, empty)
+    histograms = _over_groups(_count_group, counts, (model, program, selections), groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
 
@@ -138,7 +140,6 @@ def bits_per_pixel_map(counts: GroupedCounts, model: HistogramModel, selections:
         costs = model.table_bits()[:, None] - np.log2(model.frequencies.astype(np.float64))
     costs = np.where(np.isfinite(costs), costs, PATCH_BITS).astype(np.float32)
     costs = np.pad(costs, ((0, 0), (0, STRIDE - SYMBOLS)))
-    program, groups, empty = model.program(), counts.groups(), np.zeros(counts.layout.n_pixels)
-    costs = costs.ravel()
-    bits = _over_groups(_weigh, counts, model, program, selections, groups, 1, empty, program.shifts, costs, PATCH_BITS)
+    fit, empty = (model, model.program(), selections), np.zeros(counts.layout.n_pixels)
+    bits = _over_groups(_weigh_group, counts, fit, counts.groups(), 1, empty, costs.ravel())
     return (bits / max(counts.layout.n_positions, 1)).reshape(counts.layout.detector)

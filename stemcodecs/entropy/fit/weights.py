@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,7 +25,6 @@ __all__ = [
     "choose_sets",
     "context_classes",
     "context_edges",
-    "mixture_of",
     "sample_groups",
     "tentative_classes",
 ]
@@ -47,15 +46,52 @@ CONTEXT_BITS = 10
 _FITTED_VALUES = 300_000
 
 
-@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
-def _accumulate(
-    rows, origin, lanes, dose, live, classes, mean, offsets, oy, ox, detector_y, detector_x, first, step,
-    normal, right, square, count,
-):  # fmt: skip
-    """Add sampled pixels whose neighbours all exist to the normal equations of their class.
+class _Pixels(NamedTuple):
+    """The detector that a context is fitted on.
 
-    Features are in units of the pixel's own mean, weighted by the variance that a count of that mean has.
+    Attributes
+    ----------
+    live : bool[n_pixels]
+        Whether the pixel is not constant.
+    classes : int64[n_pixels]
+        Class that the pixel belongs to, or -1.
+    mean : float64[n_pixels]
+        Its mean count.
+    oy, ox : int64[n_neighbours]
+        Offsets of the context.
+    height, width : int
+        Of the detector.
     """
+
+    live: Array
+    classes: Array
+    mean: Array
+    oy: Array
+    ox: Array
+    height: int
+    width: int
+
+
+class _Sums(NamedTuple):
+    """Normal equations of every class, and how many values they hold, see :class:`NormalEquations`: added to."""
+
+    normal: Array
+    right: Array
+    square: Array
+    values: Array
+
+
+@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
+def _accumulate(group, lanes, dose, pixels, first, step, sums):
+    """Add every ``step``-th pixel from ``first`` on whose neighbours all exist to the normal equations of its class.
+
+    lanes : float32[64], weight of every lane, 0 or 1; dose : float32[64]; pixels : :class:`_Pixels`; sums :
+    :class:`_Sums`. Features are in units of the pixel's own mean, weighted by the variance that a count of that mean
+    has.
+    """
+    rows, origin, offsets = group.rows, group.origin, group.neighbours
+    live, classes, mean, oy, ox, detector_y, detector_x = pixels
+    normal, right, square, count = sums
     n = offsets.shape[0]
     feature = np.zeros((n + 2, LANES), np.float32)
     for p in range(first, mean.shape[0], step):
@@ -153,20 +189,18 @@ def accumulate(
     step = max(1, int(mean.size * len(sample) * LANES // _FITTED_VALUES)) | 1
     oy = np.array([y for _, y, _ in neighbours], np.int64)
     ox = np.array([x for _, _, x in neighbours], np.int64)
+    pixels = _Pixels(base.levels >= 0, of, mean, oy, ox, *base.detector)
 
-    def of_group(k: int, chain: int, position: int) -> tuple[Array, ...]:
-        normal, right = np.zeros((n_classes, n + 1, n + 1)), np.zeros((n_classes, n + 1))
-        square, count = np.zeros(n_classes), np.zeros(n_classes)
+    def of_group(k: int, chain: int, position: int) -> _Sums:
+        shapes = (n_classes, n + 1, n + 1), (n_classes, n + 1), n_classes, n_classes
+        sums = _Sums(*(np.zeros(shape) for shape in shapes))
+        group = counts.group_rows(chain, position, model)
         lanes = (counts.lanes(chain, position) > 0).astype(np.float32)
         if selections is not None:
             lanes *= selections[chain, position]
-        _accumulate(
-            *counts.group(chain, position), lanes,
-            (counts.dose(chain, position) / 2.0**DOSE_BITS).astype(np.float32), base.levels >= 0, of, mean,
-            model.row_offsets(counts.layout, position), oy, ox, *base.detector, (k * 7) % step, step,
-            normal, right, square, count,
-        )  # fmt: skip
-        return normal, right, square, count
+        dose = (group.dose / 2.0**DOSE_BITS).astype(np.float32)
+        _accumulate(group, lanes, dose, pixels, (k * 7) % step, step, sums)
+        return sums
 
     # Added up in the order of the groups, so that the bytes do not depend on the number of threads.
     parts = run_all(of_group, [(k, *group) for k, group in enumerate(sample)])
@@ -181,14 +215,11 @@ def sample_groups(counts: GroupedCounts, neighbours: Neighbours) -> list[tuple[i
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
-def _lane_errors(
-    rows, origin, classes, mean, rate_bits, offsets, coefficients, dose, first, step, errors,
-):  # fmt: skip
+def _lane_errors(group, program, classes, mean, rate_bits, first, step, errors):
     """Squared errors of both weight sets in every lane, in units of the variance: float64[2, 64]."""
-    factors = coefficients.reshape(-1)
-    n = offsets.shape[0] + 2
+    rows, origin, factors = group.rows, group.origin, program.coefficients.reshape(-1)
+    n = group.neighbours.shape[0] + 2
     rate = np.zeros(LANES, np.int32)
-    nobody = np.zeros(LANES, np.bool_)
     for p in range(first, classes.shape[0], step):
         c = classes[p]
         if c < 0:
@@ -196,7 +227,7 @@ def _lane_errors(
         weight = 1.0 / (mean[p] + 0.05 + 0.02 * mean[p] * mean[p])
         scale = 1.0 / (1 << rate_bits[c])
         for s in range(2):
-            context_rate(rows, origin + p, offsets, factors, p * 2 * n, dose, nobody, s, rate)
+            context_rate(rows, origin + p, group.neighbours, factors, p * 2 * n, group.dose, group.selection, s, rate)
             for j in range(LANES):
                 d = float(rows[origin + p, j]) - rate[j] * scale
                 errors[s, j] += d * d * weight
@@ -216,20 +247,10 @@ def choose_sets(
     for k, (chain, position) in enumerate(groups):
         errors = np.zeros((2, LANES))
         if position > 0:
-            _lane_errors(
-                *counts.group(chain, position), of, mean, rate_bits,
-                model.row_offsets(counts.layout, position), program.coefficients, counts.dose(chain, position),
-                (k * 7) % step, step, errors,
-            )  # fmt: skip
+            group = counts.group_rows(chain, position, model)
+            _lane_errors(group, program, of, mean, rate_bits, (k * 7) % step, step, errors)
         out[chain, position] = errors[1] < errors[0]
     return out
-
-
-def mixture_of(selection: Array | None) -> int:
-    """How a group mixes its weight sets: 0 all the first, 1 all the second, 2 lane by lane."""
-    if selection is None or not selection.any():
-        return 0
-    return 1 if selection.all() else 2
 
 
 def context_edges(levels: Array, level_scale: int, n: int = N_CONTEXT_CLASSES) -> Array:

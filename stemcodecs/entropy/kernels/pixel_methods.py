@@ -18,18 +18,12 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, njit, uint16, uint64
 
+from stemcodecs.entropy.kernels.arguments import PixelSymbols
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
-from stemcodecs.entropy.kernels.lanes import (
-    centre_row,
-    context_rate,
-    copy_values,
-    fill_lanes,
-    pack_halves,
-    pack_quarters,
-    split_values,
-)
-from stemcodecs.entropy.kernels.rans import INLINE, KERNEL, LANES
-from stemcodecs.entropy.kernels.rans_steps import select_tables
+from stemcodecs.entropy.kernels.lanes import centre_row, context_rate, copy_values, fill_lanes, split_values
+from stemcodecs.entropy.kernels.packing import pack_halves, pack_quarters
+from stemcodecs.entropy.kernels.rans import INLINE, KERNEL, LANES, aligned
+from stemcodecs.entropy.kernels.rate_tables import select_tables
 
 CONSTANT, PACKED4, PACKED2, STATIC, CONTEXT = range(5)
 ABSOLUTE = 255
@@ -83,51 +77,103 @@ def pack_with_care(values, at, method, symbols, to):
     return outside
 
 
+@njit(**KERNEL)
+def count_steps(methods, step_masks, blocks):
+    """Steps of a whole group, and the lanes (bit mask) that any of them uses: steps take the blocks in turn."""
+    lanes = uint64(0)
+    steps = int64(0)
+    for p in range(methods.shape[0]):
+        for b in range(4):
+            mask = step_masks[methods[p], b]
+            if mask:
+                lanes |= uint64(mask) << uint64(16 * (steps & (blocks - 1)))
+                steps += 1
+    return steps, lanes
+
+
+@njit(**KERNEL)
+def room_for_symbols(n):
+    """:class:`PixelSymbols` of n pixels."""
+    return PixelSymbols(
+        aligned(n * LANES, np.uint16),
+        aligned(n * LANES, np.uint16),
+        aligned(n * LANES, np.int32),
+        np.zeros(n, np.uint64),
+        aligned(LANES, np.int32),
+        aligned(LANES, np.int32),
+    )
+
+
 @njit(**INLINE)
-def symbols_of_pixels(
-    simd, rows, origin, pixels, n, methods, tables_of, bases, shifts, classes, index_bases, index_shifts,
-    centre_shifts, luts, neighbours, coefficients, dose, selection, mixture,
-    rate, centre, symbols, low, offsets, outside,
-):  # fmt: skip
+def context_tables(simd, group, program, factors, p, first, stride, work, to):
+    """Tables of the lanes of a context pixel, into ``work.offsets[to:]``: ``first`` is that of the class's first.
+
+    factors : the program's coefficients, flat. To flatten an array calls a function, which must not happen here.
+    Returns whether symbols are residuals; then ``work.centre`` holds what they are residuals to.
+    """
+    c = program.classes[p]
+    own = p * int64(program.coefficients.shape[1] * program.coefficients.shape[2])
+    context_rate(
+        group.rows, int64(group.origin + p), group.neighbours, factors, own, group.dose, group.selection,
+        group.mixture, work.rate,
+    )  # fmt: skip
+    base, shift = program.index_bases[c], program.index_shifts[c]
+    select_tables(simd, work.rate, base, shift, program.luts, c, first, stride, work.offsets, to)
+    residual = program.centre_shifts[c] != ABSOLUTE
+    if residual:
+        centre_row(work.rate, program.centre_shifts[c], work.centre)
+    return residual
+
+
+@njit(**INLINE)
+def packed_symbols(values, at, method, symbols, to):
+    """Symbols of a sparse pixel; returns the bit mask of the lanes that do not fit."""
+    if method == PACKED4:
+        fits = pack_quarters(values, at, symbols, to) <= 3
+    else:
+        fits = pack_halves(values, at, symbols, to) <= 15
+    return uint64(0) if fits else pack_with_care(values, at, method, symbols, to)
+
+
+@njit(**INLINE)
+def split_symbols(values, at, bias, shift, work, to):
+    """Symbols and low bits of a pixel, counted from ``work.centre``; returns the lanes (bit mask) that do not fit."""
+    seen = split_values(values, at, work.centre, bias, shift, work.symbols, work.low, to)
+    if 0 <= seen <= 255:
+        return uint64(0)
+    return split_with_care(values, at, work.centre, bias, shift, work.symbols, work.low, to)
+
+
+@njit(**INLINE)
+def based_symbols(values, at, base, shift, work, to):
+    """:func:`split_symbols`, counted from one base for all lanes."""
+    fill_lanes(work.centre, int64(0), base)
+    return split_symbols(values, at, int64(0), shift, work, to)
+
+
+@njit(**INLINE)
+def symbols_of_pixels(simd, group, program, values, factors, pixels, n, found):
     """What an encoder codes at some pixels: nothing here waits for the coder, so that pixels overlap in the processor.
 
-    pixels : int64, the first ``n`` are taken, none of them constant; symbols, low : uint16[m * 64]; offsets :
-    int32[m * 64], beginning of each lane's table in steps of STRIDE; outside : uint64[m], bit mask of the lanes that do
-    not fit. Symbols of a packed pixel are in its first 16 or 32 lanes.
+    values, factors : the group's rows and the program's coefficients, flat; pixels : int64, the first ``n`` are taken,
+    none of them constant; found : :class:`PixelSymbols`, the result.
     """
-    values = rows.reshape(-1)
-    factors = coefficients.reshape(-1)
-    width = int64(coefficients.shape[1] * coefficients.shape[2])
     for k in range(n):
         p = pixels[k]
-        method = methods[p]
-        at, to = int64(origin + p) * LANES, int64(k) * LANES
-        shift = int64(shifts[p])
-        first = tables_of[p] * STRIDE
+        method = program.methods[p]
+        at, to = int64(group.origin + p) * LANES, int64(k) * LANES
+        first = program.tables_of[p] * STRIDE
+        base, shift = program.bases[p], program.shifts[p]
         residual = False
         if method == CONTEXT:
-            c = classes[p]
-            context_rate(rows, int64(origin + p), neighbours, factors, p * width, dose, selection, mixture, rate)
-            select_tables(simd, rate, index_bases[c], index_shifts[c], luts, c, first, int64(STRIDE), offsets, to)
-            residual = centre_shifts[c] != ABSOLUTE
-            if residual:
-                centre_row(rate, centre_shifts[c], centre)
+            residual = context_tables(simd, group, program, factors, p, first, int64(STRIDE), found, to)
         else:
-            fill_lanes(offsets, to, first)
-        if method == PACKED4:
-            fits = pack_quarters(values, at, symbols, to) <= 3
-            outside[k] = uint64(0) if fits else pack_with_care(values, at, method, symbols, to)
-            continue
-        if method == PACKED2:
-            fits = pack_halves(values, at, symbols, to) <= 15
-            outside[k] = uint64(0) if fits else pack_with_care(values, at, method, symbols, to)
-            continue
-        if not residual:
-            if shift == 0 and bases[p] == 0 and copy_values(values, at, symbols, to) <= 255:
-                outside[k] = uint64(0)
-                continue
-            fill_lanes(centre, int64(0), bases[p])
-        bias = int64(HALF << shift) if residual else int64(0)
-        seen = split_values(values, at, centre, bias, shift, symbols, low, to)
-        fits = 0 <= seen <= 255
-        outside[k] = uint64(0) if fits else split_with_care(values, at, centre, bias, shift, symbols, low, to)
+            fill_lanes(found.offsets, to, first)
+        if method < STATIC:
+            found.outside[k] = packed_symbols(values, at, method, found.symbols, to)
+        elif residual:
+            found.outside[k] = split_symbols(values, at, int64(HALF << shift), shift, found, to)
+        elif shift == 0 and base == 0 and copy_values(values, at, found.symbols, to) <= 255:
+            found.outside[k] = uint64(0)
+        else:
+            found.outside[k] = based_symbols(values, at, base, shift, found, to)

@@ -51,3 +51,11 @@ def read_states(states, lanes, words, pos):
             states[i] = uint32(words[pos]) | (uint32(words[pos + 1]) << uint32(16))
             pos += 2
     return pos
+
+
+@njit(**KERNEL)
+def initial_states():
+    """Sixty-four states at the lower bound, where an encoder starts and a decoder ends."""
+    states = aligned(LANES, np.uint32)
+    states[:] = STATE_LOW
+    return states

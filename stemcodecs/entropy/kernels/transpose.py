@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import int64, njit, types, uint16, uint32
-from numba.extending import intrinsic
 
 from stemcodecs.entropy.kernels.rans import KERNEL, LANES
+from stemcodecs.entropy.kernels.vector_ir import typed_intrinsic
 
 TILE = 32
 POSITIONS = 8
@@ -66,7 +66,9 @@ def _at(b: Any, base: Any, offset: Any, itemsize: int, kind: ir.Type) -> Any:
     return b.inttoptr(address, ir.PointerType(kind))
 
 
-@intrinsic
+# for i in range(8):
+#     for p in range(32): rows[origin + p0 + p, first + i] = plane[starts[first + i] + p0 + p]
+@typed_intrinsic
 def _gather_tile(_typing, plane, starts, first, p0, rows, origin):  # type: ignore[no-untyped-def]
     """Copy 32 pixels of 8 positions, whose lines start at ``starts[first:first+8]``, into 32 rows."""
     signature = types.void(plane, starts, types.int64, types.int64, rows, types.int64)
@@ -95,7 +97,9 @@ def _gather_tile(_typing, plane, starts, first, p0, rows, origin):  # type: igno
     return signature, codegen
 
 
-@intrinsic
+# for i in range(8):
+#     for p in range(32): plane[starts[first + i] + p0 + p] = rows[origin + p0 + p, first + i]
+@typed_intrinsic
 def _scatter_tile(_typing, rows, origin, plane, starts, first, p0):  # type: ignore[no-untyped-def]
     """Inverse of :func:`_gather_tile`."""
     signature = types.void(rows, types.int64, plane, starts, types.int64, types.int64)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS
 from stemcodecs.entropy.kernels.pixel_methods import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.kernels.rans import LUT_SIZE
@@ -19,7 +20,7 @@ from stemcodecs.entropy.model.coefficients import MEAN_BITS, unroll_coefficients
 from stemcodecs.entropy.model.group_layout import MAX_REFERENCES, GroupLayout
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["HistogramModel", "PixelClass", "Program"]
+__all__ = ["HistogramModel", "PixelClass"]
 
 MAX_TABLES = 4096
 """Histograms of a model: bounds the decode tables to 64 MB."""
@@ -73,24 +74,6 @@ class PixelClass:
     def n_tables(self) -> int:
         """Histograms of the class."""
         return len(self.thresholds) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Program:
-    """The model unrolled to one entry per pixel, as :mod:`stemcodecs.entropy.kernels.pixel_methods` takes it."""
-
-    methods: Array
-    tables_of: Array
-    decode_starts: Array
-    bits: Array
-    bases: Array
-    shifts: Array
-    classes: Array
-    index_bases: Array
-    index_shifts: Array
-    centre_shifts: Array
-    luts: Array
-    coefficients: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
