@@ -10,8 +10,8 @@ import numpy as np
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank.low_rank_model import TILE, LowRankModel
 from stemcodecs.lowrank.pca_chunk import Head, join_coefficients, split_coefficients
-from stemcodecs.lowrank.residual import LANES, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
-from stemcodecs.lowrank.residual_kernels import to_rates
+from stemcodecs.lowrank.residual import GROUP_POSITIONS, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
+from stemcodecs.lowrank.residual_context import to_rates
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
 
 __all__ = ["decode", "encode_counts", "encode_prediction"]
@@ -88,7 +88,9 @@ def decode(
     if head.shape[-2:] != model.detector:
         raise CorruptChunkError(f"the chunk has shape {head.shape}, the model a detector of {model.detector}")
     coefficients, rest = split_coefficients(content, head.positions, model.rank)
-    groups = np.arange(-(-head.positions // LANES)) if wanted is None else np.unique(wanted // LANES)
+    groups = (
+        np.arange(-(-head.positions // GROUP_POSITIONS)) if wanted is None else np.unique(wanted // GROUP_POSITIONS)
+    )
     out = np.empty((head.positions, head.pixels), head.dtype.newbyteorder("="))
     rates_of = Rates(model, coefficients)
     if residual:
@@ -120,7 +122,7 @@ def _write_prediction(rates_of: Rates, out: Array, groups: Array) -> None:
     dtype.
     """
     for group in groups:
-        first, last = group * LANES, min((group + 1) * LANES, len(out))
+        first, last = group * GROUP_POSITIONS, min((group + 1) * GROUP_POSITIONS, len(out))
         rates = rates_of(first, last)
         if out.dtype.kind == "f":
             # Some pixels at once, in float64: half floats would not hold the numerator.
