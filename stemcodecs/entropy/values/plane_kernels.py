@@ -9,23 +9,18 @@ from stemcodecs.entropy.kernels.rans import INLINE, KERNEL
 
 
 @njit(**INLINE)
-def _code_of(guess, i, bits, table, specials, codes, counts, wrong, n):
-    """Write the code of the value ``i``, ``guess`` if it stands for it; returns how many values have none so far.
+def _other_code(i, bits, specials, codes, before, wrong, n):
+    """Code of the value ``i`` whose likely code stands for another; and how many values have had none so far.
 
     A value without a code takes that of the value before, so that it surprises no model, and its place goes to
     ``wrong``, where there is room.
     """
-    if table[guess] == bits[i]:
-        counts[i] = guess
-        return n
     for k in range(specials.shape[0]):
         if bits[i] == specials[k]:
-            counts[i] = uint16(codes[k])
-            return n
+            return uint16(codes[k]), n
     if n < wrong.shape[0]:
         wrong[n] = i
-    counts[i] = counts[i - 1] if i > 0 else uint16(0)
-    return n + 1
+    return before, n + 1
 
 
 @njit(**KERNEL)
@@ -37,10 +32,15 @@ def code_integers(bits, offset, table, specials, codes, counts, wrong):
     more than there is room for.
     """
     n = 0
+    before = uint16(0)
     for i in range(bits.shape[0]):
-        n = _code_of(uint16(bits[i] - offset), i, bits, table, specials, codes, counts, wrong, n)
-        if n > wrong.shape[0]:
-            break
+        c = uint16(bits[i] - offset)
+        if table[c] != bits[i]:
+            c, n = _other_code(i, bits, specials, codes, before, wrong, n)
+            if n > wrong.shape[0]:
+                return n
+        counts[i] = c
+        before = c
     return n
 
 
@@ -48,13 +48,17 @@ def code_integers(bits, offset, table, specials, codes, counts, wrong):
 def code_floats(values, bits, gain, divide, table, specials, codes, counts, wrong):
     """As :func:`code_integers`, for floats that are whole multiples of a gain."""
     n = 0
+    before = uint16(0)
     for i in range(bits.shape[0]):
         wide = np.float64(values[i])
         whole = np.rint(wide * gain if divide else wide / gain)
-        guess = uint16(int64(whole)) if -65536.0 < whole < 65536.0 else uint16(0)
-        n = _code_of(guess, i, bits, table, specials, codes, counts, wrong, n)
-        if n > wrong.shape[0]:
-            break
+        c = uint16(int64(whole)) if -65536.0 < whole < 65536.0 else uint16(0)
+        if table[c] != bits[i]:
+            c, n = _other_code(i, bits, specials, codes, before, wrong, n)
+            if n > wrong.shape[0]:
+                return n
+        counts[i] = c
+        before = c
     return n
 
 
