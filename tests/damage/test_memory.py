@@ -70,7 +70,8 @@ def refused(nbytes: int = 2 * MIB, match: str = "corrupt chunk") -> Iterator[Non
 
 
 def read3(codec: Any, data: bytes, values: Array) -> Array:
-    return np.asarray(codec._decode_sync(cpu.Buffer.from_bytes(data), array_spec(values.shape, values.dtype)))
+    found = codec._decode_sync(cpu.Buffer.from_bytes(data), array_spec(values.shape, values.dtype))
+    return np.asarray(found.as_numpy_array())
 
 
 def read_part(codec: Any, chunk: Any, values: Array, *selection: slice) -> Array:

@@ -11,7 +11,7 @@ import zarr
 import stemcodecs
 from stemcodecs.readers import open_scan
 from stemcodecs_pipelines.store.compress import compress
-from stemcodecs_pipelines.store.info import store_info
+from stemcodecs_pipelines.store.info import info
 from stemcodecs_pipelines.store.survey import MarkedPixels, survey_scan
 
 SCAN, DETECTOR = (7, 8), (20, 24)
@@ -79,7 +79,7 @@ def test_a_gap_changes_no_image(case, chunk, tmp_path):
     assert np.allclose(dataset["mean_pattern"], np.where(GAP, np.nan, counts.mean((0, 1))), equal_nan=True)
     assert np.array_equal(dataset["pixel_mask"], GAP)
     assert dataset["sum_image"].attrs["left_out"] == {"marked_pixels": GAP.sum(), "marked_values": 0}
-    assert ("marked", f"{GAP.sum()} pixels ({kind.replace('_', ' ')}), in no image") in store_info(
+    assert ("marked", f"{GAP.sum()} pixels ({kind.replace('_', ' ')}), in no image") in info(
         tmp_path / "out.zarr"
     ).rows()
 
@@ -118,7 +118,7 @@ def test_saturation_is_left_out_where_it_stands(tmp_path):
     mean = np.where(marks, 0, values).sum((0, 1)) / (~marks).sum((0, 1))
     assert np.allclose(dataset["mean_pattern"], mean)
     np.testing.assert_allclose(dataset.drop_vars(DERIVED).stem.mean_pattern(), mean)
-    assert ("marked", "3 values, in no image") in store_info(tmp_path / "out.zarr").rows()
+    assert ("marked", "3 values, in no image") in info(tmp_path / "out.zarr").rows()
 
 
 @pytest.mark.parametrize(
