@@ -70,7 +70,8 @@ def refused(nbytes: int = 2 * MIB, match: str = "corrupt chunk") -> Iterator[Non
 
 
 def read3(codec: Any, data: bytes, values: Array) -> Array:
-    return np.asarray(codec._decode_sync(cpu.Buffer.from_bytes(data), array_spec(values.shape, values.dtype)))
+    found = codec._decode_sync(cpu.Buffer.from_bytes(data), array_spec(values.shape, values.dtype))
+    return np.asarray(found.as_numpy_array())
 
 
 def read_part(codec: Any, chunk: Any, values: Array, *selection: slice) -> Array:
@@ -313,7 +314,7 @@ def test_a_few_kilobytes_are_not_many_gigabytes(face: str) -> None:
     """The chunk is valid in every bit; nobody can want it."""
     data = blank((64_000, 1024, 1024))
     assert len(data) < 8000
-    with refused(match="too few"):
+    with refused(4 * MIB, match="too few"):
         FACES[face](data, None)
 
 
@@ -329,17 +330,16 @@ def test_what_out_holds_decides(face: str) -> None:
 
 @pytest.mark.parametrize("face", FACES)
 def test_dense_chunks_are_decoded_group_by_group_first(face: str) -> None:
-    """Half a gigabyte is claimed, and the last group is not what its checksum says."""
-    header = read_header(blank((4096, 256, 256)))
+    """128 MB are claimed, and the last group is not what its checksum says."""
+    header = read_header(blank((4096, 128, 128)))
     groups = len(header.groups)
     data = write_header(header, np.zeros((groups, 4), np.int64), np.arange(groups) == groups - 1)
-    with refused(100 * MIB, match="group 63"):
+    with refused(24 * MIB, match="group 63"):
         FACES[face](data, None)
 
 
 def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
-    array = np.zeros((5, 4096, 4096), np.float64)
-    array[:] = np.pi
+    array = np.tile(np.random.default_rng(0).normal(size=64), 9 << 15).reshape(9, 1024, 2048)
     data = bytearray(encode_array(array))
     header = read_header(bytes(data))
     assert header.kind != COUNTS
@@ -350,14 +350,10 @@ def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
         NumcodecsPixelHistogram().decode(forged + bytes(data[header.length :]))
 
 
-@pytest.mark.parametrize("kind", ["counts", "codes"])
-def test_a_blank_scan_is_read_by_both_faces(kind: str) -> None:
+def test_a_blank_scan_is_read_by_both_faces() -> None:
     """4096×256×256 zeros in less than 8 kB."""
     zeros = np.zeros((4096, 256, 256), np.uint8)
-    three, two = {
-        "counts": (PixelHistogram(), NumcodecsPixelHistogram()),
-        "codes": (PoissonHistogram(), NumcodecsPoissonHistogram()),
-    }[kind]
+    three, two = PixelHistogram(), NumcodecsPixelHistogram()
     data = two.encode(zeros)
     assert len(data) < 8000
     assert not read3(three, data, zeros).any()
