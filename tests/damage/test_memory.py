@@ -291,6 +291,17 @@ def test_empty_shapes_have_limits(shape: tuple[int, ...]) -> None:
         NumcodecsPca(**Pca.from_model(MODEL).configuration()).decode(pca_chunk(LOW_RANK, bytes(8), shape))
 
 
+@pytest.mark.parametrize("name", ["<,:", "0y", "4F ", "<u3", "<f1", ">u2", "O", "\xff", ""])
+def test_only_names_of_dtypes_are_read(name: str) -> None:
+    """NumPy takes a name for an expression, and raises what that raises."""
+    text = name.encode("latin-1")
+    body = b"SCPC" + bytes([1, LOW_RANK, len(text), 3]) + text + struct.pack("<3Q", *COUNTS_16.shape)
+    body += bytes.fromhex(MODEL.digest)[:8] + bytes(8)
+    data = body + struct.pack("<I", zlib.crc32(body))
+    with pytest.raises(CorruptChunkError, match="dtype"):
+        read3(Pca.from_model(MODEL), data, COUNTS_16)
+
+
 # --- numcodecs: no declared shape
 
 Decode = Callable[[bytes, Any], Any]
