@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MAGIC = b"SCPC"
 VERSION = 1
 WHOLE, LOW_RANK = 0, 1
 COLUMN_MAJOR, BIG_ENDIAN = 0x10, 0x20
+_DTYPE = re.compile(r"[|<][biuf][0-9]{1,2}")
 """Flags beside the kind: how Zarr format 2 had laid the values out in memory."""
 
 
@@ -94,10 +96,14 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     at = 8 + dtype_size
     if kind not in (WHOLE, LOW_RANK) or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
         raise CorruptChunkError("the header is out of range")
+    dtype_name = bytes(view[8:at]).decode("ascii", "replace")
+    # NumPy would read a whole language from the name, and fail in as many ways.
+    if not _DTYPE.fullmatch(dtype_name):
+        raise CorruptChunkError("the header names no dtype that this codec writes")
     try:
-        dtype = np.dtype(bytes(view[8:at]).decode())
+        dtype = np.dtype(dtype_name)
         require_numeric(name, dtype)
-    except (TypeError, UnicodeDecodeError, UnsupportedDtypeError) as error:
+    except (TypeError, UnsupportedDtypeError) as error:
         raise CorruptChunkError("the header names no dtype that this codec writes") from error
     shape = struct.unpack_from(f"<{ndim}Q", view, at)
     at += 8 * ndim

@@ -291,6 +291,17 @@ def test_empty_shapes_have_limits(shape: tuple[int, ...]) -> None:
         NumcodecsPca(**Pca.from_model(MODEL).configuration()).decode(pca_chunk(LOW_RANK, bytes(8), shape))
 
 
+@pytest.mark.parametrize("name", ["<,:", "0y", "4F ", "<u3", "<f1", ">u2", "O", "\xff", ""])
+def test_only_names_of_dtypes_are_read(name: str) -> None:
+    """NumPy takes a name for an expression, and raises what that raises."""
+    text = name.encode("latin-1")
+    body = b"SCPC" + bytes([1, LOW_RANK, len(text), 3]) + text + struct.pack("<3Q", *COUNTS_16.shape)
+    body += bytes.fromhex(MODEL.digest)[:8] + bytes(8)
+    data = body + struct.pack("<I", zlib.crc32(body))
+    with pytest.raises(CorruptChunkError, match="dtype"):
+        read3(Pca.from_model(MODEL), data, COUNTS_16)
+
+
 # --- numcodecs: no declared shape
 
 Decode = Callable[[bytes, Any], Any]
@@ -314,7 +325,7 @@ def test_a_few_kilobytes_are_not_many_gigabytes(face: str) -> None:
     """The chunk is valid in every bit; nobody can want it."""
     data = blank((64_000, 1024, 1024))
     assert len(data) < 8000
-    with refused(match="too few"):
+    with refused(4 * MIB, match="too few"):
         FACES[face](data, None)
 
 
@@ -330,17 +341,16 @@ def test_what_out_holds_decides(face: str) -> None:
 
 @pytest.mark.parametrize("face", FACES)
 def test_dense_chunks_are_decoded_group_by_group_first(face: str) -> None:
-    """Half a gigabyte is claimed, and the last group is not what its checksum says."""
-    header = read_header(blank((4096, 256, 256)))
+    """128 MB are claimed, and the last group is not what its checksum says."""
+    header = read_header(blank((4096, 128, 128)))
     groups = len(header.groups)
     data = write_header(header, np.zeros((groups, 4), np.int64), np.arange(groups) == groups - 1)
-    with refused(100 * MIB, match="group 63"):
+    with refused(24 * MIB, match="group 63"):
         FACES[face](data, None)
 
 
 def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
-    array = np.zeros((5, 4096, 4096), np.float64)
-    array[:] = np.pi
+    array = np.tile(np.random.default_rng(0).normal(size=64), 9 << 15).reshape(9, 1024, 2048)
     data = bytearray(encode_array(array))
     header = read_header(bytes(data))
     assert header.kind != COUNTS
@@ -351,14 +361,10 @@ def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
         NumcodecsPixelHistogram().decode(forged + bytes(data[header.length :]))
 
 
-@pytest.mark.parametrize("kind", ["counts", "codes"])
-def test_a_blank_scan_is_read_by_both_faces(kind: str) -> None:
+def test_a_blank_scan_is_read_by_both_faces() -> None:
     """4096×256×256 zeros in less than 8 kB."""
     zeros = np.zeros((4096, 256, 256), np.uint8)
-    three, two = {
-        "counts": (PixelHistogram(), NumcodecsPixelHistogram()),
-        "codes": (PoissonHistogram(), NumcodecsPoissonHistogram()),
-    }[kind]
+    three, two = PixelHistogram(), NumcodecsPixelHistogram()
     data = two.encode(zeros)
     assert len(data) < 8000
     assert not read3(three, data, zeros).any()
