@@ -32,7 +32,7 @@ from stemcodecs.zip_members import zip_members
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["JOURNAL", "Location", "State", "metadata_of", "open", "require_complete", "state"]
+__all__ = ["JOURNAL", "Location", "State", "open", "require_complete", "state"]
 
 JOURNAL = ".stemcodecs"
 """Folder inside an unfinished store; removed when the store is complete."""
