@@ -25,6 +25,7 @@ UPPER = "stemcodecs_pipelines"
 LOWER_ORDER = (
     {"errors", "_version", "disk", "dtypes", "marks", "compiled", "last_used", "zarr_private", "provenance"},
     {"remote", "zip_members", "required_chunks"},
+    {"location"},
     {"metrics"},
     {"entropy.kernels"},
     {"entropy.values", "entropy.model"},

@@ -49,7 +49,8 @@ PUBLIC = {
     "stemcodecs.quantize": ["PRESETS", "Levels", "PoissonQuantizer", "huang_levels", "optimal_levels"],
     "stemcodecs.readers": ["Axis", "Scan", "open_scan"],
     "stemcodecs.simulate": ["KINDS", "Simulation", "simulate_scan"],
-    "stemcodecs.store": ["JOURNAL", "Location", "State", "open", "require_complete", "state"],
+    "stemcodecs.location": ["JOURNAL", "Location", "write_error"],
+    "stemcodecs.store": ["State", "open", "require_complete", "state"],
     "stemcodecs_pipelines": [
         "CompressResult",
         "DaskEngine",

@@ -14,9 +14,10 @@ import pytest
 
 import stemcodecs
 from stemcodecs.errors import DestinationError, IncompleteStoreError, SourceError
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs.store import JOURNAL, Location, require_complete, state
+from stemcodecs.store import require_complete, state
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.decompress import decompress
 from stemcodecs_pipelines.store.info import info

@@ -79,7 +79,7 @@ def _require_numeric(dtype: np.dtype[Any], bits: int) -> None:
         raise ConfigurationError(f"{NAME}: {bits} bits are more than {dtype} has; choose at most {8 * dtype.itemsize}")
 
 
-def encode(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
+def pack_bits(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
     """Bytes of one chunk.
 
     Raises
@@ -112,7 +112,7 @@ def encode(bits: int, chunk: np.ndarray[Any, Any]) -> bytes:
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def decode(
+def unpack_bits(
     bits: int, data: bytes | memoryview, declared: Callable[[np.dtype[Any], tuple[int, ...]], None] | None = None
 ) -> np.ndarray[Any, Any]:
     """Values of one chunk.
@@ -206,15 +206,15 @@ class BitPack(ChunkCodec):
     def encode_chunk(self, chunk: np.ndarray[Any, Any]) -> bytes:
         """Pack integers, all below 2^bits."""
         # Format 3 knows the byte order of its arrays; chunks are the same for each.
-        return encode(self.bits, chunk.astype(chunk.dtype.newbyteorder("<"), copy=False))
+        return pack_bits(self.bits, chunk.astype(chunk.dtype.newbyteorder("<"), copy=False))
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Unpack."""
-        return decode(self.bits, data)
+        return unpack_bits(self.bits, data)
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         data = chunk_data.as_numpy_array().data
-        values = decode(self.bits, data, lambda dtype, shape: check_declared(dtype, shape, chunk_spec))
+        values = unpack_bits(self.bits, data, lambda dtype, shape: check_declared(dtype, shape, chunk_spec))
         return as_buffer(values.astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
 
 
@@ -234,12 +234,12 @@ class NumcodecsBitPack(numcodecs.abc.Codec):  # type: ignore[misc]
 
     def encode(self, buf: Any) -> bytes:
         """Pack integers, all below 2^bits."""
-        return encode(self.bits, numcodecs.compat.ensure_ndarray_like(buf))
+        return pack_bits(self.bits, numcodecs.compat.ensure_ndarray_like(buf))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """Unpack; without ``out``, a byte of the chunk makes at most 32 bytes of values."""
         data = numcodecs.compat.ensure_bytes(buf)
-        values = decode(self.bits, data, lambda dtype, shape: _check_out(dtype, shape, out))
+        values = unpack_bits(self.bits, data, lambda dtype, shape: _check_out(dtype, shape, out))
         return numcodecs.compat.ndarray_copy(values, out)
 
 

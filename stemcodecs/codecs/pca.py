@@ -191,13 +191,15 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return self._decode(head, content)
 
     def _decode(self, head: Head, content: memoryview, wanted: Array | None = None) -> Array:
-        from stemcodecs.lowrank.coding import decode
+        from stemcodecs.lowrank.coding import decode_patterns
 
         if head.kind == WHOLE:
             from stemcodecs.entropy.chunk.decode import decode_parsed
 
             return decode_parsed(_whole_header(head, content), content)
-        return decode(head, content, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted)
+        return decode_patterns(
+            head, content, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted
+        )
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         return self._decode_selection(chunk_data, None, chunk_spec)

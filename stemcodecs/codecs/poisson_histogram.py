@@ -169,7 +169,7 @@ class _Head:
         return quantizer.table(self.dtype).decode(codes, self.n_levels, self.values, overwrite=True)
 
 
-def encode(quantizer: PoissonQuantizer, entropy: PixelHistogram, chunk: np.ndarray[Any, Any]) -> bytes:
+def encode_quantised(quantizer: PoissonQuantizer, entropy: PixelHistogram, chunk: np.ndarray[Any, Any]) -> bytes:
     """Bytes of one chunk.
 
     Raises
@@ -195,7 +195,7 @@ def encode(quantizer: PoissonQuantizer, entropy: PixelHistogram, chunk: np.ndarr
     return head + _CHECKSUM.pack(zlib.crc32(head)) + entropy.encode_chunk(codes)
 
 
-def decode(
+def decode_quantised(
     quantizer: PoissonQuantizer, data: bytes | memoryview, decode_codes: Callable[[memoryview, int], Array]
 ) -> np.ndarray[Any, Any]:
     """Values of one chunk, within the bound of what was encoded.
@@ -267,11 +267,11 @@ class PoissonHistogram(PoissonQuantizer, PartialDecode, ChunkCodec):
         """Encode a C-contiguous array of counts."""
         # Format 3 knows the byte order of its arrays; chunks are the same for each.
         native = chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)
-        return encode(self, self._entropy, native)
+        return encode_quantised(self, self._entropy, native)
 
     def decode_chunk(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Decode to counts within the bound."""
-        return decode(self, data, lambda codes, _: self._entropy.decode_chunk(codes))
+        return decode_quantised(self, data, lambda codes, _: self._entropy.decode_chunk(codes))
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         head = self._head(chunk_data.as_numpy_array().data, chunk_spec)
@@ -333,12 +333,14 @@ class NumcodecsPoissonHistogram(numcodecs.abc.Codec):  # type: ignore[misc]
         chunk = numcodecs.compat.ensure_ndarray_like(buf)
         from stemcodecs.entropy.chunk.undeclared import check_encoded
 
-        return check_encoded(chunk.nbytes, encode(self.quantizer, PixelHistogram(mode=self.mode), chunk))
+        return check_encoded(chunk.nbytes, encode_quantised(self.quantizer, PixelHistogram(mode=self.mode), chunk))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """Counts within the bound; see :mod:`stemcodecs.entropy.chunk.undeclared` for how much a chunk may hold."""
         from stemcodecs.entropy.chunk.undeclared import decode_undeclared
 
         data = numcodecs.compat.ensure_bytes(buf)
-        values = decode(self.quantizer, data, lambda codes, itemsize: decode_undeclared(codes, out, itemsize=itemsize))
+        values = decode_quantised(
+            self.quantizer, data, lambda codes, itemsize: decode_undeclared(codes, out, itemsize=itemsize)
+        )
         return numcodecs.compat.ndarray_copy(values, out)

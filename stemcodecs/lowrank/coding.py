@@ -14,12 +14,12 @@ from stemcodecs.lowrank.residual import GROUP_POSITIONS, LARGEST, LARGEST_BOUNDE
 from stemcodecs.lowrank.residual_context import to_rates
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
 
-__all__ = ["decode", "encode_counts", "encode_prediction"]
+__all__ = ["decode_patterns", "encode_counts", "encode_prediction"]
 
 Array = np.ndarray[Any, Any]
 
 
-class Rates:
+class PredictedRates:
     """Predicted rates of a range of positions, in fixed point: the same for encoder and decoder."""
 
     def __init__(self, model: LowRankModel, coefficients: Array) -> None:
@@ -27,7 +27,7 @@ class Rates:
         self.coefficients = coefficients
 
     def __call__(self, first: int, last: int) -> Array:
-        """Rates (pixels, positions) of the positions [first, last), int64."""
+        """PredictedRates (pixels, positions) of the positions [first, last), int64."""
         rates = self.model.predict(self.coefficients[first:last])
         to_rates(rates, fixed_inverse_table(), self.model.stabilised)
         return rates
@@ -64,11 +64,11 @@ def encode_counts(flat: Array, model: LowRankModel, bound: Fraction | None) -> b
     coefficients = model.coefficients(counts)
     if not model.in_range(coefficients):
         return None
-    rates_of = Rates(model, coefficients)
+    rates_of = PredictedRates(model, coefficients)
     return join_coefficients(coefficients) + encode_residual(counts, rates_of, model.detector[1], bound)
 
 
-def decode(
+def decode_patterns(
     head: Head,
     content: memoryview,
     model: LowRankModel,
@@ -95,7 +95,7 @@ def decode(
         # Of every group, the directory says eight bytes: before there is room for all their values.
         raise CorruptChunkError("the residual is truncated")
     out = np.empty((head.positions, head.pixels), head.dtype.newbyteorder("="))
-    rates_of = Rates(model, coefficients)
+    rates_of = PredictedRates(model, coefficients)
     if residual:
         decode_residual(rest, (head.positions, head.pixels), rates_of, model.detector[1], bound, out, groups)
     elif len(rest):
@@ -120,8 +120,8 @@ def _as_counts(flat: Array) -> Array | None:
     return counts if (counts == flat).all() and not np.signbit(flat).any() else None
 
 
-def _write_prediction(rates_of: Rates, out: Array, groups: Array) -> None:
-    """Rates into the array's dtype: floats as they are, integers rounded and clipped to the
+def _write_prediction(rates_of: PredictedRates, out: Array, groups: Array) -> None:
+    """PredictedRates into the array's dtype: floats as they are, integers rounded and clipped to the
     dtype.
     """
     for group in groups:

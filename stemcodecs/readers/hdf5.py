@@ -11,7 +11,7 @@ import numpy as np
 from stemcodecs.errors import MissingPartError, SourceError, StemcodecsError
 from stemcodecs.readers.choose import choose_array
 from stemcodecs.readers.dectris import open_dectris
-from stemcodecs.readers.hdf5_candidates import candidates_in
+from stemcodecs.readers.hdf5_candidates import hdf5_candidates_in
 from stemcodecs.readers.hdf5_contents import taken_rows
 from stemcodecs.readers.hdf5_files import open_file
 from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, child, layout_of
@@ -138,7 +138,7 @@ def _find(file: Any, path: str, layout: Hdf5Layout, dataset: str | None) -> tupl
             root, dataset = node, None
         else:
             prefix = ""
-    candidates = candidates_in(root, prefix, path, layout)
+    candidates = hdf5_candidates_in(root, prefix, path, layout)
     name = choose_array(candidates, path=path, dataset=dataset).name
     return name, tuple(f"{c.name} {c.trouble}" for c in candidates if c.trouble and c.shape is None)
 

@@ -12,10 +12,10 @@ from stemcodecs.readers.hdf5_files import find_beside
 from stemcodecs.readers.hdf5_layouts import Hdf5Layout, axes_of, main_arrays, place_of
 from stemcodecs.readers.scan import one_line
 
-__all__ = ["candidates_in"]
+__all__ = ["hdf5_candidates_in"]
 
 
-def candidates_in(root: Any, prefix: str, path: str, layout: Hdf5Layout) -> list[Candidate]:
+def hdf5_candidates_in(root: Any, prefix: str, path: str, layout: Hdf5Layout) -> list[Candidate]:
     """All that could be the scan below a group, each object once: NeXus links the same data from several places.
 
     Parameters

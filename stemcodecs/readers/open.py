@@ -171,7 +171,8 @@ def _open_hdf5(name: str, dataset: str | None, *, partial: bool) -> Scan:
 
 def _require_zarr_url(url: str) -> None:
     """Only Zarr is read from URLs: in a single file every block would be a request, and nobody holds it still."""
-    from stemcodecs.store import Location, require_complete, state
+    from stemcodecs.location import Location
+    from stemcodecs.store import require_complete, state
 
     location = Location.of(url)
     if location.is_zarr():
@@ -218,7 +219,8 @@ def _kind_of_file(place: Path) -> str:
 
 
 def _kind_of_zip(place: Path) -> str:
-    from stemcodecs.store import JOURNAL, require_complete
+    from stemcodecs.location import JOURNAL
+    from stemcodecs.store import require_complete
 
     names = set(zip_members(str(place)))
     if names & set(_ZARR_DOCUMENTS):

@@ -28,7 +28,7 @@ _FRAME_HEADER_BYTES_1 = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SeriesPart:
     """One file of a series.
 
     Parameters
@@ -49,7 +49,7 @@ class Part:
 class SeriesFrames:
     """Frames of several files, one after the other."""
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[SeriesPart]) -> None:
         self._sources: list[BlockSource] = [open_frames(p.frames, p.count) for p in parts if p.count]
         self._starts = np.cumsum([0, *(s.shape[0] for s in self._sources)])
         self.shape = (int(self._starts[-1]), *self._sources[0].shape[1:])
@@ -120,7 +120,7 @@ def open_truncated_tvips(path: str) -> Scan:
     )
 
 
-def _parts(path: str) -> list[Part]:
+def _parts(path: str) -> list[SeriesPart]:
     """The parts of a series, all of the same kind as the first says."""
     with open(path, "rb") as file:
         header = file.read(_GENERAL_HEADER_BYTES)
@@ -136,7 +136,7 @@ def _parts(path: str) -> list[Part]:
         offset = size if i == 0 else 0
         count, rest = divmod(max(0, file_size(name) - offset), record.itemsize)
         frames = FileMap(path=name, offset=offset, shape=(count,), dtype=record, key="data")
-        parts.append(Part(frames=frames, count=count, rest=rest))
+        parts.append(SeriesPart(frames=frames, count=count, rest=rest))
     return parts
 
 

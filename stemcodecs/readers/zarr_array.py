@@ -12,7 +12,7 @@ from stemcodecs.errors import SourceError, StemcodecsError
 from stemcodecs.readers.calibration import axes_from, axis_from_values, axis_named
 from stemcodecs.readers.choose import choose_array
 from stemcodecs.readers.scan import Axis, Region, Scan, one_line, small_attributes
-from stemcodecs.readers.zarr_candidates import candidates_in
+from stemcodecs.readers.zarr_candidates import zarr_candidates_in
 from stemcodecs.readers.zarr_chunks import chunk_count, identity_of, missing_chunks
 from stemcodecs.required_chunks import store_with_every_chunk
 from stemcodecs.store import state
@@ -131,7 +131,7 @@ def _open_zarr(path: str, dataset: str | None, partial: bool) -> Scan:
     try:
         name, group = "", None
         if isinstance(node, zarr.Group):
-            candidates = candidates_in(node, path)
+            candidates = zarr_candidates_in(node, path)
             name = choose_array(candidates, path=path, dataset=dataset).name
             remarks = tuple(f"{c.name} {c.trouble}" for c in candidates if c.trouble)
             folder = name.rpartition("/")[0]

@@ -12,12 +12,12 @@ import numpy as np
 from stemcodecs.readers.choose import Candidate
 from stemcodecs.readers.scan import one_line
 
-__all__ = ["candidates_in"]
+__all__ = ["zarr_candidates_in"]
 
 _NOT_ZARR = (KeyError, FileNotFoundError)
 
 
-def candidates_in(group: Any, path: str) -> list[Candidate]:
+def zarr_candidates_in(group: Any, path: str) -> list[Candidate]:
     """All arrays below a group; one that cannot be read does not hide the others.
 
     Parameters

@@ -33,7 +33,7 @@ from stemcodecs.entropy.chunk.encode import encode_array
 from stemcodecs.entropy.chunk.header import read_header
 from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.entropy.kernels.threads import set_threads
-from stemcodecs.entropy.model.model_bytes import Reader, read_model
+from stemcodecs.entropy.model.model_bytes import Reader, read_histogram_model
 from stemcodecs.entropy.model.range_coder import map_prediction
 from stemcodecs.simulate import simulate_scan
 
@@ -298,7 +298,7 @@ def print_facts(data: dict[str, Array]) -> None:
     for name, scan in data.items():
         for mode in ("pixel", "neighbour"):
             header = read_header(PixelHistogram(mode=mode).encode_chunk(scan))
-            model = read_model(header.model, header.layout.detector)
+            model = read_histogram_model(header.model, header.layout.detector)
             sections = _sections(header.model)
             distances = _distances(model.levels.reshape(model.detector))
             share = [f"{np.mean(distances == d):.3f}" for d in range(4)]

@@ -18,7 +18,7 @@ from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, STORED, VERSION, read_header
 from stemcodecs.entropy.kernels.cpu import has_avx512
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
-from stemcodecs.entropy.model.model_bytes import read_model
+from stemcodecs.entropy.model.model_bytes import read_histogram_model
 from tests import format_decoder
 from tests.strategies import MODES, same_bits
 
@@ -66,7 +66,7 @@ def test_golden_bytes_cover_the_format() -> None:
     methods: dict[str, set[int]] = {}
     for name, header in headers.items():
         if header.kind == COUNTS and not header.shared:
-            model = read_model(header.model, header.layout.detector)
+            model = read_histogram_model(header.model, header.layout.detector)
             methods[name] = {c.method for c in model.classes}
     assert set().union(*methods.values()) == {PACKED4, PACKED2, STATIC, CONTEXT}
     assert CONTEXT not in methods["mode_pixel"]

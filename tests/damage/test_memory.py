@@ -31,7 +31,7 @@ from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.encode import encode_array
 from stemcodecs.entropy.chunk.header import COUNTS, Header, checksum, read_header, write_header
 from stemcodecs.entropy.model.histogram_model import HistogramModel
-from stemcodecs.entropy.model.model_bytes import write_model
+from stemcodecs.entropy.model.model_bytes import write_histogram_model
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank import LowRankModel, exact_basis
 from stemcodecs.lowrank.pca_chunk import LOW_RANK, WHOLE, Head, join_coefficients
@@ -97,7 +97,7 @@ def blank(shape: tuple[int, ...], dtype: str = "<u2") -> bytes:
         classes=(), neighbours=(), frequencies=np.zeros((0, 256), np.int32),
     )  # fmt: skip
     groups = -(-shell.layout.n_positions // 64)
-    header = replace(shell, model=write_model(model))
+    header = replace(shell, model=write_histogram_model(model))
     return write_header(header, np.zeros((groups, 4), np.int64), np.zeros(groups, np.uint32))
 
 

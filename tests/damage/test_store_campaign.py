@@ -22,8 +22,8 @@ import zarr
 
 import stemcodecs
 from stemcodecs.errors import StemcodecsError
+from stemcodecs.location import Location
 from stemcodecs.readers import open_scan
-from stemcodecs.store import Location
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.info import info
 from stemcodecs_pipelines.store.job import JOB_KEY, Job

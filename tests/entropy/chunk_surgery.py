@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, Header, checksum, read_header, write_header
 from stemcodecs.entropy.model.histogram_model import HistogramModel
-from stemcodecs.entropy.model.model_bytes import read_model, write_model
+from stemcodecs.entropy.model.model_bytes import read_histogram_model, write_histogram_model
 from stemcodecs.errors import StemcodecsError
 
 Array = np.ndarray[Any, Any]
@@ -171,9 +171,9 @@ def _model_bytes(data: bytes, header: Header, random: np.random.Generator) -> by
 
 
 def _model(data: bytes, header: Header, random: np.random.Generator) -> bytes:
-    model = read_model(header.model, header.layout.detector)
+    model = read_histogram_model(header.model, header.layout.detector)
     changes = [_model_classes, _model_neighbours, _model_maps, _model_frequencies]
-    return _with_model(data, header, write_model(changes[random.integers(len(changes))](model, random)))
+    return _with_model(data, header, write_histogram_model(changes[random.integers(len(changes))](model, random)))
 
 
 def _model_classes(model: HistogramModel, random: np.random.Generator) -> HistogramModel:

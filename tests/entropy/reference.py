@@ -11,7 +11,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.header import Header, read_header
 from stemcodecs.entropy.kernels.pixel_methods import ABSOLUTE, CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass
-from stemcodecs.entropy.model.model_bytes import Reader, read_model
+from stemcodecs.entropy.model.model_bytes import Reader, read_histogram_model
 
 Array = np.ndarray[Any, Any]
 
@@ -178,7 +178,7 @@ class ReferenceDecoder:
         self.data = memoryview(data)
         self.header: Header = read_header(data)
         self.layout = self.header.layout
-        self.model = read_model(shared if self.header.shared else self.header.model, self.layout.detector)
+        self.model = read_histogram_model(shared if self.header.shared else self.header.model, self.layout.detector)
         self.class_of: list[PixelClass | None] = []
         self.first_table: list[int] = []
         firsts = np.cumsum([0, *(c.n_tables for c in self.model.classes)])

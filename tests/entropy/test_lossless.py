@@ -16,7 +16,7 @@ from stemcodecs.entropy.fit.fit_model import FitOptions
 from stemcodecs.entropy.kernels.cpu import has_avx512
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.threads import set_threads
-from stemcodecs.entropy.model.model_bytes import read_model
+from stemcodecs.entropy.model.model_bytes import read_histogram_model
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
 from stemcodecs.entropy.values.plane import restore, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -40,7 +40,7 @@ def encode(array: Array, mode: str = "auto") -> bytes:
 
 def methods_of(data: bytes) -> set[int]:
     header = read_header(data)
-    return {c.method for c in read_model(header.model, header.layout.detector).classes}
+    return {c.method for c in read_histogram_model(header.model, header.layout.detector).classes}
 
 
 def check_round_trip(array: Array, mode: str) -> None:

@@ -17,7 +17,7 @@ from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model.histogram_model import HistogramModel, PixelClass
-from stemcodecs.entropy.model.model_bytes import read_model, write_model
+from stemcodecs.entropy.model.model_bytes import read_histogram_model, write_histogram_model
 from stemcodecs.entropy.values.plane import to_plane
 from tests.entropy.reference import ReferenceDecoder, coefficients, int32, rans_encode
 from tests.strategies import MODES, simulated_scan
@@ -170,7 +170,7 @@ def test_coefficients_are_those_of_plain_integers(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_model_bytes_round_trip(seed: int) -> None:
     model = extreme_model(seed)
-    again = read_model(write_model(model), model.detector)
+    again = read_histogram_model(write_histogram_model(model), model.detector)
     for name in ("detector", "level_scale", "classes", "neighbours"):
         assert getattr(again, name) == getattr(model, name)
     for name in ("levels", "constants", "frequencies"):

@@ -135,7 +135,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
     from stemcodecs_pipelines.store import compress as module
 
     def full(handle, index):
-        from stemcodecs.store import write_error
+        from stemcodecs.location import write_error
 
         raise write_error("out.zarr", OSError(errno.ENOSPC, "No space left on device"))
 

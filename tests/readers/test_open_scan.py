@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stemcodecs.errors import IncompleteStoreError, SourceError
+from stemcodecs.location import JOURNAL
 from stemcodecs.readers import Scan, open_scan
-from stemcodecs.store import JOURNAL
 
 KINDS = ["npy", "npy_fortran", "raw", "hdf5", "zarr2", "zarr3"]
 

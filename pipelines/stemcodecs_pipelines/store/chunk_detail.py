@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemcodecs.errors import ConfigurationError, DestinationError
-from stemcodecs.store import Location, require_complete
+from stemcodecs.location import Location
+from stemcodecs.store import require_complete
 
 if TYPE_CHECKING:
     from stemcodecs.entropy.chunk.describe import ChunkDetail

@@ -10,7 +10,7 @@ import typer
 from rich import filesize
 
 from stemcodecs.errors import ConfigurationError
-from stemcodecs_pipelines.run.arguments import (
+from stemcodecs_pipelines.run.command_options import (
     Dataset,
     DropFlyback,
     Dtype,

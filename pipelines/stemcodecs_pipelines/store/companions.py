@@ -16,7 +16,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from stemcodecs.store import Location
+from stemcodecs.location import Location
 from stemcodecs_pipelines.store.block_coder import DATA
 
 __all__ = ["LAYOUT", "check_companions", "missing_checksums", "note_objects", "object_digest", "sealed"]

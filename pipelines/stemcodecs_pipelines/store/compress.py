@@ -11,8 +11,9 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Scan
-from stemcodecs.store import JOURNAL, Location, State, state
+from stemcodecs.store import State, state
 from stemcodecs_pipelines.methods.base import Comparison, Learning, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.open_sources import close_source, source_key

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import ReadBackError, SourceMismatchError
+from stemcodecs.location import Location
 from stemcodecs.readers.scan import Region
-from stemcodecs.store import Location
 from stemcodecs_pipelines.methods.base import Comparison
 from stemcodecs_pipelines.store.digests import raw_digest, sha256
 from stemcodecs_pipelines.store.job import Job, JobHandle

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import SourceError
-from stemcodecs.store import Location, metadata_of, require_complete
+from stemcodecs.location import Location
+from stemcodecs.store import metadata_of, require_complete
 from stemcodecs_pipelines.methods.base import Method
 from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import DATA, BlockCoder

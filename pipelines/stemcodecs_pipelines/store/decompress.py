@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import DestinationError, SourceError, StemcodecsError
+from stemcodecs.location import Location, write_error
 from stemcodecs.readers.scan import Region
-from stemcodecs.store import Location, require_complete, write_error
+from stemcodecs.store import require_complete
 from stemcodecs_pipelines.run.plan import Plan, available_cores
 from stemcodecs_pipelines.store.block_coder import DATA
 from stemcodecs_pipelines.store.companions import check_companions
 from stemcodecs_pipelines.store.contents import StoreContents
 from stemcodecs_pipelines.store.part_folder import part_folder
-from stemcodecs_pipelines.store.sinks import SINKS, Axis
+from stemcodecs_pipelines.store.sinks import SINKS, OutputAxis
 
 __all__ = ["decompress"]
 
@@ -106,7 +107,7 @@ def decompress(
     return plan
 
 
-def _axes(contents: StoreContents, *, coordinates: bool) -> list[Axis]:
+def _axes(contents: StoreContents, *, coordinates: bool) -> list[OutputAxis]:
     """Dimensions of the array, once what is needed of the store is known to be intact."""
     import zarr
 
@@ -117,7 +118,7 @@ def _axes(contents: StoreContents, *, coordinates: bool) -> list[Axis]:
         return []
     _require_intact(location, names)
     group = zarr.open_group(location.url, mode="r")
-    return [Axis(name=name, values=np.asarray(group[name]), attributes=dict(group[name].attrs)) for name in names]
+    return [OutputAxis(name=name, values=np.asarray(group[name]), attributes=dict(group[name].attrs)) for name in names]
 
 
 def _require_intact(location: Location, arrays: list[str]) -> None:

@@ -13,7 +13,8 @@ from typing import Self
 
 from stemcodecs import disk
 from stemcodecs.errors import DestinationError
-from stemcodecs.store import JOURNAL, Location, state, write_error
+from stemcodecs.location import JOURNAL, Location, write_error
+from stemcodecs.store import state
 from stemcodecs_pipelines.store.lock import locked
 
 __all__ = ["Destination"]

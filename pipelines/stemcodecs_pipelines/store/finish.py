@@ -19,7 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from stemcodecs.errors import IncompleteStoreError
-from stemcodecs.store import JOURNAL, Location
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.zarr_private import put
 from stemcodecs_pipelines.store.block_coder import DATA
 from stemcodecs_pipelines.store.companions import LAYOUT, object_digest, sealed

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from stemcodecs.location import Location
 from stemcodecs.readers.scan import Region
-from stemcodecs.store import Location
 from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.virtual_images import BlockSums, VirtualDetectors, block_sums, image_sums
 

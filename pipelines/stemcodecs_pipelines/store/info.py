@@ -10,7 +10,8 @@ from typing import Any
 from rich import filesize
 
 from stemcodecs.errors import IncompleteStoreError
-from stemcodecs.store import Location, require_complete
+from stemcodecs.location import Location
+from stemcodecs.store import require_complete
 
 __all__ = ["Info", "info"]
 
@@ -53,7 +54,7 @@ class Info:
             ("guarantee", known["guarantee"]),
             ("verified", _verified(known)),
             ("chunks", f"{'×'.join(map(str, known['chunk']))}{shard}, {known['blocks']} objects"),
-            ("source", f"{known['source']['path']} ({known['source'].get('format', '?')})"),
+            ("source", _source(known["source"])),
             ("written by", f"stemcodecs {known['version']}"),
             ("raw SHA-256", known["raw_sha256"]),
         ]
@@ -113,6 +114,11 @@ def _marked(known: dict[str, Any]) -> str | None:
     if values:
         parts.append(f"{values:,} values")
     return f"{', '.join(parts)}, in no image" if parts else None
+
+
+def _source(said: dict[str, Any]) -> str:
+    dataset = f", {said['dataset']}" if said.get("dataset") else ""
+    return f"{said['path']}{dataset} ({said.get('format', '?')})"
 
 
 def _size(count: int) -> str:

@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from stemcodecs._version import __version__
 from stemcodecs.errors import ConfigurationError, DestinationError
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Scan
-from stemcodecs.store import JOURNAL, Location
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
 from stemcodecs_pipelines.run.open_sources import source_of
 from stemcodecs_pipelines.run.plan import Plan

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from stemcodecs.store import JOURNAL, Location
+from stemcodecs.location import JOURNAL, Location
 
 __all__ = ["RECORDS", "Record"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stemcodecs.errors import DestinationError
-from stemcodecs.store import Location
+from stemcodecs.location import Location
 
 __all__ = ["locked"]
 

@@ -12,8 +12,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from stemcodecs.errors import ReadBackError, SourceMismatchError, VerificationError
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Scan
-from stemcodecs.store import JOURNAL, Location, require_complete
+from stemcodecs.store import require_complete
 from stemcodecs.zarr_private import put
 from stemcodecs_pipelines.methods.base import Comparison
 from stemcodecs_pipelines.run.engine import Engine

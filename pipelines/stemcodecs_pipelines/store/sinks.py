@@ -16,14 +16,14 @@ import numpy as np
 from stemcodecs.readers.scan import Region
 from stemcodecs_pipelines.run.plan import Plan
 
-__all__ = ["SINKS", "Axis", "Sink"]
+__all__ = ["SINKS", "OutputAxis", "Sink"]
 
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS}
 """What file systems answer that cannot take room in advance."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class OutputAxis:
     """A dimension with its coordinates.
 
     Parameters
@@ -61,7 +61,7 @@ class Sink(Protocol):
 
 
 class _NpySink:
-    def __init__(self, path: str, plan: Plan, axes: list[Axis]) -> None:
+    def __init__(self, path: str, plan: Plan, axes: list[OutputAxis]) -> None:
         from numpy.lib import format as npy
 
         self.shape, self.dtype = plan.shape, np.dtype(plan.dtype)
@@ -166,7 +166,7 @@ class _QuietFile(io.RawIOBase):
 
 
 class _Hdf5Sink:
-    def __init__(self, path: str, plan: Plan, axes: list[Axis]) -> None:
+    def __init__(self, path: str, plan: Plan, axes: list[OutputAxis]) -> None:
         import h5py
 
         _require_room(path, plan.raw_bytes)
@@ -201,7 +201,7 @@ class _Hdf5Sink:
 
 
 class _ZarrSink:
-    def __init__(self, path: str, plan: Plan, axes: list[Axis]) -> None:
+    def __init__(self, path: str, plan: Plan, axes: list[OutputAxis]) -> None:
         import zarr
 
         self.path = path
@@ -234,7 +234,7 @@ class _ZarrSink:
         """Zarr keeps nothing open."""
 
 
-SINKS: dict[str, Callable[[str, Plan, list[Axis]], Sink]] = {
+SINKS: dict[str, Callable[[str, Plan, list[OutputAxis]], Sink]] = {
     ".npy": _NpySink,
     ".h5": _Hdf5Sink,
     ".hdf5": _Hdf5Sink,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from stemcodecs.errors import SourceError
-from stemcodecs.store import Location
+from stemcodecs.location import Location
 
 __all__ = ["load_models", "model_bytes", "model_chunks", "model_documents"]
 

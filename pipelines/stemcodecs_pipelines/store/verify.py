@@ -14,8 +14,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from stemcodecs.errors import CorruptChunkError, SourceMismatchError, VerificationError
+from stemcodecs.location import Location
 from stemcodecs.readers.scan import Region, Scan
-from stemcodecs.store import Location, require_complete
+from stemcodecs.store import require_complete
 from stemcodecs_pipelines.methods.base import Comparison, merged
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of

@@ -21,9 +21,9 @@ from stemcodecs.entropy.chunk.header import (
 )
 from stemcodecs.entropy.chunk.unrolled_model import Decoder, decoder_of
 from stemcodecs.entropy.fit.grouped_counts import active_lanes, doses_of_lanes
-from stemcodecs.entropy.kernels.arguments import GroupRows, Patches, Stream, mixture_of
 from stemcodecs.entropy.kernels.cpu import simd_path
 from stemcodecs.entropy.kernels.decode_group import decode_group
+from stemcodecs.entropy.kernels.kernel_arguments import GroupRows, Patches, Stream, mixture_of
 from stemcodecs.entropy.kernels.pixel_methods import step_masks
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_rows

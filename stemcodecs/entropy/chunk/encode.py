@@ -22,16 +22,16 @@ from stemcodecs.entropy.chunk.unrolled_model import decoder_of
 from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
-from stemcodecs.entropy.kernels.arguments import EncodeTables, Patches, Stream
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
 from stemcodecs.entropy.kernels.encode_group import encode_group
+from stemcodecs.entropy.kernels.kernel_arguments import EncodeTables, Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output, lent_rows
 from stemcodecs.entropy.kernels.threads import begin, run_all
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
-from stemcodecs.entropy.model.model_bytes import Writer, write_model
+from stemcodecs.entropy.model.model_bytes import Writer, write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -142,7 +142,7 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
     fit = fit_model(counts, options)
     blocks = _blocks(counts, fit.model)
     # The model's bytes are made while the groups are coded: they need nothing of each other.
-    serialised = begin(write_model, fit.model)
+    serialised = begin(write_histogram_model, fit.model)
     groups = _encode_groups(counts, fit, plane, blocks)
     return _assemble(array, flags, plane, counts, fit, blocks, groups, serialised(), shared=False)
 

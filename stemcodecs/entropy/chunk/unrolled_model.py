@@ -6,7 +6,7 @@ import numpy as np
 
 from stemcodecs.entropy.kernels.coding_tables import build_decode_tables
 from stemcodecs.entropy.model.histogram_model import HistogramModel
-from stemcodecs.entropy.model.model_bytes import read_model
+from stemcodecs.entropy.model.model_bytes import read_histogram_model
 from stemcodecs.last_used import LastUsed
 
 __all__ = ["Decoder", "decoder_of"]
@@ -36,6 +36,6 @@ def decoder_of(model: bytes, detector: tuple[int, int]) -> Decoder:
     key = (model, detector)
     decoder = _kept.get(key)
     if decoder is None:
-        decoder = Decoder(read_model(model, detector))
+        decoder = Decoder(read_histogram_model(model, detector))
         decoder = _kept.put(key, decoder, decoder.nbytes)
     return decoder

@@ -12,8 +12,8 @@ from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import MISFIT_BITS, TABLE_BITS
 from stemcodecs.entropy.fit.weights import context_classes, sample_groups
-from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.kernels.kernel_arguments import Program
 from stemcodecs.entropy.kernels.lanes import context_rate
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.rans import LANES, LUT_SIZE

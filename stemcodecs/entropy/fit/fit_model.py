@@ -25,8 +25,8 @@ from stemcodecs.entropy.fit.weights import (
     sample_groups,
     tentative_classes,
 )
-from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS, normalise
+from stemcodecs.entropy.kernels.kernel_arguments import Program
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.kernels.threads import begin
 from stemcodecs.entropy.model.histogram_model import HistogramModel

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.kernels.arguments import GroupRows, mixture_of
+from stemcodecs.entropy.kernels.kernel_arguments import GroupRows, mixture_of
 from stemcodecs.entropy.kernels.pixel_methods import step_masks
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import give_rows, take_rows

@@ -15,7 +15,7 @@ from stemcodecs.entropy.fit.fit_model import FitOptions, fit_model
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts, PixelStatistics
 from stemcodecs.entropy.kernels.transpose import plane_statistics
 from stemcodecs.entropy.model.group_layout import GroupLayout
-from stemcodecs.entropy.model.model_bytes import write_model
+from stemcodecs.entropy.model.model_bytes import write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
 from stemcodecs.entropy.values.plane import NumberMap, apply_map, to_plane
@@ -221,4 +221,6 @@ class ScanStatistics:
         counts.set_reference(mean_frame_sum)
         fit = fit_model(counts, FitOptions(mode=mode), self.pixels)
         counts.forget()
-        return SharedModel(detector=self.detector, mean_frame_sum=mean_frame_sum, model=write_model(fit.model))
+        return SharedModel(
+            detector=self.detector, mean_frame_sum=mean_frame_sum, model=write_histogram_model(fit.model)
+        )

@@ -9,10 +9,10 @@ from numba import int32, uint32, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
-from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import PATCH_BITS, STRIDE, SYMBOLS
 from stemcodecs.entropy.kernels.cpu import simd_path
+from stemcodecs.entropy.kernels.kernel_arguments import Program
 from stemcodecs.entropy.kernels.pixel_methods import CONSTANT, STATIC, room_for_symbols, symbols_of_pixels
 from stemcodecs.entropy.kernels.rans import BLOCK, LANES
 from stemcodecs.entropy.kernels.threads import in_parts

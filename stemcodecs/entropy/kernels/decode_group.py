@@ -47,9 +47,9 @@ def decode_group(simd, group, program, tables, stream, patches):
     :func:`stemcodecs.entropy.kernels.encode_group.encode_group`.
 
     tables : uint32, decode entries of all histograms; ``patches.at`` is increasing; the others as in
-    :mod:`stemcodecs.entropy.kernels.arguments`. Returns 0, or :data:`OVERRUN` when the stream does not end exactly at
-    ``stream.end`` with every state back at its initial value, or :data:`BAD_PATCH` when patches are out of order or out
-    of range.
+    :mod:`stemcodecs.entropy.kernels.kernel_arguments`. Returns 0, or :data:`OVERRUN` when the stream does not end
+    exactly at ``stream.end`` with every state back at its initial value, or :data:`BAD_PATCH` when patches are out of
+    order or out of range.
     """
     return _decode(simd, group, program, tables, stream, patches, initial_states(), room_for_symbols(1))
 

@@ -59,8 +59,8 @@ def encode_group(simd, group, program, tables, stream, patches):
     """Encode the pixels ``rows[origin : origin + n]`` of a group into ``stream.words``, backwards from ``stream.end``.
 
     simd : :func:`stemcodecs.entropy.kernels.cpu.simd_path`; the others as in
-    :mod:`stemcodecs.entropy.kernels.arguments`. Returns the new word position and the number of patches, which come in
-    decreasing ``patches.at``; these must have room for every value of the group.
+    :mod:`stemcodecs.entropy.kernels.kernel_arguments`. Returns the new word position and the number of patches, which
+    come in decreasing ``patches.at``; these must have room for every value of the group.
     """
     work = _Work(initial_states(), np.empty(AT_ONCE, np.int64))
     return _encode(simd, group, program, tables, stream, patches, work, room_for_symbols(AT_ONCE + 1))

@@ -19,8 +19,8 @@ import numpy as np
 from numba import int64, uint16, uint64
 
 from stemcodecs.compiled import kernel
-from stemcodecs.entropy.kernels.arguments import PixelSymbols
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
+from stemcodecs.entropy.kernels.kernel_arguments import PixelSymbols
 from stemcodecs.entropy.kernels.lanes import centre_row, context_rate, copy_values, fill_lanes, split_values
 from stemcodecs.entropy.kernels.packing import pack_halves, pack_quarters
 from stemcodecs.entropy.kernels.rans import LANES, aligned

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.kernels.arguments import Program
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS
+from stemcodecs.entropy.kernels.kernel_arguments import Program
 from stemcodecs.entropy.kernels.pixel_methods import ABSOLUTE, CONSTANT, CONTEXT, PACKED4, STATIC
 from stemcodecs.entropy.kernels.rans import LUT_SIZE
 from stemcodecs.entropy.kernels.threads import in_parts

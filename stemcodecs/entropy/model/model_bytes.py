@@ -25,7 +25,7 @@ from stemcodecs.entropy.model.range_coder import (
 )
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["Reader", "Writer", "read_model", "write_model"]
+__all__ = ["Reader", "Writer", "read_histogram_model", "write_histogram_model"]
 
 Array = np.ndarray[Any, Any]
 
@@ -191,7 +191,7 @@ def _chained(classes: tuple[PixelClass, ...]) -> Array:
 _FIELDS = 10
 
 
-def write_model(model: HistogramModel) -> bytes:
+def write_histogram_model(model: HistogramModel) -> bytes:
     """Serialise a model."""
     w = Writer()
     w.varint(model.level_scale)
@@ -225,8 +225,8 @@ def write_model(model: HistogramModel) -> bytes:
     return w.getvalue()
 
 
-def read_model(data: bytes | memoryview, detector: tuple[int, int]) -> HistogramModel:
-    """Inverse of :func:`write_model`.
+def read_histogram_model(data: bytes | memoryview, detector: tuple[int, int]) -> HistogramModel:
+    """Inverse of :func:`write_histogram_model`.
 
     Raises
     ------

@@ -12,8 +12,9 @@ import pytest
 import xarray
 import zarr
 
+from stemcodecs.location import Location
 from stemcodecs.readers import open_scan
-from stemcodecs.store import Location, require_complete
+from stemcodecs.store import require_complete
 from stemcodecs_pipelines.store.companions import check_companions, missing_checksums, note_objects
 from stemcodecs_pipelines.store.compress import compress
 

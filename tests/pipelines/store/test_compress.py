@@ -11,9 +11,9 @@ import xarray
 import zarr
 
 from stemcodecs.errors import ConfigurationError, ReadBackError, VerificationError
+from stemcodecs.location import Location
 from stemcodecs.readers import Axis, open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs.store import Location
 from stemcodecs_pipelines.store import compress as compress_module
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.compress_block import compress_block

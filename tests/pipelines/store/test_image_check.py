@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import zarr
 
+from stemcodecs.location import Location
 from stemcodecs.readers import open_scan
-from stemcodecs.store import Location, require_complete
+from stemcodecs.store import require_complete
 from stemcodecs_pipelines.run.plan import make_plan
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.image_check import ImageCheck, ImageSums

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from stemcodecs import disk
+from stemcodecs.location import JOURNAL
 from stemcodecs.readers import open_scan
-from stemcodecs.store import JOURNAL
 from stemcodecs_pipelines.store.compress import compress
 
 Tree = dict[str, bytes | None]

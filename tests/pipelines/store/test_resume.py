@@ -22,8 +22,9 @@ from stemcodecs.errors import (
     IncompleteStoreError,
     SourceError,
 )
+from stemcodecs.location import Location
 from stemcodecs.readers import open_scan
-from stemcodecs.store import Location, state
+from stemcodecs.store import state
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.finish import _Writer
 from stemcodecs_pipelines.store.journal import Record
