@@ -1,7 +1,8 @@
 """Whole scans: time and size next to Dask and Blosc, scaling, memory, and the load on a Dask scheduler.
 
-Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|histograms|scheduler] [--gigabytes 2]
-[--chunks 200000] [--folder FOLDER]``. Every peer runs in the same run, on the same source and workers.
+Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|histograms|scheduler|sync] [--gigabytes 2]
+[--chunks 200000] [--folder FOLDER] [--check]``. Every peer runs in the same run, on the same source and workers. ``--check`` holds
+what has a target: that syncing every object and reading it back from the disk costs at most 5 % of a verified run.
 """
 
 from __future__ import annotations
@@ -62,7 +63,19 @@ with dask.config.set(scheduler="threads", num_workers=int(sys.argv[3])):
 print(time.perf_counter() - start)
 """
 
+VERIFIED = """
+import os, sys, time
+if sys.argv[3] == "unsynced":
+    os.fsync = lambda descriptor: None
+    os.posix_fadvise = lambda *arguments: None
+from stemcodecs_pipelines import compress
+start = time.perf_counter()
+compress(sys.argv[1], sys.argv[2], workers=2)
+print(time.perf_counter() - start)
+"""
+
 ROUNDS = 3
+MOST_FOR_SYNCS = 1.05
 LEAST_MEMORY = 370_000_000
 """With it, two workers can run at all."""
 
@@ -175,6 +188,26 @@ def bench_histograms(folder: Path, gigabytes: float) -> None:
     print(f"{size / seconds / 1e6:.0f} MB/s; bound {bound / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB")
 
 
+def bench_sync(folder: Path, gigabytes: float) -> bool:
+    """What it costs that every object is synced before it gets its name, and read back from the disk."""
+    path = source(folder, gigabytes)
+    python(VERIFIED, source(folder, 0.03), fresh(folder / "warm.zarr"), "synced")
+    times: dict[str, list[float]] = {"unsynced": [], "synced": []}
+    for _ in range(ROUNDS):
+        for name, spent in times.items():
+            # What another run has left to write is not this one's.
+            os.sync()
+            spent += python(VERIFIED, path, fresh(folder / f"{name}.zarr"), name)
+    best = {name: min(spent) for name, spent in times.items()}
+    ratio = best["synced"] / best["unsynced"]
+    good = ratio <= MOST_FOR_SYNCS
+    print(
+        f"verified, 2 workers, best of {ROUNDS}: {best['unsynced']:.1f} s without syncs, {best['synced']:.1f} s with them: "
+        f"{ratio:.3f} (asked {MOST_FOR_SYNCS}) {'ok' if good else 'short'}"
+    )
+    return good
+
+
 def nothing(common: object, index: int) -> int:
     """A block whose encoding takes no time."""
     return index
@@ -250,18 +283,23 @@ def _plot(path: Path, x: tuple[int, ...], lines: dict[str, tuple[float, ...]]) -
 def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=[], metavar="compress|scaling|memory|histograms|scheduler")
+    parser.add_argument("what", nargs="*", default=[], metavar="compress|scaling|memory|histograms|scheduler|sync")
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--chunks", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="keep source and plot here")
+    parser.add_argument("--check", action="store_true", help="only what has a target; exit 1 if it is missed")
     options = parser.parse_args()
+    everything = ["sync"] if options.check else ["compress", "scaling", "memory", "histograms", "scheduler", "sync"]
+    good = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in options.what or ["compress", "scaling", "memory", "histograms", "scheduler"]:
+        for name in options.what or everything:
             print(f"\n{name}", flush=True)
             if name == "scheduler":
                 bench_scheduler(folder, options.chunks)
+            elif name == "sync":
+                good = bench_sync(folder, options.gigabytes)
             else:
                 {
                     "compress": bench_compress,
@@ -269,6 +307,8 @@ def main() -> None:
                     "memory": bench_memory,
                     "histograms": bench_histograms,
                 }[name](folder, options.gigabytes)
+    if options.check and not good:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
