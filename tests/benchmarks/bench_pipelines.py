@@ -1,8 +1,9 @@
 """Whole scans: time and size next to Dask and Blosc, scaling, memory, and the load on a Dask scheduler.
 
-Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|histograms|scheduler|sync] [--gigabytes 2]
-[--chunks 200000] [--folder FOLDER] [--check]``. Every peer runs in the same run, on the same source and workers. ``--check`` holds
-what has a target: that syncing every object and reading it back from the disk costs at most 5 % of a verified run.
+Run with ``python tests/benchmarks/bench_pipelines.py [compress|scaling|memory|histograms|scheduler|sync]
+[--gigabytes 2] [--chunks 200000] [--folder FOLDER] [--check]``. Every peer runs in the same run, on the same source and
+workers. ``--check`` holds what has a target: that syncing every object and reading it back from the disk costs at most
+5 % of a verified run.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def bench_sync(folder: Path, gigabytes: float) -> bool:
     ratio = best["synced"] / best["unsynced"]
     good = ratio <= MOST_FOR_SYNCS
     print(
-        f"verified, 2 workers, best of {ROUNDS}: {best['unsynced']:.1f} s without syncs, {best['synced']:.1f} s with them: "
+        f"verified, 2 workers, best of {ROUNDS}: {best['unsynced']:.1f} s without syncs, {best['synced']:.1f} s with: "
         f"{ratio:.3f} (asked {MOST_FOR_SYNCS}) {'ok' if good else 'short'}"
     )
     return good
