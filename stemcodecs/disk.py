@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,16 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove_tree(path: Path, *, tries: int = 10) -> None:
+def remove_tree(path: Path, *, tries: int = 30) -> None:
     """Remove a folder with everything in it, if it is there.
 
     A worker that was given up may be writing into it still: what is in its way vanishes or stays, so it is tried
     some times before the last error is raised.
     """
-    for _ in range(tries):
+    for number in range(tries):
         shutil.rmtree(path, ignore_errors=True)
         if not os.path.lexists(path):
             return
+        # What it writes takes a moment: it finds its folder gone after that.
+        time.sleep(0.001 * number)
     shutil.rmtree(path)
