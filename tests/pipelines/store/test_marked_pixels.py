@@ -78,7 +78,7 @@ def test_a_gap_changes_no_image(case, chunk, tmp_path):
     assert np.allclose(dataset["com_x"], (counts * x).sum((2, 3)) / weight)
     assert np.allclose(dataset["mean_pattern"], np.where(GAP, np.nan, counts.mean((0, 1))), equal_nan=True)
     assert np.array_equal(dataset["pixel_mask"], GAP)
-    assert dataset["sum_image"].attrs["left_out"] == {"marked_pixels": GAP.sum(), "marked_values": 0}
+    assert json.loads(dataset["sum_image"].attrs["left_out"]) == {"marked_pixels": GAP.sum(), "marked_values": 0}
     assert ("marked", f"{GAP.sum()} pixels ({kind.replace('_', ' ')}), in no image") in info(
         tmp_path / "out.zarr"
     ).rows()
