@@ -115,6 +115,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_shows_stale_values(dataset, change):
     changed = CHANGES[change](dataset.copy())

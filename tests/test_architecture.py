@@ -170,11 +170,13 @@ def modules_after(code: str) -> set[str]:
 HEAVY_ABOVE = {"dask", "distributed", "torch", "stemcodecs_pipelines"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("stemcodecs.entropy")][::8])
 def test_a_sample_of_the_engine_loads_nothing_of_the_upper_floor(name):
     assert not HEAVY_ABOVE & modules_after(f"import {name}")
 
 
+@pytest.mark.slow
 def test_importing_every_lower_module_loads_nothing_of_the_upper_floor():
     # xarray finds Dask by itself where it is installed: the modules that import it are left out here.
     names = [
@@ -185,6 +187,7 @@ def test_importing_every_lower_module_loads_nothing_of_the_upper_floor():
     assert not HEAVY_ABOVE & modules_after("\n".join(f"import {name}" for name in names))
 
 
+@pytest.mark.slow
 def test_codecs_and_decoding_a_chunk_load_neither_dask_nor_torch():
     code = """
 import numpy as np
@@ -198,6 +201,7 @@ assert (codec.decode_chunk(codec.encode_chunk(counts)) == counts).all()
     assert not HEAVY_ABOVE & modules_after(code)
 
 
+@pytest.mark.slow
 def test_opening_a_store_and_reading_a_pattern_loads_neither_dask_nor_torch(tmp_path):
     code = f"""
 import numpy as np

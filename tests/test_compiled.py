@@ -93,6 +93,7 @@ def edit(copy, name, old, new):
     path.write_text(source.replace(old, new))
 
 
+@pytest.mark.slow
 def test_an_edit_in_any_file_that_a_kernel_takes_code_from_is_run(copy):
     assert run(copy)[0][:2] == ["10", "0"]
     edit(copy, "probe_constant", "2", "3")
@@ -105,12 +106,14 @@ def test_an_edit_in_any_file_that_a_kernel_takes_code_from_is_run(copy):
     assert run(copy)[0][:2] == ["10", "1"]
 
 
+@pytest.mark.slow
 def test_numbas_own_setting_chooses_the_place(copy, tmp_path):
     *_, place = run(copy, NUMBA_CACHE_DIR=str(tmp_path / "here"))[0]
     assert Path(place).is_relative_to(tmp_path / "here")
     assert not list(copy.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 def test_processes_share_a_cache(copy):
     together = [start(copy) for _ in range(3)]
     for process in together:
@@ -118,6 +121,7 @@ def test_processes_share_a_cache(copy):
         assert out.split()[0] == "10", err
 
 
+@pytest.mark.slow
 def test_old_folders_go_and_only_those(copy):
     cache = copy / "stemcodecs" / "__pycache__"
     for age in range(12):
@@ -144,6 +148,7 @@ def without_place(copy, tmp_path):
 TWO = "import numpy as np\nfrom stemcodecs.probe import beyond, probe\nbeyond(np.arange(3), 1)\n"
 
 
+@pytest.mark.slow
 def test_without_a_place_for_the_cache_there_is_one_warning(copy, tmp_path):
     out, err = run(copy, TWO + RUN, flags=("-W", "always"), **without_place(copy, tmp_path))
     assert out == ["10", "0", "None"]
@@ -151,6 +156,7 @@ def test_without_a_place_for_the_cache_there_is_one_warning(copy, tmp_path):
     assert "set NUMBA_CACHE_DIR to a folder that can be written" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files")
 def test_on_a_full_disk_there_is_one_warning(copy):
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
@@ -161,6 +167,7 @@ def test_on_a_full_disk_there_is_one_warning(copy):
     assert not list(copy.rglob("*.tmp.*"))
 
 
+@pytest.mark.slow
 def test_files_of_the_cache_cut_short_are_made_again(copy):
     run(copy)
     for kind in ("nbc", "nbi"):
@@ -170,6 +177,7 @@ def test_files_of_the_cache_cut_short_are_made_again(copy):
     assert run(copy)[0][:2] == ["10", "1"]
 
 
+@pytest.mark.slow
 def test_code_with_bounds_checks_is_cached_apart(copy):
     code = """
 import numpy as np
@@ -185,6 +193,7 @@ except IndexError:
     assert run(copy, code)[0] == ["unchecked"]
 
 
+@pytest.mark.slow
 def test_numba_disable_jit_leaves_our_kernels_compiled_and_others_not(copy):
     code = """
 import numba
@@ -207,6 +216,7 @@ def modules():
             yield ".".join(parts).removesuffix(".__init__"), path
 
 
+@pytest.mark.slow
 def test_every_kernel_is_made_by_our_decorator():
     for name, path in modules():
         if name == compiled.__name__:

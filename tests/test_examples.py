@@ -28,16 +28,19 @@ def test_every_example_is_run():
     }
 
 
+@pytest.mark.slow
 def test_simulate_and_compress(tmp_path):
     assert "every value the same" in run("simulate_and_compress.py", tmp_path)
 
 
+@pytest.mark.slow
 def test_whole_scan(tmp_path):
     output = run("whole_scan.py", tmp_path)
     assert "every value agrees: True" in output
     assert "counts in the central pixel: {" in output
 
 
+@pytest.mark.slow
 def test_quantize_ladder(tmp_path):
     assert "r = 0.1" in run("quantize_ladder.py", tmp_path)
 

@@ -51,6 +51,7 @@ def no_generic_coding(monkeypatch):
     monkeypatch.setattr("stemcodecs.entropy.chunk.encode.SMALL", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["pixel", "neighbour", "scan"])
 @pytest.mark.parametrize("name", SCANS)
 def test_independent_decoder_reads_every_mode(name, mode):

@@ -144,6 +144,7 @@ def test_entry_points(group: str) -> None:
         assert codec.__doc__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs.codecs", "stemcodecs.errors", "stemcodecs_pipelines"])
 def test_importing_is_light(module: str) -> None:
     """Neither compilers nor plots nor readers are loaded before they are needed."""
@@ -162,6 +163,7 @@ def test_unknown_names_are_refused() -> None:
         stemcodecs_pipelines.encode  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_function_is_not_hidden_by_the_room_of_its_name() -> None:
     """Whichever is imported first."""
     first = "from stemcodecs_pipelines.histograms.scan_histograms import histograms as f"

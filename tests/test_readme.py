@@ -26,6 +26,7 @@ def commands(ending: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_snippets_run_one_after_the_other_each_in_a_fresh_process(tmp_path):
     run_demo(str(tmp_path / "demo"), echo=lambda line: None, scan_shape=(8, 9), detector_shape=(24, 24))
     snippets = blocks("python")

@@ -22,6 +22,7 @@ def small(kind, **options):
     return simulate_scan(kind, SCAN, DETECTOR, **{"mean_counts": 2.0, "seed": 5, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_region_equals_the_part_of_the_whole(kind):
     simulation = small(kind)
@@ -40,6 +41,7 @@ def test_any_region_equals_the_part_of_the_whole(kind):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_seed_same_scan_also_pickled_and_in_threads(kind):
     simulation = small(kind)
@@ -60,6 +62,7 @@ def test_pickle_does_not_carry_the_specimen():
     assert len(pickle.dumps(simulation)) < 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.05, 1.0, 21.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_mean_of_the_rate_is_what_was_asked_for(kind, mean):
@@ -106,6 +109,7 @@ def test_bounds_of_the_unstructured_scans():
         assert simulation.shannon_bound() == pytest.approx(bits, rel=0.01)
 
 
+@pytest.mark.slow
 def test_grains_differ_and_positions_of_a_grain_resemble_each_other():
     simulation = simulate_scan("grains", (24, 24), (64, 64), 5.0, grains=4, seed=1)
     rate = simulation.rate().reshape(24 * 24, -1)
@@ -130,6 +134,7 @@ def test_counts_that_do_not_fit_are_refused(dtype, mean):
         simulation.block((slice(0, 1), slice(0, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">u2", "u4", "f4", "f8"])
 def test_dtypes_hold_the_same_counts(dtype):
     counts = small("grains", dtype=dtype).counts

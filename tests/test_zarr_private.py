@@ -30,6 +30,7 @@ def private_names(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_one_module_takes_private_names_of_zarr(package):
     for path in sorted(package.rglob("*.py")):

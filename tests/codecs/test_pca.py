@@ -94,6 +94,7 @@ def test_what_is_not_counts_is_kept_bit_by_bit(values: Array, residual: Any) -> 
     assert codec.decode_chunk(codec.encode_chunk(values)).tobytes() == values.tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -234,6 +235,7 @@ def test_zarr_3(shards: tuple[int, ...] | None) -> None:
     assert np.array_equal(array[5:9, 2, 3], counts[5:9, 2, 3])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), residual=st.sampled_from(["none", "lossless"]))
 def test_any_selection_is_that_of_the_whole_array(data: st.DataObject, residual: Any) -> None:
@@ -310,6 +312,7 @@ def test_numcodecs_registry() -> None:
     assert np.array_equal(out, counts)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_needs_no_import(tmp_path: Path) -> None:
     counts = simulated(12).astype(np.uint16)
     codec = Pca.from_model(MODEL, residual="lossless")
@@ -327,6 +330,7 @@ def sum_elsewhere(place: Path) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize("nested", ["", "deep/down"])
 def test_zarr_finds_a_model_beside_the_array(nested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

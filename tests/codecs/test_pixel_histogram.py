@@ -386,6 +386,7 @@ def test_chunk_of_a_newer_format_is_refused(selection: Any) -> None:
 # A process that knows nothing of us.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_fresh_process_opens_without_an_import(tmp_path: Path, zarr_format: int) -> None:
     array = scan(4, 20, 6, 6)
@@ -426,6 +427,7 @@ def as_numpy_array(data: bytes) -> Array:
 BUFFERS: tuple[Any, ...] = (bytes, bytearray, memoryview, as_python_array, as_numpy_array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", ["C", "F"])

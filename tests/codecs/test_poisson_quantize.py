@@ -73,6 +73,7 @@ def quantizer_of(place: dict[str, Any]) -> PoissonQuantizer:
     return codec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shards", [None, (6, 8, 16, 12)], ids=["chunks", "shards"])
@@ -119,6 +120,7 @@ def test_zarr_v2(fused: bool, order: Any, dtype: str, tmp_path: Path) -> None:
     assert_bound(scan, zarr.open_array(tmp_path / "a")[:], PoissonQuantizer(r=0.7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["filter", "fused, centroid", "packed", "version 2"])
 def test_fresh_process(place: str, tmp_path: Path) -> None:
     scan = counts("uint16")

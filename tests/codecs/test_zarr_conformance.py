@@ -62,6 +62,7 @@ def write(
     return zarr.open_array(store, mode="r+")
 
 
+@pytest.mark.slow
 @examples(60)
 @given(data=st.data(), pair=np_array_and_chunks(), zarr_format=st.sampled_from([2, 3]))
 def test_arrays_of_zarrs_own_strategy(
@@ -76,6 +77,7 @@ def test_arrays_of_zarrs_own_strategy(
     assert same_bits(z[...], array)
 
 
+@pytest.mark.slow
 @examples(80)
 @given(data=st.data(), array=scans(least_dimensions=1), zarr_format=st.sampled_from([2, 3]))
 def test_scans_in_any_chunking(data: st.DataObject, array: Array, zarr_format: int) -> None:
@@ -114,6 +116,7 @@ def stores(scan: Array) -> dict[str, zarr.Array]:
 NAMES = ["neighbour", "scan", "sharded", "format2", "stored"]
 
 
+@pytest.mark.slow
 @examples(60)
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_basic_selections(data: st.DataObject, name: str, stores: dict[str, zarr.Array]) -> None:
@@ -124,6 +127,7 @@ def test_basic_selections(data: st.DataObject, name: str, stores: dict[str, zarr
     assert np.array_equal(z.get_basic_selection(selection), whole[selection])
 
 
+@pytest.mark.slow
 @examples(60)
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_orthogonal_selections(data: st.DataObject, name: str, stores: dict[str, zarr.Array]) -> None:
@@ -145,6 +149,7 @@ def test_coordinate_and_mask_selections(data: st.DataObject, name: str, stores: 
     assert np.array_equal(z.vindex[mask], whole[mask])
 
 
+@pytest.mark.slow
 @examples(30)
 @given(data=st.data(), zarr_format=st.sampled_from([2, 3]), sharded=st.booleans())
 def test_partial_writes(data: st.DataObject, zarr_format: int, sharded: bool, scan: Array) -> None:

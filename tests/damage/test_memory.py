@@ -159,6 +159,7 @@ def test_without_coefficients_a_chunk_is_not_any_size() -> None:
         NumcodecsPca(**Pca.from_model(flat).configuration()).decode(data)
 
 
+@pytest.mark.slow
 def test_models_do_not_inflate_without_bound() -> None:
     raw = bytes(256 * MIB)
     packed = zlib.compress(raw)
@@ -361,6 +362,7 @@ def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
         NumcodecsPixelHistogram().decode(forged + bytes(data[header.length :]))
 
 
+@pytest.mark.slow
 def test_a_blank_scan_is_read_by_both_faces() -> None:
     """4096×256×256 zeros in less than 8 kB."""
     zeros = np.zeros((4096, 256, 256), np.uint8)

@@ -118,6 +118,7 @@ def check_records(begun: Path, count: int) -> Counter[str]:
     return found
 
 
+@pytest.mark.slow
 def test_resume_does_blocks_of_damaged_records_again(source: Path, begun: Path, tmp_path: Path, digests: Any) -> None:
     with open_scan(source) as scan:
         compress(scan, tmp_path / "whole.zarr", chunk=CHUNK)

@@ -41,6 +41,7 @@ def test_specimens_cover_the_format() -> None:
     assert sum(h.flags for h in headers.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_every_altered_byte_is_noticed(name: str, flip: int) -> None:
@@ -55,6 +56,7 @@ def test_every_altered_byte_is_noticed(name: str, flip: int) -> None:
             decode_array(bytes(damaged))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_truncation_is_noticed(name: str) -> None:
     _, data = specimens()[name]
@@ -88,6 +90,7 @@ def test_other_bytes_are_no_chunk(data: bytes) -> None:
         decode_array(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_damage_behind_valid_checksums_does_no_harm(name: str) -> None:
     """Damage that an attacker sealed may decode to other numbers, but of the declared shape, and to nothing worse."""

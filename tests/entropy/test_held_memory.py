@@ -47,6 +47,7 @@ def on_threads(n: int) -> Iterator[None]:
         set_threads(before)
 
 
+@pytest.mark.slow
 def test_models_of_chunks_decoded_before_are_let_go():
     codec, rng = PixelHistogram(), np.random.default_rng(0)
     counts = rng.poisson(0.5 + 3 * rng.random((128, 128)), (64, 128, 128)).astype(np.uint16)
@@ -72,6 +73,7 @@ def test_a_model_decoded_just_before_is_not_unrolled_again(monkeypatch):
     np.testing.assert_array_equal(codec.decode_chunk(data), counts)
 
 
+@pytest.mark.slow
 def test_scratch_grows_with_groups_in_work_not_with_threads(monkeypatch):
     monkeypatch.setattr(scratch, "_rows", [])
     monkeypatch.setattr(scratch, "_outputs", [])
@@ -89,6 +91,7 @@ def test_scratch_grows_with_groups_in_work_not_with_threads(monkeypatch):
     assert many.nbytes < max(4 * alone.nbytes, 4 << 20)
 
 
+@pytest.mark.slow
 def test_scratch_of_a_large_detector_is_let_go(monkeypatch):
     monkeypatch.setattr(scratch, "_rows", [])
     monkeypatch.setattr(scratch, "_outputs", [])

@@ -53,6 +53,7 @@ def check_round_trip(array: Array, mode: str) -> None:
     assert same_bits(array, before)
 
 
+@pytest.mark.slow
 @examples(300)
 @given(array=scans(), mode=st.sampled_from(MODES))
 def test_round_trip(array: Array, mode: str) -> None:
@@ -70,6 +71,7 @@ def test_10_000_round_trips(array: Array, mode: str) -> None:
 BOUNDARIES = sorted(s * 2**k + d for k in (0, 7, 8, 15, 16, 17, 31, 32, 63, 64) for s in (-1, 1) for d in (-1, 0, 1))
 
 
+@pytest.mark.slow
 @examples(200)
 @given(data=st.data(), dtype=st.sampled_from(INTEGERS), mode=st.sampled_from(MODES))
 def test_integers_at_the_edges_of_their_range(data: st.DataObject, dtype: str, mode: str) -> None:
@@ -80,6 +82,7 @@ def test_integers_at_the_edges_of_their_range(data: st.DataObject, dtype: str, m
     assert same_bits(decode_array(encode(array, mode)), array)
 
 
+@pytest.mark.slow
 @examples(60)
 @given(array=scans(least_dimensions=1), mode=st.sampled_from(MODES))
 def test_instruction_paths_and_threads_write_the_same_bytes(
@@ -210,6 +213,7 @@ def test_a_constant_array_is_almost_nothing(dtype: str, fill: int) -> None:
     assert len(data) < 400
 
 
+@pytest.mark.slow
 @examples(150)
 @given(array=scans())
 @example(np.zeros((0, 3), "f4"))

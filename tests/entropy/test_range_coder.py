@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ numbers = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(values=st.lists(st.tuples(numbers, st.integers(0, 4)), max_size=200))
 @example(values=[(0, 0)] * 5000)

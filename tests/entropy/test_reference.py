@@ -40,6 +40,7 @@ def scan_of_all_methods(positions: tuple[int, ...], *, bright: bool = True, seed
     return counts.astype(np.uint16)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_counts_only")
 @pytest.mark.parametrize("mode", MODES[:3])
 @pytest.mark.parametrize("bright", [True, False])

@@ -23,6 +23,7 @@ def _as_before():
     set_threads(before)
 
 
+@pytest.mark.slow
 def test_threads_may_be_set_while_others_code():
     stop = threading.Event()
 
@@ -46,6 +47,7 @@ def test_threads_may_be_set_while_others_code():
         assert all(caller.result() > 0 for caller in coding)
 
 
+@pytest.mark.slow
 def test_chunks_are_right_while_threads_are_set():
     counts = np.random.default_rng(0).poisson(2, (24, 16, 12, 12)).astype(np.uint16)
     codec = PixelHistogram()

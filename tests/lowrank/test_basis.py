@@ -22,6 +22,7 @@ from stemcodecs.lowrank.stabilize import anscombe
 Array = np.ndarray[Any, Any]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("stabilised", [True, False])
 def test_exact_basis_is_the_svd(scan: Array, centred: bool, stabilised: bool) -> None:

@@ -63,6 +63,7 @@ def test_higher_compression_is_a_prefix(scan: Array) -> None:
     assert np.allclose(fewer.encode(scan), encoder.encode(scan)[..., :3], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @given(ratio=st.floats(1.3, 120.0), wide=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_any_ratio(ratio: float, wide: bool) -> None:
@@ -118,6 +119,7 @@ def test_contrast_factor_matches_the_scattered_fraction() -> None:
         probe_mask(np.zeros((4, 4)))
 
 
+@pytest.mark.slow
 def test_epie_recovers_the_phase_that_is_lost_in_compression() -> None:
     probe, where, truth = disc_probe(), positions(), phantom(0.4)
     rate = diffraction_patterns(truth, probe, where) * 2e4

@@ -37,6 +37,7 @@ def test_too_large_coefficients_are_refused(small: LowRankModel) -> None:
         small.predict(np.full((1, 5), 2**45))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stabilised", [True, False])
 def test_prediction_is_as_good_as_the_float_basis(scan: Array, rate: Array, stabilised: bool) -> None:
     basis = exact_basis(scan, rank=5, stabilised=stabilised)
@@ -104,6 +105,7 @@ def test_sizes_in_metadata(small: LowRankModel, monkeypatch: pytest.MonkeyPatch)
         small.to_uri()
 
 
+@pytest.mark.slow
 def test_usual_detector_stays_below_a_megabyte() -> None:
     generator = np.random.default_rng(0)
     rate = generator.gamma(1.0, 5.0, (128, 128))
@@ -111,6 +113,7 @@ def test_usual_detector_stays_below_a_megabyte() -> None:
     assert len(LowRankModel.from_basis(basis).packed) < 1 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, -1.0])
 def test_step_must_be_positive(scan: Array, step: float) -> None:
     with pytest.raises(ConfigurationError, match="positive"):

@@ -28,6 +28,7 @@ def round_trip(counts: Array, rates: Array, width: int, bound: Fraction | None) 
     return out, len(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)  # the first call compiles
 @given(
     seed=st.integers(0, 2**32),

@@ -109,6 +109,7 @@ def test_stores_that_are_none_are_refused(source, tmp_path):
     refused(run("decompress", tmp_path / "none.zarr", tmp_path / "out.npy"), "no such store")
 
 
+@pytest.mark.slow
 def test_existing_destination_is_refused(source, store, tmp_path):
     refused(run("compress", source, store), "--overwrite")
     assert run("compress", source, store, "--overwrite", "--chunk", "2,2").exit_code == 0
@@ -146,6 +147,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
     assert run("compress", source, tmp_path / "out.zarr", "--resume").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_command_leaves_a_store_that_says_so(tmp_path, number, digests):
     source, out = tmp_path / "scan.npy", tmp_path / "out.zarr"
@@ -202,6 +204,7 @@ def test_version_and_help():
         assert run(command, "--help").exit_code == 0
 
 
+@pytest.mark.slow
 def test_processes_of_this_machine_write_the_same_bytes(source, tmp_path, digests):
     done = run("compress", source, tmp_path / "local.zarr", "--chunk", "4,8", "--scheduler", "local", "--workers", 1)
     assert done.exit_code == 0, done.output

@@ -40,6 +40,7 @@ for words in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 def test_a_scan_goes_in_and_comes_out_without_what_linux_has(source, counts, tmp_path, suffix):
     store, out = tmp_path / "scan.zarr", tmp_path / f"out{suffix}"

@@ -27,6 +27,7 @@ PRESETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", PRESETS, ids=str)
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 @settings(max_examples=15, deadline=None)  # the first call compiles
@@ -51,6 +52,7 @@ def test_centroids_of_any_scan(arguments: dict, dtype: type, seed: int, mean: fl
     assert again == learned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
 def test_bias_at_low_dose(dtype: type) -> None:
     scan = np.random.default_rng(3).poisson(0.5, 1_000_000).astype(dtype)
@@ -78,6 +80,7 @@ def test_centroids_keep_the_sum(preset: str, mean: float) -> None:
     assert biases[1] < 0.002
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None)
 def test_offset_bytes(data: st.DataObject) -> None:

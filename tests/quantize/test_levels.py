@@ -147,6 +147,7 @@ def test_bound_of_every_uint16(quantizer: PoissonQuantizer, decoder: str) -> Non
     assert decoded[quantizer.offset] == quantizer.offset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["0.1", "0.5", "1", "2", "huang-511", "huang-255", "huang-191"])
 def test_bound_at_every_bin_edge_up_to_32_bits(choice: str) -> None:
     top = (1 << 32) - 1

@@ -69,6 +69,7 @@ def test_codes_of_a_whole_dtype(dtype: str, quantizer: PoissonQuantizer) -> None
     assert codes.max() < table.n_codes
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call compiles
 @given(data=st.data(), dtype=st.sampled_from(INTEGERS))
 def test_any_integers(data: st.DataObject, dtype: str) -> None:
@@ -77,6 +78,7 @@ def test_any_integers(data: st.DataObject, dtype: str) -> None:
     round_trips(quantizer, values)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call compiles
 @given(data=st.data(), dtype=st.sampled_from(FLOATS))
 def test_any_whole_floats(data: st.DataObject, dtype: str) -> None:
@@ -215,6 +217,7 @@ def test_configuration_round_trip() -> None:
     assert "√(1/8) σ" in PoissonQuantizer(preset="huang-511").guarantee()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS])
 @pytest.mark.parametrize("size", [(1 << 18) - 1, (1 << 18) + 1])
 @pytest.mark.parametrize("largest", [7, 120])

@@ -195,6 +195,7 @@ def test_a_map_is_found_in_graphs_of_older_dask(tmp_path):
     assert (mapped.said, mapped.frame, mapped.offset) == (20, (6, 7), 8)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [{}, {"imagej": True}, {"compression": "zlib"}, {"bigtiff": True}])
 @pytest.mark.parametrize("order", "<>")

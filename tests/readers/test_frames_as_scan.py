@@ -46,6 +46,7 @@ def views(draw):
     return source, (rows, columns), flyback, tuple(slice(*b) for b in bounds)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(views())
 def test_any_region_of_any_arrangement_equals_numpy(case):

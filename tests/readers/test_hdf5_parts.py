@@ -226,6 +226,7 @@ def test_dataset_that_takes_values_from_itself(tmp_path):
         open_scan(tmp_path / "a.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reach", ["virtual", "link", "nested"])
 def test_filter_of_a_part_is_loaded_or_named(reach, tmp_path, monkeypatch):
     hdf5plugin = pytest.importorskip("hdf5plugin")

@@ -308,6 +308,7 @@ def test_missing_filter_says_what_to_install(tmp_path, monkeypatch, scan_4d):
         open_scan(tmp_path / "a.h5")
 
 
+@pytest.mark.slow
 def test_bitshuffle_is_read_with_the_readers_extra(tmp_path, scan_4d):
     hdf5plugin = pytest.importorskip("hdf5plugin")
     with h5py.File(tmp_path / "a.h5", "w") as file:

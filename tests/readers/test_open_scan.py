@@ -116,6 +116,7 @@ def test_pickle_is_read_in_a_fresh_process(tmp_path, scan_4d):
     assert int(out.stdout) == scan_4d[1:3].sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_read_at_once(kind, tmp_path, scan_4d):
     path, options = write(kind, tmp_path, scan_4d)

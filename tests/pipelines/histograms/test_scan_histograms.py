@@ -25,6 +25,7 @@ arrays = st.sampled_from(["u1", "i2", "u4", "i8"]).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(patterns=arrays, cuts=st.lists(st.integers(1, 11), max_size=4), data=st.data())
 def test_any_cut_and_order_gives_the_same_exact_histograms(patterns, cuts, data):
@@ -100,6 +101,7 @@ def test_statistics_are_a_dask_graph_of_bounded_size_with_a_tree(scan, monkeypat
     assert found.shared.data == expected.shared.data
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_same_comes_out(scan, client, monkeypatch):
     cut_into(monkeypatch, (3, 4))
     seen = []

@@ -27,6 +27,7 @@ def source(counts, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_any_blocks_in_any_order_give_the_same_model(counts):
     patterns = counts.reshape(-1, 32, 32)
     positions = np.arange(len(patterns))
@@ -44,6 +45,7 @@ def test_model_of_a_source_does_not_depend_on_workers(source):
         assert histograms(scan, workers=1).shared.data == histograms(scan, workers=2).shared.data
 
 
+@pytest.mark.slow
 def test_small_chunks_with_a_shared_model_are_as_small_as_one_chunk(tmp_path):
     # Enough of them, that the shared model, which counts as stored bytes, weighs little.
     counts = simulate_scan("grains", (32, 40), (32, 32), mean_counts=2.0, seed=3, dtype="u2").counts

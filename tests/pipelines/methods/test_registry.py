@@ -78,6 +78,7 @@ def test_the_command_lists_methods_and_options():
     assert refused.stderr == "stemcodecs: no method 'telepathy'; there is: pixel_histogram, poisson, pca\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "noted"),
     [

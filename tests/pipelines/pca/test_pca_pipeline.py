@@ -53,6 +53,7 @@ def captured(basis: Any, scan: Array) -> float:
     return float((kept**2).sum() / (centred**2).sum())
 
 
+@pytest.mark.slow
 def test_close_to_the_exact_svd(scan: Array) -> None:
     exact = exact_basis(scan, rank=8)
     basis = pca_basis(scan, rank=8, block_bytes=40_000, workers=2)
@@ -74,6 +75,7 @@ def test_small_scans_are_exact(scan: Array, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.array_equal(basis.components, exact.components)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "dask", "npy", "path", "stack"])
 def test_any_source_gives_the_same_basis(scan: Array, kind: str, tmp_path: Path) -> None:
     source: Any
@@ -121,6 +123,7 @@ def test_results_do_not_pile_up_behind_a_late_block() -> None:
     assert max(lengths) == 6
 
 
+@pytest.mark.slow
 def test_rank_by_count_splitting(scan: Array) -> None:
     choice = choose_rank(scan, largest=32)
     # Five mixing patterns whose weights share a mean: four or more directions about it.
@@ -171,6 +174,7 @@ def test_plan_states_what_is_read(scan: Array, monkeypatch: pytest.MonkeyPatch) 
     assert sum(len(blocks.read(i)) for i in range(len(blocks))) == 400
 
 
+@pytest.mark.slow
 def test_pca_command(scan: Array, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     np.save(tmp_path / "scan.npy", scan)
@@ -194,6 +198,7 @@ def test_pca_command(scan: Array, tmp_path: Path) -> None:
     assert run.invoke(app, ["pca", str(tmp_path / "few.npy"), "--out", str(tmp_path / "few.png")]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_compress_command(scan: Array, tmp_path: Path) -> None:
     np.save(tmp_path / "scan.npy", scan)
     source, run = str(tmp_path / "scan.npy"), CliRunner()
@@ -243,6 +248,7 @@ def test_values_that_pca_cannot_take(scan: Array, tmp_path: Path) -> None:
         assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["none", "bounded", "lossless"])
 def test_an_all_zero_scan_is_exact(residual: str, tmp_path: Path) -> None:
     np.save(tmp_path / "zeros.npy", np.zeros((6, 5, 8, 8), np.uint16))
@@ -256,6 +262,7 @@ def test_an_all_zero_scan_is_exact(residual: str, tmp_path: Path) -> None:
         assert not zarr.open_group(store, mode="r")["data"][:].any()  # type: ignore[union-attr,index]
 
 
+@pytest.mark.slow
 def test_without_a_guarantee_the_difference_is_measured(scan: Array, tmp_path: Path) -> None:
     np.save(tmp_path / "scan.npy", scan)
     np.save(tmp_path / "other.npy", np.roll(scan, 1, 0))
@@ -293,6 +300,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         cached.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_large_model_lies_beside_the_array(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pca_method, "INSIDE_BYTES", 100)
     np.save(tmp_path / "scan.npy", scan)
@@ -344,6 +352,7 @@ def test_shards_carry_their_model_or_are_refused(scan: Array, tmp_path: Path, mo
     assert "leave --shards out" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_with_its_model_beside_continues(
     scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +375,7 @@ def test_an_interrupted_run_with_its_model_beside_continues(
             assert (tmp_path / "a.zarr" / file.relative_to(tmp_path / "whole.zarr")).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_with_a_residual_the_rank_that_takes_least_is_stored(scan: Array, tmp_path: Path) -> None:
     # So few positions that no eigen-pattern is worth its place.
     np.save(tmp_path / "few.npy", scan[:2])

@@ -30,6 +30,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_compress_and_verify(scan: Path, tmp_path: Path) -> None:
     store = tmp_path / "out.zarr"
     code, output = run("compress", scan, store, "--method", "poisson", "--r", "0.5", "--chunk", "8,8")

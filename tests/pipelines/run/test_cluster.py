@@ -13,6 +13,7 @@ from tests.pipelines.clusters import cluster_of
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told anything")
 
 
+@pytest.mark.slow
 def test_workers_that_are_started_share_freed_blocks():
     with cluster_engine(scheduler="local", workers=1) as (engine, _):
         engine.client.wait_for_workers(1, timeout=60)

@@ -100,6 +100,7 @@ class Watched:
         return future
 
 
+@pytest.mark.slow
 def test_cluster_gives_every_result_with_few_in_flight(client):
     tracker = Tracker(30)
     results = []
@@ -148,6 +149,7 @@ def test_results_in_hand_survive_their_worker():
         assert sorted(found + list(results)) == [2 * i for i in range(6)]
 
 
+@pytest.mark.slow
 def test_lost_blocks_are_submitted_again(client):
     lost = collections.Counter()
 
@@ -186,6 +188,7 @@ def kill_on_three(common, index):
     return 2 * index
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_block_and_a_block_that_kills_is_one_clear_error(tmp_path):
     import dask
 
@@ -202,6 +205,7 @@ def test_killed_workers_cost_no_block_and_a_block_that_kills_is_one_clear_error(
         assert len(set(found)) == len(found)
 
 
+@pytest.mark.slow
 def test_broken_connection_is_made_again():
     with cluster_of(1, threads_per_worker=2) as client:
         results = DaskEngine(client).map(slow_double, 2, range(20))
@@ -220,6 +224,7 @@ def test_lost_scheduler_is_one_clear_error():
             list(results)
 
 
+@pytest.mark.slow
 def test_no_worker_is_said_at_once_and_is_an_error_in_the_end():
     said = []
     with cluster_of(0) as client:
@@ -229,6 +234,7 @@ def test_no_worker_is_said_at_once_and_is_an_error_in_the_end():
     assert said == ["waiting: the queue is full"]
 
 
+@pytest.mark.slow
 def test_cluster_writes_the_same_bytes_as_threads(client, scan, tmp_path, digests):
     from stemcodecs_pipelines.store.compress import compress
 

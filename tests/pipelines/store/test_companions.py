@@ -47,12 +47,14 @@ def problems(store):
     return check_companions(location)
 
 
+@pytest.mark.slow
 def test_an_intact_store_has_no_problem(store, marked):
     assert check_companions(Location.of(store)) == []
     assert check_companions(Location.of(marked)) == []
     assert missing_checksums(require_complete(store).attributes) is None
 
 
+@pytest.mark.slow
 def test_every_bit_that_flips_is_an_error(marked):
     dice = random.Random(11)
     files = beside(marked)
@@ -121,6 +123,7 @@ def test_notes_of_others_in_the_root_are_left_alone(store):
     assert xarray.open_zarr(store).attrs["operator"] == "A. Nonymous"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

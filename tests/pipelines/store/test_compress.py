@@ -25,6 +25,7 @@ def compressed(array, tmp_path, **options):
         return compress(scan, tmp_path / "out.zarr", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "u8", "f4", "f8", "?"])
 def test_every_dtype_round_trips(dtype, tmp_path):
     values = np.random.default_rng(0).poisson(2, (5, 6, 7, 8)).astype(dtype)
@@ -36,6 +37,7 @@ def test_every_dtype_round_trips(dtype, tmp_path):
     assert result.raw_bytes == values.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
@@ -90,6 +92,7 @@ def test_store_opens_without_a_warning(store):
         assert zarr.open_group(store, mode="r")["data"].shape == dataset["data"].shape
 
 
+@pytest.mark.slow
 def test_fresh_process_reads_the_store_without_importing_us(store, counts):
     code = "import sys, zarr; print(zarr.open(sys.argv[1], mode='r')['data'][:].sum())"
     done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, check=True)
@@ -113,6 +116,7 @@ def test_all_zero_chunks_are_stored_too(tmp_path):
     assert len([p for p in (tmp_path / "out.zarr/data/c").rglob("*") if p.is_file()]) == 4
 
 
+@pytest.mark.slow
 def test_number_of_workers_does_not_change_a_byte(scan, tmp_path, digests):
     compress(scan, tmp_path / "one.zarr", chunk=(4, 4), workers=1)
     compress(scan, tmp_path / "four.zarr", chunk=(4, 4), workers=4)
@@ -163,6 +167,7 @@ def test_a_disk_that_lies_is_found_at_once(scan, tmp_path, monkeypatch):
         compress(scan, tmp_path / "out.zarr", chunk=(4, 8))
 
 
+@pytest.mark.slow
 def test_a_path_is_taken_like_an_open_scan(source, scan, counts, tmp_path, digests):
     compress(source, tmp_path / "path.zarr", chunk=(4, 8))
     compress(scan, tmp_path / "scan.zarr", chunk=(4, 8))

@@ -91,6 +91,7 @@ def test_a_url_that_refuses_is_one_line_and_left_empty(store, monkeypatch, failu
     assert not memory.store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_a_full_disk_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, suffix, number):
@@ -115,6 +116,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch
     assert names(tmp_path) == ["scan.zarr"]
 
 
+@pytest.mark.slow
 def test_hdf5_survives_a_limit_on_the_size_of_files(store, tmp_path):
     resource = pytest.importorskip("resource")
     code = "from stemcodecs_pipelines.cli import main; main()"
@@ -140,6 +142,7 @@ def test_too_little_room_is_said_before_the_first_block(store, tmp_path, monkeyp
     assert names(tmp_path) == ["scan.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [None, errno.EOPNOTSUPP, errno.EINVAL])
 def test_room_cannot_be_reserved_everywhere(store, counts, tmp_path, monkeypatch, answer):
     def refuse(descriptor, start, size):
@@ -153,6 +156,7 @@ def test_room_cannot_be_reserved_everywhere(store, counts, tmp_path, monkeypatch
     assert np.array_equal(np.load(tmp_path / "out.npy"), counts)
 
 
+@pytest.mark.slow
 def test_a_terminated_run_leaves_nothing(store, tmp_path):
     process = begun(store, tmp_path / "out.npy")
     process.send_signal(signal.SIGTERM)
@@ -163,6 +167,7 @@ def test_a_terminated_run_leaves_nothing(store, tmp_path):
     assert names(tmp_path) == ["scan.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
 def test_what_a_killed_run_left_goes_with_the_next_one(store, tmp_path, out):
     pytest.importorskip("fcntl")
@@ -184,6 +189,7 @@ def test_without_locks_it_works_all_the_same(store, counts, tmp_path, monkeypatc
     assert names(tmp_path) == ["out.h5", "scan.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ["out.npy", "out.zarr"])
 @pytest.mark.parametrize("new", [".npy", ".zarr"])
 def test_what_is_there_is_replaced_on_request_only(store, tmp_path, old, new):

@@ -20,6 +20,7 @@ def test_existing_store_is_kept_without_overwrite(scan, store, digests):
     assert digests(store) == before
 
 
+@pytest.mark.slow
 def test_old_store_stays_until_the_new_one_is_complete(scan, store, digests):
     before = digests(store)
 
@@ -43,6 +44,7 @@ def test_old_store_stays_until_the_new_one_is_complete(scan, store, digests):
     assert sorted(p.name for p in store.parent.iterdir()) == ["scan.zarr"]
 
 
+@pytest.mark.slow
 def test_death_between_the_two_renames_loses_nothing(scan, store, monkeypatch):
     rename = os.rename
     calls = []

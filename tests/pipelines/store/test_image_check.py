@@ -31,6 +31,7 @@ def checked(store, source):
     return check.problems()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "?"])
 @pytest.mark.parametrize("chunk", [(4, 8), (4, 8, 5, 16)])
 def test_images_follow_from_their_source(counts, tmp_path, dtype, chunk):
@@ -43,6 +44,7 @@ def test_images_follow_from_their_source(counts, tmp_path, dtype, chunk):
     assert checked(tmp_path / "a.zarr", tmp_path / "a.npy") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_with_another_value_is_named(store, source, name):
     image = zarr.open_group(store, mode="r+")[name]

@@ -52,6 +52,7 @@ GAPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", GAPS)
 @pytest.mark.parametrize("chunk", [(3, 4), (3, 8, 11, 7)])
 def test_a_gap_changes_no_image(case, chunk, tmp_path):
@@ -84,6 +85,7 @@ def test_a_gap_changes_no_image(case, chunk, tmp_path):
     ).rows()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", GAPS)
 def test_accessor_leaves_out_the_same(case, tmp_path):
     dtype, mark, _ = GAPS[case]
@@ -121,6 +123,7 @@ def test_saturation_is_left_out_where_it_stands(tmp_path):
     assert ("marked", "3 values, in no image") in info(tmp_path / "out.zarr").rows()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -164,6 +167,7 @@ def test_survey_of_a_single_pattern_reads_nothing(tmp_path):
     assert detectors is None
 
 
+@pytest.mark.slow
 def test_images_resumed_from_records_are_the_same(tmp_path, digests, monkeypatch):
     from stemcodecs_pipelines.store import compress as module
 

@@ -35,6 +35,7 @@ def measure(source: Path, store: Path) -> tuple[int, int]:
     return bound, peak
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_compress_stays_within_its_bound(tmp_path):
     shape = (64, 56, 256, 256)
@@ -73,6 +74,7 @@ assert told
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told anything")
 def test_only_the_command_changes_the_allocator_of_its_process(source, tmp_path):
     subprocess.run([sys.executable, "-c", SPY, str(source), str(tmp_path / "out.zarr")], check=True)

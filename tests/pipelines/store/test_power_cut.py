@@ -163,6 +163,7 @@ def test_no_power_cut_leaves_a_store_that_looks_complete_and_is_not(sources, tmp
     assert complete >= 5
 
 
+@pytest.mark.slow
 def test_a_power_cut_while_a_store_is_replaced_leaves_the_old_or_the_new_one(sources, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     folder.mkdir()

@@ -67,6 +67,7 @@ def whole(source, tmp_path_factory, digests):
     return digests(place)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(BLOCKS)), survive=st.integers(0, BLOCKS - 1), again=st.integers(0, 9))
 def test_resumed_store_is_the_uninterrupted_one(scan, tmp_path, whole, digests, order, survive, again):
@@ -91,6 +92,7 @@ def test_unfinished_store_never_looks_complete(scan, tmp_path):
         stemcodecs.open(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", range(12))
 def test_death_while_finishing_leaves_no_complete_store(scan, tmp_path, whole, digests, keep, monkeypatch):
     place = tmp_path / "scan.zarr"
@@ -127,6 +129,7 @@ def test_death_after_the_last_byte_is_cleaned_up(scan, tmp_path, whole, digests,
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["chunk", "short chunk", "lost chunk", "record", "lost record"])
 def test_damaged_blocks_are_done_again(scan, tmp_path, whole, digests, damage):
     place = tmp_path / "scan.zarr"
@@ -229,6 +232,7 @@ class Orphan:
         pass
 
 
+@pytest.mark.slow
 def test_orphaned_worker_cannot_write_into_the_next_run(scan, tmp_path, digests):
     """Not even between two blocks of it, where the same chunk with other bytes would look as good."""
     place, fresh, orphan = tmp_path / "scan.zarr", tmp_path / "fresh.zarr", Orphan()

@@ -31,6 +31,7 @@ def source(series, tmp_path):
     return tmp_path / "series.h5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [None, (1, 2, 3, 4), (2, 2, 2, 6, 12, 16)])
 def test_series_comes_back_whole_with_its_images(chunk, source, series, tmp_path):
     with open_scan(source) as scan:

@@ -58,6 +58,7 @@ def stored(place: Path) -> np.ndarray:
     return zarr.open_group(str(place), mode="r")["data"][:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_source_replaced_under_its_name_is_read_anew(name, tmp_path):
     for seed in (1, 2):
@@ -67,6 +68,7 @@ def test_a_source_replaced_under_its_name_is_read_anew(name, tmp_path):
         assert np.array_equal(stored(tmp_path / f"{seed}.zarr"), values(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
 def test_long_lived_workers_read_it_anew(name, tmp_path):
     with cluster_of(1) as client:
@@ -77,6 +79,7 @@ def test_long_lived_workers_read_it_anew(name, tmp_path):
             assert np.array_equal(stored(place), values(seed))
 
 
+@pytest.mark.slow
 def test_the_model_of_a_scan_is_fitted_to_the_new_one(tmp_path):
     for seed in (1, 2):
         path = replace("a.h5", tmp_path, values(seed) * seed)
@@ -88,6 +91,7 @@ def test_the_model_of_a_scan_is_fitted_to_the_new_one(tmp_path):
         assert metadata[0] == metadata[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_files_are_closed_when_the_run_ends(name, tmp_path):
     path = replace(name, tmp_path, values(1))
@@ -99,6 +103,7 @@ def test_files_are_closed_when_the_run_ends(name, tmp_path):
             pass  # nobody holds a lock on it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_source_that_changes_while_it_is_read_is_not_verified(name, tmp_path):
     path = replace(name, tmp_path, values(1))
@@ -127,6 +132,7 @@ def test_a_file_rewritten_in_place_within_a_run_is_not_verified(tmp_path):
             verify(scan, tmp_path / "out.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_resuming_a_complete_store_reads_nothing_and_says_so(name, tmp_path):
     path = replace(name, tmp_path, values(1))
@@ -141,6 +147,7 @@ def test_resuming_a_complete_store_reads_nothing_and_says_so(name, tmp_path):
     assert "verified" not in said.output.replace("stemcodecs verify", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_resuming_a_complete_store_of_another_source_is_refused(name, tmp_path):
     path = replace(name, tmp_path, values(1))

@@ -36,6 +36,7 @@ def test_intact_store_passes_with_and_without_its_source(scan, store):
     assert (report.blocks, report.values) == (6, np.prod(scan.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["missing", "truncated", "empty"])
 @pytest.mark.parametrize("with_source", [True, False])
 def test_damage_is_found_and_repaired(scan, store, digests, how, with_source):
@@ -115,6 +116,7 @@ def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
     assert digests(store) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 @pytest.mark.parametrize("chunk", [(4, 8), (10, 13), (3, 13), (4, 8, 5, 16), (4, 8, 12, 5)])
 def test_decompressed_files_hold_every_value(scan, tmp_path, suffix, chunk):
@@ -132,6 +134,7 @@ def test_decompressed_zarr_needs_no_stemcodecs(store, tmp_path):
     assert "stemcodecs" not in str(data.metadata.to_dict()["codecs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".h5", ".zarr"])
 def test_no_half_file_is_left_by_a_corrupt_store(store, tmp_path, suffix):
     damage(store, "truncated")

@@ -35,6 +35,7 @@ def reference(patterns, masked=False):
     )
 
 
+@pytest.mark.slow
 @given(blocks)
 def test_integer_sums_are_exact_and_without_marks(patterns):
     sums = block_sums(patterns, DETECTORS)
@@ -80,6 +81,7 @@ def test_a_row_as_bright_as_the_mark_is_no_mark():
     assert sums.images[:, 0].tolist() == [400 * 900] * 2
 
 
+@pytest.mark.slow
 def test_a_corner_of_the_detector_is_summed_in_its_place():
     patterns = np.random.default_rng(4).poisson(2, (5, 8, 10)).astype(np.uint16)
     whole = block_sums(patterns, DETECTORS)
@@ -104,6 +106,7 @@ def test_inner_sums_do_not_overflow(dtype, shape):
     assert (sums.images[:, 0] == extreme * shape[1] * shape[2]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["?", "f2", "f4", "f8", "i8", "u8"])
 def test_other_dtypes_are_summed_in_float64(dtype):
     patterns = np.random.default_rng(0).integers(0, 2, (3, 6, 7)).astype(dtype)
