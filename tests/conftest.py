@@ -26,7 +26,7 @@ def real_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``-m "not slow"`` is the inner loop: it takes the place of the default choice, and must leave out campaigns too."""
+    """``-m "not slow"`` takes the place of the default choice, and must leave out campaigns too."""
     for item in items:
         if any(item.get_closest_marker(name) for name in ("campaign", "slurm", "benchmark")):
             item.add_marker("slow")
