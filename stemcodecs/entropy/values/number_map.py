@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "float_map", "integer_map"]
+__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "far_values", "float_map", "integer_map", "marks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +63,7 @@ def _sample(flat: Array) -> Array:
     return flat[:: max(1, flat.size // 65536) | 1]
 
 
-def _far_values(distinct: list[Any]) -> tuple[Any, ...]:
+def far_values(distinct: list[Any]) -> tuple[Any, ...]:
     """Up to four values that lie farther from all others than these lie apart; increasing input."""
     values = list(distinct)
     found: list[Any] = []
@@ -87,7 +87,8 @@ def _is_mark(bits: Array, n_pixels: int, special: int) -> bool:
     return int((first & middle & end).sum()) >= 0.9 * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
 
 
-def _marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
+def marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those of some values that mark pixels, as integers of the values or of their bits."""
     return tuple(v for v in values if _is_mark(flat, n_pixels, v))
 
 
@@ -103,7 +104,7 @@ def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | 
     if high - low < PLANE_TOP:
         return NumberMap(offset=low)
     sample = np.sort(_sample(flat))
-    specials = _marks(flat, n_pixels, _far_values(sorted({low, high, *np.unique(sample).tolist()})))
+    specials = marks(flat, n_pixels, far_values(sorted({low, high, *np.unique(sample).tolist()})))
     sample = sample[~np.isin(sample, np.array(specials, sample.dtype))] if specials else sample
     if sample.size == 0:
         return NumberMap(specials=tuple(s % 2**64 for s in specials))
@@ -147,14 +148,14 @@ def float_map(flat: Array, n_pixels: int) -> NumberMap | None:
     finite = np.isfinite(sample)
     bits = f"u{flat.dtype.itemsize}"
     strange = tuple(np.unique(sample[~finite].view(bits)).tolist())
-    strange = _marks(flat.view(bits), n_pixels, strange) if len(strange) <= MAX_SPECIALS else ()
+    strange = marks(flat.view(bits), n_pixels, strange) if len(strange) <= MAX_SPECIALS else ()
     sample = sample[finite].astype(np.float64)
     if sample.size == 0:
         return None
-    far = np.array(_far_values(np.unique(sample).tolist()), flat.dtype)
-    marks = _marks(flat.view(bits), n_pixels, tuple(far.view(bits).tolist()))[: MAX_SPECIALS - len(strange)]
-    numbers = _finite_map(sample[~np.isin(sample, np.array(marks, bits).view(flat.dtype))], flat.dtype)
-    return None if numbers is None else replace(numbers, specials=(*strange, *marks))
+    far = np.array(far_values(np.unique(sample).tolist()), flat.dtype)
+    fixed = marks(flat.view(bits), n_pixels, tuple(far.view(bits).tolist()))[: MAX_SPECIALS - len(strange)]
+    numbers = _finite_map(sample[~np.isin(sample, np.array(fixed, bits).view(flat.dtype))], flat.dtype)
+    return None if numbers is None else replace(numbers, specials=(*strange, *fixed))
 
 
 def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:

@@ -1,0 +1,251 @@
+"""Find the counts behind integers that were scaled, shifted, reversed or rounded, all alike or pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.values.calibration import IntegerCalibration, ValueTable, special_bits, whole_integers
+from stemcodecs.entropy.values.calibration_kernels import (
+    gain_intervals,
+    integer_counts,
+    integer_gains,
+    mark_present,
+    pixel_ranges,
+    ranks,
+)
+from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap, far_values, marks
+from stemcodecs.entropy.values.plane import Plane, wide_bits
+
+__all__ = ["express_integers", "propose_integers", "sampled_positions"]
+
+Array = np.ndarray[Any, Any]
+Proposal = tuple[NumberMap, "ValueTable | IntegerCalibration"]
+
+_SAMPLED_VALUES = 1 << 20
+_PIXELS_LOOKED_AT = 256
+_WINDOW = 1 << 22
+"""Places of a table of values: bounds what looking them up takes."""
+_FREQUENT = 8
+_LIMIT = 1 << 30
+
+
+def sampled_positions(n_positions: int, n_pixels: int, most: int = 128) -> Array:
+    """Scan positions spread evenly, about a million values of them."""
+    n = int(np.clip(_SAMPLED_VALUES // max(n_pixels, 1), 8, most))
+    return np.unique(np.linspace(0, n_positions - 1, min(n, n_positions)).round().astype(np.int64))
+
+
+def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
+    """Calibrations worth trying, from the statistics of a sample.
+
+    values : integers[n_positions, n_pixels]; basic : how they become counts without a calibration, or None.
+    """
+    n_positions, n_pixels = values.shape
+    sample = values[sampled_positions(n_positions, n_pixels)].astype(np.int64)
+    flat = sample.reshape(-1)
+    distinct, times = np.unique(flat[:: max(1, flat.size // 65536) | 1], return_counts=True)
+    if distinct.size < 2:
+        return []
+    specials = tuple(basic.specials) if basic is not None else ()
+    if values.dtype.itemsize <= 2 and int(distinct[-1]) - int(distinct[0]) > PLANE_TOP // 2:
+        specials = marks(values.reshape(-1), n_pixels, far_values(distinct.tolist()))
+        specials = tuple(s % 2**64 for s in specials)
+    if specials:
+        keep = ~np.isin(distinct, np.array(specials, np.uint64).view(np.int64))
+        distinct, times = distinct[keep], times[keep]
+        if distinct.size < 2:
+            return []
+    hidden = basic is None or basic.low_bits > 0
+    table = _propose_table(values.reshape(-1), distinct, times, hidden)
+    proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
+    pixels = _propose_pixels(values, sample, specials, hidden)
+    if pixels is not None:
+        proposals.append((NumberMap(specials=specials), pixels))
+    return proposals
+
+
+def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> ValueTable | None:
+    share = np.cumsum(times) / times.sum()
+    low, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.005, 0.995))
+    bulk = (distinct >= low) & (distinct <= high)
+    ours, weight = distinct[bulk], times[bulk]
+    if ours.size < 2:
+        ours, weight = distinct, times
+        low, high = int(ours[0]), int(ours[-1])
+    step = int(np.gcd.reduce(np.diff(ours)))
+    frequent = (weight[1:] >= _FREQUENT) & (weight[:-1] >= _FREQUENT)
+    gaps = step > 1 or (frequent.any() and float((np.diff(ours)[frequent] > 1).mean()) > 0.1)
+    mean = float((ours * (weight / weight.sum())).sum())
+    centred = (ours - mean) / max(float(high - low), 1.0)
+    second, third = (float((centred**k * weight).sum() / weight.sum()) for k in (2, 3))
+    backwards = third < -0.3 * second**1.5
+    middle = int(distinct[np.searchsorted(share, 0.5)])
+    shifted = low > 0.3 * middle if low > 0 else share[max(int(np.searchsorted(distinct, 0)) - 1, 0)] > 0.005 and low < 0
+    if not (gaps or backwards or shifted or hidden):
+        return None
+    return _table(flat, low, high, step, gaps=gaps, backwards=backwards)
+
+
+def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards: bool) -> ValueTable | None:
+    """The values that occur, those of the bulk first, from the end at which counts are near zero."""
+    first, last = int(flat.min()), int(flat.max())
+    if (last - first) // step >= _WINDOW:
+        room = max(high - low, step)
+        first, last = max(first, low - room // step * step), min(last, high + 3 * room)
+    # In step with the bulk, which outliers need not be.
+    first = low - (low - first) // step * step
+    n = (last - first) // step + 1
+    if n > _WINDOW or last >= 2**63 or first < -(2**63):
+        return None
+    present = np.zeros(n, np.uint8)
+    outside = mark_present(flat, first, step, present)
+    if outside > MAX_EXCEPTIONS * flat.size / 2:
+        return None
+    places = np.flatnonzero(present)
+    if not gaps and places.size and int(places[-1] - places[0]) < PLANE_TOP:
+        places = np.arange(places[0], places[-1] + 1)
+    if not 2 <= places.size <= PLANE_TOP:
+        return None
+    if backwards:
+        places = places[::-1]
+    # Values far before the bulk, of dead pixels say, would make a pedestal: they come behind the others.
+    begin = int(np.argmax(places <= (high - first) // step if backwards else places >= (low - first) // step))
+    far = max((high - low) // step // 2, 8 * int(np.median(np.abs(np.diff(places)))))
+    while begin > 0 and abs(int(places[begin] - places[begin - 1])) <= far:
+        begin -= 1
+    places = np.concatenate([places[begin:], places[:begin]])
+    return ValueTable(values=first + step * places.astype(np.int64))
+
+
+def _poisson_offsets(low: Array, mean: Array, n: int) -> tuple[Array, Array]:
+    """What was added to Poisson counts of which only the mean and the lowest of ``n`` are known, and their mean."""
+    rates = np.geomspace(1e-3, 1e5, 400)
+    # Below the mean by so many standard deviations lies the lowest of n (square-root transform).
+    reach = math.sqrt(2 * math.log(max(n, 3))) * 0.5
+    lowest = np.maximum(np.sqrt(rates + 0.375) - reach * 0.85, 0) ** 2
+    lowest = np.where(n * np.exp(-rates) > 1, 0.0, lowest)
+    rate = np.interp(mean - low, np.maximum.accumulate(rates - lowest), rates)
+    return np.rint(mean - rate), rate
+
+
+def _propose_pixels(values: Array, sample: Array, specials: tuple[int, ...], hidden: bool) -> IntegerCalibration | None:
+    n_positions, n_pixels = values.shape
+    if n_positions < 16 or n_pixels < 16:
+        return None
+    shift = _shifts(values, sample)
+    rows = sampled_positions(n_positions, n_pixels)
+    if shift is not None:
+        sample = sample - shift[rows, None]
+    some = np.sort(sample[:, :: max(1, n_pixels // _PIXELS_LOOKED_AT)], axis=0)
+    steps = np.diff(some, axis=0)
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    gains = bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+    offsets, rates = _poisson_offsets(some[0], some.mean(axis=0), len(some))
+    common = np.median(offsets)
+    tolerance = 1 + 1.5 * np.sqrt(rates)
+    off = offsets - common > tolerance
+    if some.min() < 0 or common > 0:
+        off |= common - offsets > tolerance
+    if not gains and off.mean() < 0.1 and shift is None:
+        # Small offsets of a dim detector: the lowest values of its pixels differ, and there is little else.
+        differ = float((some[0] != np.median(some[0])).mean())
+        if differ < 0.1 or rates.mean() > 2:
+            return None
+    if shift is None:
+        shift = np.zeros(n_positions, np.int64)
+    calibration = _pixel_calibration(values, sample, shift, gains=gains)
+    if calibration is None or shift.any():
+        return calibration
+    return replace(calibration, shift=None)
+
+
+def _shifts(values: Array, sample: Array) -> Array | None:
+    """Offset of every pattern, if they differ: the value that most of its darker pixels have."""
+    step = max(1, sample.shape[1] // 1024)
+    darks = np.array([_dark_value(row) for row in sample[:, ::step]])
+    if np.ptp(darks) < 2 or np.unique(darks).size < 0.1 * darks.size:
+        return None
+    pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
+    shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
+    # Where the dose varies rather than an offset, the darker pixels stay where they are.
+    return shift if np.abs(shift).max() < _LIMIT else None
+
+
+def _dark_value(row: Array) -> int:
+    ordered = np.sort(row)
+    dark = ordered[ordered.size // 50 : max(ordered.size // 3, ordered.size // 50 + 1)]
+    distinct, times = np.unique(dark, return_counts=True)
+    return int(distinct[np.argmax(times)]) if times.max() > 0.3 * dark.size else int(dark[0])
+
+
+def _pixel_calibration(values: Array, sample: Array, shift: Array, *, gains: bool) -> IntegerCalibration | None:
+    n_positions, n_pixels = values.shape
+    low = np.full(n_pixels, 2**62, np.int64)
+    high, total = np.full(n_pixels, -(2**62), np.int64), np.zeros(n_pixels, np.int64)
+    pixel_ranges(values, shift, low, high, total)
+    if np.abs(low).max() >= _LIMIT:
+        return None
+    if not gains:
+        offsets, rates = _poisson_offsets(low, total / n_positions, n_positions)
+        # Dark pixels reach zero counts: their lowest value is exact.
+        zeros = np.where(n_positions * np.exp(-rates) > 3, low, np.minimum(offsets.astype(np.int64), low))
+        if (zeros == zeros[0]).all():
+            zeros[:] = zeros[0]
+        return IntegerCalibration(offset=zeros, shift=shift)
+    common = int(np.median(low))
+    alike = float((low == common).mean()) > 0.3
+    zeros = np.where(low >= common, common, low) if alike else low
+    columns = np.ascontiguousarray(np.sort(sample, axis=0).T)
+    gain = np.zeros(n_pixels)
+    integer_gains(columns, zeros, gain)
+    typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
+    gain[gain == 0] = typical
+    bounds = np.maximum(gain * 0.5, 1.0), gain * 1.5
+    gain_intervals(values, shift, zeros, gain, *bounds)
+    least, most = bounds
+    for fraction in range(17):
+        whole = np.ceil(least * 2.0**fraction)
+        if float((whole < most * 2.0**fraction).mean()) > 0.995:
+            break
+    middle = np.rint((least + most) / 2 * 2.0**fraction)
+    inside = (middle > least * 2.0**fraction) & (middle < most * 2.0**fraction)
+    gain_units = np.where(inside, middle, whole).astype(np.int64)
+    if gain_units.min() < 1 or gain_units.max() >= _LIMIT:
+        return None
+    offset = (zeros << fraction) + ((1 << fraction) >> 1)
+    if np.abs(offset).max() >= 2 * _LIMIT:
+        return None
+    return IntegerCalibration(fraction=fraction, gain=gain_units, offset=offset, shift=shift)
+
+
+def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration) -> Plane | None:
+    """Counts by a calibration, every value proved; None if more than 2 % of them have none."""
+    counts = np.empty(values.shape, np.uint16)
+    wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
+    if isinstance(calibration, ValueTable):
+        entries = calibration.values
+        step = max(1, int(np.gcd.reduce(np.diff(entries))))
+        lowest = int(entries.min())
+        rank = np.full((int(entries.max()) - lowest) // step + 1, -1, np.int32)
+        rank[(entries - lowest) // step] = np.arange(entries.size)
+        n = ranks(values.reshape(-1), lowest, step, rank, counts.reshape(-1), wrong)
+    else:
+        gain, offset = whole_integers(calibration, values.shape[1])
+        shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
+        n = integer_counts(
+            values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
+            special_bits(numbers, values.dtype), gain, offset, calibration.fraction, shift, counts, wrong,
+            np.zeros(values.shape[1], np.int64),
+        )  # fmt: skip
+    if n > wrong.size:
+        return None
+    at = wrong[:n].copy()
+    return Plane(
+        numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
+        exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
+    )  # fmt: skip
