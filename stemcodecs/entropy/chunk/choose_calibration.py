@@ -11,6 +11,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers, propose_integers, sampled_positions
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
@@ -35,10 +36,13 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
     size : callable
         Bytes of an array and its plane.
     """
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iuf":
         return basic
     layout = GroupLayout.of_shape(array.shape)
     values = array.reshape(layout.n_positions, layout.n_pixels)
+    if array.dtype.kind == "f":
+        formula = propose_floats(values) if basic is None else None
+        return basic if formula is None else express_floats(values, *formula)
     proposals = propose_integers(values, None if basic is None else basic.numbers)
     if not proposals:
         return basic
