@@ -9,6 +9,7 @@ import numpy as np
 from stemcodecs.entropy.values.calibration import FloatCalibration, float_parameters, special_bits, whole_numbers
 from stemcodecs.entropy.values.calibration_kernels import float_counts
 from stemcodecs.entropy.values.integer_calibration import sampled_positions
+from stemcodecs.entropy.values.joint_calibration import joint_calibration
 from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
@@ -38,7 +39,7 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
     columns = values[rows].T
     tried = np.ascontiguousarray(columns[:: max(1, n_pixels // _TRIED)], np.float64)
     numbers = _number_map(values, columns)
-    if (share := _share(tried, single, divide=False)) > _ENOUGH:
+    if _share(tried, single, divide=False) > _ENOUGH:
         gains = _gains(values, columns, single)
         return numbers, FloatCalibration(gain=gains, single=single)
     if n_pixels >= 16:
@@ -49,9 +50,11 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
                 return numbers, FloatCalibration(
                     scale=_scales(values, pixels, single, divide=divide), scale_divides=divide, single=single
                 )
-    if share < _ENOUGH and n_positions >= 32:
-        return _dark_corrected(values, columns, tried, numbers, single=single)
-    return None
+    corrected = _dark_corrected(values, columns, tried, numbers, single=single) if n_positions >= 32 else None
+    if corrected is not None:
+        return corrected
+    joint = joint_calibration(values, rows)
+    return None if joint is None else (numbers, joint)
 
 
 def _number_map(values: Array, columns: Array) -> NumberMap:
