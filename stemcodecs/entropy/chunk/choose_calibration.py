@@ -13,9 +13,10 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration
 from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers, propose_integers, sampled_positions
+from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
-__all__ = ["calibrated_plane"]
+__all__ = ["calibrated_plane", "plane_behind"]
 
 Array = np.ndarray[Any, Any]
 Size = Callable[[Array, Plane], int]
@@ -41,12 +42,14 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
     layout = GroupLayout.of_shape(array.shape)
     values = array.reshape(layout.n_positions, layout.n_pixels)
     if array.dtype.kind == "f":
-        formula = propose_floats(values) if basic is None else None
-        return basic if formula is None else express_floats(values, *formula)
+        # Signalling NaNs raise a flag when they are cast; whatever is computed from them is compared bit by bit.
+        with np.errstate(all="ignore"):
+            formula = propose_floats(values) if basic is None else None
+            return basic if formula is None else express_floats(values, *formula)
     proposals = propose_integers(values, None if basic is None else basic.numbers)
     if not proposals:
         return basic
-    positions = sampled_positions(layout.n_positions, layout.n_pixels, 64)
+    positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 12), 64))
     sample = np.ascontiguousarray(values[positions])
     best, least = None, float("inf")
     as_it_is = to_plane(sample.reshape(-1, *layout.detector))
@@ -66,6 +69,16 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
     if best is None:
         return basic
     return express_integers(values, *best) or basic
+
+
+def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> Plane | None:
+    """Counts of a contiguous native array by the calibration that a chunk of it has."""
+    layout = GroupLayout.of_shape(array.shape)
+    values = array.reshape(layout.n_positions, layout.n_pixels)
+    if isinstance(calibration, FloatCalibration):
+        with np.errstate(all="ignore"):
+            return express_floats(values, numbers, calibration)
+    return express_integers(values, numbers, calibration)
 
 
 def _part(calibration: Calibration, positions: Array) -> Any:

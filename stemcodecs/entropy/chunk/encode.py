@@ -90,7 +90,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags, shared)
-    if array.nbytes < SMALL or _may_store_smaller(array, len(data)):
+    if array.nbytes < SMALL or (array.nbytes >= PROBE and _may_store_smaller(array, len(data))):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data
     return data

@@ -176,14 +176,18 @@ def ranks(values, lowest, step, rank, counts, wrong):
 
 
 @njit(**KERNEL)
-def pixel_ranges(values, shift, low, high, total):
-    """Lowest, highest and sum of every pixel, after the shift of its pattern was taken off."""
+def pixel_sums(values, shift, least, most, low, total, times):
+    """Lowest, sum and number of the values of every pixel, after the shift of its pattern was taken off.
+
+    Those below ``least`` or above ``most`` do not count.
+    """
     for i in range(values.shape[0]):
         for p in range(values.shape[1]):
             v = int64(values[i, p]) - shift[i]
-            low[p] = min(low[p], v)
-            high[p] = max(high[p], v)
-            total[p] += v
+            if least <= v <= most:
+                low[p] = min(low[p], v)
+                total[p] += v
+                times[p] += 1
 
 
 @njit(**KERNEL)
@@ -217,16 +221,20 @@ def integer_gains(columns, zeros, gains):
 
 
 @njit(**KERNEL)
-def gain_intervals(values, shift, zeros, gains, low, high):
-    """Narrow the gains of every pixel down to those with which all its values round to what they are."""
+def gain_intervals(values, shift, least, most, zeros, gains, low, high):
+    """Narrow the gains of every pixel down to those with which all its values round to what they are.
+
+    Values below ``least`` or above ``most``, after the shift, do not count.
+    """
     for i in range(values.shape[0]):
         for p in range(values.shape[1]):
             g = gains[p]
             if g <= 0:
                 continue
-            d = float(int64(values[i, p]) - shift[i] - zeros[p])
+            v = int64(values[i, p]) - shift[i]
+            d = float(v - zeros[p])
             n = np.rint(d / g)
-            if n == 0.0:
+            if n == 0.0 or v < least or v > most:
                 continue
             a, b = (d - 0.5) / n, (d + 0.5) / n
             if n < 0:

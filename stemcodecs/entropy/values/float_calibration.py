@@ -45,11 +45,12 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
     if n_pixels >= 16:
         pixels = np.arange(0, n_pixels, max(1, n_pixels // _PIXELS_OF_A_PATTERN))
         patterns = np.ascontiguousarray(values[rows[:: max(1, rows.size // 32)]][:, pixels], np.float64)
-        for divide in (True, False):
-            if _share(patterns, single, divide=divide) > _ENOUGH:
-                return numbers, FloatCalibration(
-                    scale=_scales(values, pixels, single, divide=divide), scale_divides=divide, single=single
-                )
+        # Single counts fit both; a sum of counts divides.
+        divided, times = (_share(patterns, single, divide=divide) for divide in (True, False))
+        if max(divided, times) > _ENOUGH:
+            divide = divided >= times
+            scales = _scales(values, pixels, single, divide=divide)
+            return numbers, FloatCalibration(scale=scales, scale_divides=divide, single=single)
     corrected = _dark_corrected(values, columns, tried, numbers, single=single) if n_positions >= 32 else None
     if corrected is not None:
         return corrected

@@ -14,10 +14,10 @@ from stemcodecs.entropy.values.calibration_kernels import (
     integer_counts,
     integer_gains,
     mark_present,
-    pixel_ranges,
+    pixel_sums,
     ranks,
 )
-from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap, far_values, marks
+from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 
 __all__ = ["express_integers", "propose_integers", "sampled_positions"]
@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 Proposal = tuple[NumberMap, "ValueTable | IntegerCalibration"]
 
 _SAMPLED_VALUES = 1 << 20
-_PIXELS_LOOKED_AT = 256
+_LOOKED_AT = 1 << 16
+"""Values that tell whether a calibration is worth trying."""
 _WINDOW = 1 << 22
 """Places of a table of values: bounds what looking them up takes."""
 _FREQUENT = 8
@@ -45,15 +46,16 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     values : integers[n_positions, n_pixels]; basic : how they become counts without a calibration, or None.
     """
     n_positions, n_pixels = values.shape
-    sample = values[sampled_positions(n_positions, n_pixels)].astype(np.int64)
-    flat = sample.reshape(-1)
-    distinct, times = np.unique(flat[:: max(1, flat.size // 65536) | 1], return_counts=True)
+    # An odd step meets every column of the detector.
+    rows = sampled_positions(n_positions, n_pixels)
+    some = values[rows, :: max(1, n_pixels * rows.size // _LOOKED_AT) | 1]
+    distinct, times = np.unique(some, return_counts=True)
+    distinct = distinct.astype(np.int64)
     if distinct.size < 2:
         return []
     specials = tuple(basic.specials) if basic is not None else ()
-    if values.dtype.itemsize <= 2 and int(distinct[-1]) - int(distinct[0]) > PLANE_TOP // 2:
-        specials = marks(values.reshape(-1), n_pixels, far_values(distinct.tolist()))
-        specials = tuple(s % 2**64 for s in specials)
+    if not specials and int(distinct[-1]) - int(distinct[0]) > PLANE_TOP // 2:
+        specials = tuple(s % 2**64 for s in marks(values.reshape(-1), n_pixels, _far_from_most(distinct, times)))
     if specials:
         keep = ~np.isin(distinct, np.array(specials, np.uint64).view(np.int64))
         distinct, times = distinct[keep], times[keep]
@@ -62,10 +64,21 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     hidden = basic is None or basic.low_bits > 0
     table = _propose_table(values.reshape(-1), distinct, times, hidden)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
-    pixels = _propose_pixels(values, sample, specials, hidden)
+    low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
+    bounds = low - 4 * (high - low) - 64, high + 16 * (high - low) + 64
+    pixels = _propose_pixels(values, some, bounds)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
     return proposals
+
+
+def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
+    """The most frequent values out of all proportion to the others, which are counts if they are not marks."""
+    share = np.cumsum(times) / times.sum()
+    low, middle, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.1, 0.5, 0.75))
+    reach = PLANE_TOP // 2 + 64 * (high - low)
+    far = [(int(n), int(v)) for v, n in zip(distinct, times, strict=True) if abs(int(v) - middle) > reach]
+    return tuple(v for _, v in sorted(far, reverse=True)[:MAX_SPECIALS])
 
 
 def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> ValueTable | None:
@@ -132,47 +145,58 @@ def _poisson_offsets(low: Array, mean: Array, n: int) -> tuple[Array, Array]:
     return np.rint(mean - rate), rate
 
 
-def _propose_pixels(values: Array, sample: Array, specials: tuple[int, ...], hidden: bool) -> IntegerCalibration | None:
+def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int]) -> IntegerCalibration | None:
+    """Gains and offsets of pixels and patterns, if some of the values, int[k, pixels], look like it.
+
+    Values outside the bounds are marks or outliers.
+    """
     n_positions, n_pixels = values.shape
     if n_positions < 16 or n_pixels < 16:
         return None
-    shift = _shifts(values, sample)
+    some = some.astype(np.int64)
+    some = np.where((some < bounds[0]) | (some > bounds[1]), int(np.median(some)), some)
+    shift = _shifts(values, some)
     rows = sampled_positions(n_positions, n_pixels)
     if shift is not None:
-        sample = sample - shift[rows, None]
-    some = np.sort(sample[:, :: max(1, n_pixels // _PIXELS_LOOKED_AT)], axis=0)
+        some = some - shift[rows, None]
+        bounds = bounds[0] - int(shift.max()), bounds[1] - int(shift.min())
+    some = np.sort(some, axis=0)
     steps = np.diff(some, axis=0)
     least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
     several = (steps > 0).sum(axis=0) >= 2
     gains = bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+    if shift is None and not gains and not _differ(some):
+        return None
+    if shift is None:
+        shift = np.zeros(n_positions, np.int64)
+    sample = values[rows].astype(np.int64) - shift[rows, None]
+    calibration = _pixel_calibration(values, sample, shift, bounds, gains=gains)
+    if calibration is None or shift.any():
+        return calibration
+    return replace(calibration, shift=None)
+
+
+def _differ(some: Array) -> bool:
+    """Whether pixels have offsets of their own, from sorted values of each."""
     offsets, rates = _poisson_offsets(some[0], some.mean(axis=0), len(some))
     common = np.median(offsets)
     tolerance = 1 + 1.5 * np.sqrt(rates)
     off = offsets - common > tolerance
     if some.min() < 0 or common > 0:
         off |= common - offsets > tolerance
-    if not gains and off.mean() < 0.1 and shift is None:
-        # Small offsets of a dim detector: the lowest values of its pixels differ, and there is little else.
-        differ = float((some[0] != np.median(some[0])).mean())
-        if differ < 0.1 or rates.mean() > 2:
-            return None
-    if shift is None:
-        shift = np.zeros(n_positions, np.int64)
-    calibration = _pixel_calibration(values, sample, shift, gains=gains)
-    if calibration is None or shift.any():
-        return calibration
-    return replace(calibration, shift=None)
+    # Small offsets of a dim detector: the lowest values of its pixels differ, and there is little else.
+    dim = float((some[0] != np.median(some[0])).mean()) > 0.1 and rates.mean() < 2
+    return bool(off.mean() > 0.1 or dim)
 
 
-def _shifts(values: Array, sample: Array) -> Array | None:
+def _shifts(values: Array, some: Array) -> Array | None:
     """Offset of every pattern, if they differ: the value that most of its darker pixels have."""
-    step = max(1, sample.shape[1] // 1024)
-    darks = np.array([_dark_value(row) for row in sample[:, ::step]])
-    if np.ptp(darks) < 2 or np.unique(darks).size < 0.1 * darks.size:
+    tenth = np.sort(some, axis=1)[:, some.shape[1] // 10].astype(np.int64)
+    if np.ptp(tenth) < 2 or np.unique(tenth).size < 0.1 * tenth.size:
         return None
     pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
     shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
-    # Where the dose varies rather than an offset, the darker pixels stay where they are.
+    # Where the dose varies rather than an offset, the sample takes no less with it.
     return shift if np.abs(shift).max() < _LIMIT else None
 
 
@@ -183,15 +207,21 @@ def _dark_value(row: Array) -> int:
     return int(distinct[np.argmax(times)]) if times.max() > 0.3 * dark.size else int(dark[0])
 
 
-def _pixel_calibration(values: Array, sample: Array, shift: Array, *, gains: bool) -> IntegerCalibration | None:
+def _pixel_calibration(
+    values: Array, sample: Array, shift: Array, bounds: tuple[int, int], *, gains: bool
+) -> IntegerCalibration | None:
     n_positions, n_pixels = values.shape
     low = np.full(n_pixels, 2**62, np.int64)
-    high, total = np.full(n_pixels, -(2**62), np.int64), np.zeros(n_pixels, np.int64)
-    pixel_ranges(values, shift, low, high, total)
+    total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
+    pixel_sums(values, shift, *bounds, low, total, times)
+    seen = times > 0
+    if not seen.any():
+        return None
+    low[~seen] = int(np.median(low[seen]))
     if np.abs(low).max() >= _LIMIT:
         return None
     if not gains:
-        offsets, rates = _poisson_offsets(low, total / n_positions, n_positions)
+        offsets, rates = _poisson_offsets(low, np.where(seen, total / np.maximum(times, 1), low), n_positions)
         # Dark pixels reach zero counts: their lowest value is exact.
         zeros = np.where(n_positions * np.exp(-rates) > 3, low, np.minimum(offsets.astype(np.int64), low))
         if (zeros == zeros[0]).all():
@@ -200,14 +230,15 @@ def _pixel_calibration(values: Array, sample: Array, shift: Array, *, gains: boo
     common = int(np.median(low))
     alike = float((low == common).mean()) > 0.3
     zeros = np.where(low >= common, common, low) if alike else low
+    sample = np.where((sample < bounds[0]) | (sample > bounds[1]), zeros, sample)
     columns = np.ascontiguousarray(np.sort(sample, axis=0).T)
     gain = np.zeros(n_pixels)
     integer_gains(columns, zeros, gain)
     typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
-    gain[gain == 0] = typical
-    bounds = np.maximum(gain * 0.5, 1.0), gain * 1.5
-    gain_intervals(values, shift, zeros, gain, *bounds)
-    least, most = bounds
+    # Dead and hot pixels show none, or one that says nothing.
+    gain[(gain == 0) | (gain > 16 * typical)] = typical
+    least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
+    gain_intervals(values, shift, *bounds, zeros, gain, least, most)
     for fraction in range(17):
         whole = np.ceil(least * 2.0**fraction)
         if float((whole < most * 2.0**fraction).mean()) > 0.995:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "far_values", "float_map", "integer_map", "marks"]
+__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "float_map", "integer_map", "marks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +63,7 @@ def _sample(flat: Array) -> Array:
     return flat[:: max(1, flat.size // 65536) | 1]
 
 
-def far_values(distinct: list[Any]) -> tuple[Any, ...]:
+def _far_values(distinct: list[Any]) -> tuple[Any, ...]:
     """Up to four values that lie farther from all others than these lie apart; increasing input."""
     values = list(distinct)
     found: list[Any] = []
@@ -104,7 +104,7 @@ def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | 
     if high - low < PLANE_TOP:
         return NumberMap(offset=low)
     sample = np.sort(_sample(flat))
-    specials = marks(flat, n_pixels, far_values(sorted({low, high, *np.unique(sample).tolist()})))
+    specials = marks(flat, n_pixels, _far_values(sorted({low, high, *np.unique(sample).tolist()})))
     sample = sample[~np.isin(sample, np.array(specials, sample.dtype))] if specials else sample
     if sample.size == 0:
         return NumberMap(specials=tuple(s % 2**64 for s in specials))
@@ -152,7 +152,7 @@ def float_map(flat: Array, n_pixels: int) -> NumberMap | None:
     sample = sample[finite].astype(np.float64)
     if sample.size == 0:
         return None
-    far = np.array(far_values(np.unique(sample).tolist()), flat.dtype)
+    far = np.array(_far_values(np.unique(sample).tolist()), flat.dtype)
     fixed = marks(flat.view(bits), n_pixels, tuple(far.view(bits).tolist()))[: MAX_SPECIALS - len(strange)]
     numbers = _finite_map(sample[~np.isin(sample, np.array(fixed, bits).view(flat.dtype))], flat.dtype)
     return None if numbers is None else replace(numbers, specials=(*strange, *fixed))
