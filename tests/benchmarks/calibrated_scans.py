@@ -34,7 +34,9 @@ class CalibratedScan:
     allowed: float
 
 
-def calibrated_scans(positions: int = 1024, side: int = 128, seed: int = 0, spread: float = 0.05) -> list[CalibratedScan]:
+def calibrated_scans(
+    positions: int = 1024, side: int = 128, seed: int = 0, spread: float = 0.05
+) -> list[CalibratedScan]:
     """A disk of mean 4 on 0.1, in all its disguises; ``spread`` is that of the gains of pixels."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - side // 2
@@ -73,6 +75,8 @@ def calibrated_scans(positions: int = 1024, side: int = 128, seed: int = 0, spre
         "(ADU - dark) x gain, float32": ((adu.astype("f4") - dark) * gain, 0.281),
     }
     return [
-        CalibratedScan(name=name, values=values, behind=adu if "ADU x" in name or "(ADU" in name else counts, allowed=allowed)
+        CalibratedScan(
+            name=name, values=values, behind=adu if "ADU x" in name or "(ADU" in name else counts, allowed=allowed
+        )
         for name, (values, allowed) in rows.items()
     ]

@@ -46,13 +46,14 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
         with np.errstate(all="ignore"):
             formula = propose_floats(values) if basic is None else None
             return basic if formula is None else express_floats(values, *formula)
+    values = _signed(values)
     proposals = propose_integers(values, None if basic is None else basic.numbers)
     if not proposals:
         return basic
     positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 12), 64))
     sample = np.ascontiguousarray(values[positions])
     best, least = None, float("inf")
-    as_it_is = to_plane(sample.reshape(-1, *layout.detector))
+    as_it_is = to_plane(sample.view(array.dtype).reshape(-1, *layout.detector))
     if as_it_is is not None:
         least = size(sample.reshape(-1, *layout.detector), as_it_is) * (1 - LEAST_GAIN)
     share = layout.n_positions / positions.size
@@ -78,7 +79,12 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
             return express_floats(values, numbers, calibration)
-    return express_integers(values, numbers, calibration)
+    return express_integers(_signed(values), numbers, calibration)
+
+
+def _signed(values: Array) -> Array:
+    """Integers that fit in 64 bits with a sign: calibrations are modulo 2**64."""
+    return values.view(np.int64) if values.dtype == np.uint64 else values
 
 
 def _part(calibration: Calibration, positions: Array) -> Any:

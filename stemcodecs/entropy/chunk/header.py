@@ -218,7 +218,15 @@ def read_header(data: bytes | memoryview) -> Header:
     if checksum(data[: length - 4]) != struct.unpack_from("<I", data, length - 4)[0]:
         raise CorruptChunkError("the checksum of the header is wrong")
     version, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
-    if kind not in (STORED, COUNTS) or (version == 2 and kind != COUNTS) or code >= len(DTYPES) or flags > 3 or ndim > 32 or zero or zeros:
+    if (
+        kind not in (STORED, COUNTS)
+        or (version == 2 and kind != COUNTS)
+        or code >= len(DTYPES)
+        or flags > 3
+        or ndim > 32
+        or zero
+        or zeros
+    ):
         raise CorruptChunkError("unknown kind, dtype, flags or number of dimensions")
     at = PREFIX + 8 * ndim
     if at + 4 > length:

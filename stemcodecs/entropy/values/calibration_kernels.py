@@ -116,9 +116,7 @@ def float_counts(
             x = np.rint(x)
             if -negatives <= x < highest:
                 code = uint16(int64(x))
-                restored[0] = _forward(
-                    whole[code], i, p, dark, gain, scale, gain_divides, scale_divides, scale_first
-                )
+                restored[0] = _forward(whole[code], i, p, dark, gain, scale, gain_divides, scale_divides, scale_first)
                 if raw[0] == bits[i, p]:
                     counts[i, p] = before = code
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,20 +43,32 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
     if _share(tried, single, divide=False) > _ENOUGH:
         gains = _gains(values, columns, single)
         return numbers, FloatCalibration(gain=gains, single=single)
-    if n_pixels >= 16:
-        pixels = np.arange(0, n_pixels, max(1, n_pixels // _PIXELS_OF_A_PATTERN))
+    # Dead and hot pixels do not follow their pattern.
+    alive = np.flatnonzero((columns != columns[:, :1]).any(axis=1) & np.isfinite(columns).all(axis=1))
+    fixed = _with_fixed(numbers, values, alive)
+    if alive.size >= 16:
+        pixels = alive[:: max(1, alive.size // _PIXELS_OF_A_PATTERN)]
         patterns = np.ascontiguousarray(values[rows[:: max(1, rows.size // 32)]][:, pixels], np.float64)
         # Single counts fit both; a sum of counts divides.
         divided, times = (_share(patterns, single, divide=divide) for divide in (True, False))
         if max(divided, times) > _ENOUGH:
             divide = divided >= times
-            scales = _scales(values, pixels, single, divide=divide)
-            return numbers, FloatCalibration(scale=scales, scale_divides=divide, single=single)
+            scales = _scales(values, pixels, alive, single, divide=divide)
+            return fixed, FloatCalibration(scale=scales, scale_divides=divide, single=single)
     corrected = _dark_corrected(values, columns, tried, numbers, single=single) if n_positions >= 32 else None
     if corrected is not None:
         return corrected
     joint = joint_calibration(values, rows)
-    return None if joint is None else (numbers, joint)
+    return None if joint is None else (fixed, joint)
+
+
+def _with_fixed(numbers: NumberMap, values: Array, alive: Array) -> NumberMap:
+    """Marks, and among them values other than 0 that pixels always have."""
+    dead = np.ones(values.shape[1], bool)
+    dead[alive] = False
+    always = np.unique(values[0, dead & (values[0] != 0)].view(f"u{values.dtype.itemsize}"))
+    more = [int(v) for v in always if int(v) not in numbers.specials]
+    return replace(numbers, specials=(*numbers.specials, *more)[:MAX_SPECIALS])
 
 
 def _number_map(values: Array, columns: Array) -> NumberMap:
@@ -94,13 +107,13 @@ def _filled(values: Array, known: Array) -> Array:
     return np.where(known[place], values[place], values[int(np.argmax(known))])
 
 
-def _scales(values: Array, pixels: Array, single: bool, *, divide: bool) -> Array:
+def _scales(values: Array, pixels: Array, alive: Array, single: bool, *, divide: bool) -> Array:
     scales, status = np.empty(len(values)), np.empty(len(values), np.int64)
     lattice_gains(np.ascontiguousarray(values[:, pixels], np.float64), single, divide, scales, status)
     again = np.flatnonzero(status != FOUND)
     if again.size:
         found, better = np.empty(again.size), np.empty(again.size, np.int64)
-        lattice_gains(values[again].astype(np.float64), single, divide, found, better)
+        lattice_gains(values[again][:, alive].astype(np.float64), single, divide, found, better)
         scales[again], status[again] = found, better
     return _filled(scales, status == FOUND)
 

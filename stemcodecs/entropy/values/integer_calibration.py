@@ -65,7 +65,7 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     table = _propose_table(values.reshape(-1), distinct, times, hidden)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
     low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
-    bounds = low - 4 * (high - low) - 64, high + 16 * (high - low) + 64
+    bounds = max(low - 4 * (high - low) - 64, -(2**62)), min(high + 16 * (high - low) + 64, 2**62)
     pixels = _propose_pixels(values, some, bounds)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
@@ -97,7 +97,9 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
     second, third = (float((centred**k * weight).sum() / weight.sum()) for k in (2, 3))
     backwards = third < -0.3 * second**1.5
     middle = int(distinct[np.searchsorted(share, 0.5)])
-    shifted = low > 0.3 * middle if low > 0 else share[max(int(np.searchsorted(distinct, 0)) - 1, 0)] > 0.005 and low < 0
+    shifted = (
+        low > 0.3 * middle if low > 0 else share[max(int(np.searchsorted(distinct, 0)) - 1, 0)] > 0.005 and low < 0
+    )
     if not (gaps or backwards or shifted or hidden):
         return None
     return _table(flat, low, high, step, gaps=gaps, backwards=backwards)

@@ -31,12 +31,15 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
         return None
     some = values[:, :: max(1, n_pixels // _PIXELS)].astype(np.float64)
     some[~(np.isfinite(some) & (some > 0))] = 0
-    scales = _scales(some)
-    if scales is None:
+    scales, good = _scales(some)
+    rows = rows[good[rows]]
+    if good.mean() < 0.9 or rows.size < 16:
         return None
     gains, times = np.zeros(n_pixels), np.zeros(n_pixels, np.int64)
     rough_gains(np.ascontiguousarray((values[rows] / scales[rows, None]).T, np.float64), gains)
     refined_gains(values, scales, gains, times)
+    if not good.all():
+        scales[~good] = _scales_of(values[~good], gains)
     usable = (gains > 0) & (times > 0)
     best = np.argsort(np.where(usable, times, 0))[::-1][:_WITNESSES]
     best = best[usable[best]]
@@ -61,11 +64,24 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
     return None
 
 
-def _scales(some: Array) -> Array | None:
-    """Scale of every pattern to a relative error of 1e-8, by the counts of some pixels: they are low enough to guess."""
+def _scales_of(patterns: Array, gains: Array) -> Array:
+    """Scales of patterns from the gains of all pixels."""
+    some = np.flatnonzero(gains > 0)[:: max(1, gains.size // (4 * _PIXELS))]
+    scales = np.zeros(len(patterns))
+    rough_gains(np.ascontiguousarray(patterns[:, some] / gains[some], np.float64), scales)
+    refined_gains(np.ascontiguousarray(patterns[:, some].T), gains[some], scales, np.zeros(len(patterns), np.int64))
+    return np.where(scales > 0, scales, 1.0)
+
+
+def _scales(some: Array) -> tuple[Array, Array]:
+    """Scale of every pattern to a relative error of 1e-8, by the counts of some pixels: they are low enough to guess.
+
+    The second array says of which patterns: float64[n], bool[n].
+    """
+    none = np.ones(len(some)), np.zeros(len(some), bool)
     lit = some > 0
     if float(lit.any(axis=1).mean()) < 1 or lit.sum() < 8 * sum(some.shape):
-        return None
+        return none
     scales = _lowest_cluster(some)
     pixels = _lowest_cluster((some / scales[:, None]).T)
     known = pixels > 0
@@ -83,11 +99,11 @@ def _scales(some: Array) -> Array | None:
         if k == 3:
             # Pixels whose lowest values were not single counts never fit.
             good = (fits & (np.abs(residual) < 0.03)).sum(axis=0) >= 0.97 * lit.sum(axis=0)
-            if good.sum() < 64:
-                return None
+            if good.sum() < 48:
+                return none
             some, lit, pixels = some[:, good], lit[:, good], pixels[good]
-    exact = np.abs(some / (scales[:, None] * pixels) - counts) < 1e-6 * counts
-    return scales if float(exact[lit].mean()) > _ENOUGH else None
+    exact = lit & (np.abs(some / (scales[:, None] * pixels) - counts) < 1e-6 * counts)
+    return scales, exact.sum(axis=1) > 0.95 * lit.sum(axis=1)
 
 
 def _lowest_cluster(rows: Array) -> Array:

@@ -56,22 +56,25 @@ def refined_gains(values, scales, gains, times):
 def common_factor(gains, tolerances, misses):
     """Factor that turns all gains into floats of 24 digits, or 0: gains and scales are only known up to one.
 
-    gains : in 1 to 2, the best known first; tolerances : in units of the last digit.
+    gains : in 1 to 2, the best known first; tolerances : in units of the last digit. Factors next to the right one move
+    gains of about the same size by whole digits, nearly: the one with the least squares is taken.
     """
     digits = 2.0**23
+    best, least = 0.0, np.inf
     for j in range(int64(1) << 23):
         factor = (digits + j) / (gains[0] * digits)
-        wrong = 0
+        wrong, squares = 0, 0.0
         for i in range(1, gains.shape[0]):
             g = gains[i] * factor
-            scaled = g * digits if g < 2.0 else g * (digits / 2)
-            if abs(scaled - np.rint(scaled)) > tolerances[i]:
-                wrong += 1
-                if wrong > misses:
-                    break
-        if wrong <= misses:
-            return factor
-    return 0.0
+            scaled = g * digits * (2.0 if g < 1.0 else 1.0 if g < 2.0 else 0.5)
+            miss = abs(scaled - np.rint(scaled))
+            squares += miss * miss
+            wrong += miss > tolerances[i]
+            if wrong > misses or squares >= least:
+                break
+        if wrong <= misses and squares < least:
+            best, least = factor, squares
+    return best
 
 
 @njit(**KERNEL)
