@@ -133,7 +133,8 @@ def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
 
 def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
     """Bits of floats, of single precision where that is enough, as integers in the order of the floats."""
-    single = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
     if np.array_equal(single.astype(np.float64), values):
         w.varint(SINGLE_BITS)
         w.section(encode_map(_ordered(single.view(np.int32).astype(np.int64), 32).reshape(shape)))

@@ -104,10 +104,7 @@ def describe(data: bytes, shared: SharedModel | None = None) -> ChunkDetail:
     if header.kind != COUNTS:
         return ChunkDetail(mode="stored", shape=header.shape, size=len(data), header=header.length)
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    if header.calibration is None:
-        plane = to_plane(array)
-    else:
-        plane = plane_behind(array, header.numbers, header.calibration)
+    plane = to_plane(array) if header.calibration is None else plane_behind(array, header.numbers, header.calibration)
     assert plane is not None
     model = model_of(header, shared)
     layout = header.layout

@@ -99,7 +99,7 @@ def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Arra
 
 
 def float_parameters(calibration: FloatCalibration, positions: Array, n_pixels: int) -> tuple[Any, ...]:
-    """Arguments of the float kernels: parameters of all pixels and of some positions, in the precision to compute in."""
+    """Arguments of the float kernels: parameters of pixels and of some positions, in the precision to compute in."""
     kind = np.float32 if calibration.single else np.float64
     nothing = np.zeros(0, kind)
     dark = nothing if calibration.dark is None else calibration.dark.astype(kind)
@@ -158,9 +158,9 @@ def restore_calibrated(
         shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
         integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
     else:
-        parameters = float_parameters(calibration, positions, counts.shape[1])
         values = out if dtype.itemsize > 2 else np.empty(counts.shape, np.float32)
         with np.errstate(all="ignore"):
+            parameters = float_parameters(calibration, positions, counts.shape[1])
             float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
             if values is not out:
                 out[...] = values

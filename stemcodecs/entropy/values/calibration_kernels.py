@@ -35,8 +35,8 @@ def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
 def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong, failed):
     """Inverse of :func:`integer_values`; returns how many values have no count.
 
-    values : integers, bits : the same, unsigned; wrong : int64, flat indices of values without a count, as many as there
-    is room for; failed : int64[n_pixels], how many there are of each pixel. In their place stands the count before.
+    values : integers, bits : the same, unsigned; wrong : int64, flat indices of values without a count, as many as
+    there is room for; failed : int64[n_pixels], how many there are of each pixel. In their place stands the count before.
     """
     n = 0
     before = uint16(0)

@@ -91,7 +91,7 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
         low, high = int(ours[0]), int(ours[-1])
     step = int(np.gcd.reduce(np.diff(ours)))
     frequent = (weight[1:] >= _FREQUENT) & (weight[:-1] >= _FREQUENT)
-    gaps = step > 1 or (frequent.any() and float((np.diff(ours)[frequent] > 1).mean()) > 0.1)
+    gaps = step > 1 or bool(frequent.any() and float((np.diff(ours)[frequent] > 1).mean()) > 0.1)
     mean = float((ours * (weight / weight.sum())).sum())
     centred = (ours - mean) / max(float(high - low), 1.0)
     second, third = (float((centred**k * weight).sum() / weight.sum()) for k in (2, 3))
@@ -123,7 +123,8 @@ def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards
     places = np.flatnonzero(present)
     if not gaps and places.size and int(places[-1] - places[0]) < PLANE_TOP:
         places = np.arange(places[0], places[-1] + 1)
-    if not 2 <= places.size <= PLANE_TOP:
+    # As many values as there are would be a list of the array, not of its counts.
+    if not 2 <= places.size <= min(PLANE_TOP, flat.size // 8):
         return None
     if backwards:
         places = places[::-1]

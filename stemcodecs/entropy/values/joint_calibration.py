@@ -25,7 +25,7 @@ _ENOUGH = 0.98
 
 
 def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
-    """Formula of float32 values[n_positions, n_pixels] from gains and scales, or None; ``rows`` are sampled patterns."""
+    """Gains and scales of float32 values[n_positions, n_pixels], or None; ``rows`` are sampled patterns."""
     n_positions, n_pixels = values.shape
     if values.dtype != np.float32 or n_positions < 64 or n_pixels < 64:
         return None
@@ -113,5 +113,6 @@ def _lowest_cluster(rows: Array) -> Array:
         lit = row[row > 0]
         if lit.size:
             low = np.quantile(lit, 0.05)
-            out[i] = np.median(lit[(lit > 0.7 * low) & (lit < 1.4 * low)])
+            cluster = lit[(lit > 0.7 * low) & (lit < 1.4 * low)]
+            out[i] = np.median(cluster) if cluster.size else low
     return out

@@ -57,10 +57,10 @@ def _reproduces(a, n, gain, single, divide):
             if np.float64(v) != a[i]:
                 return False
         return True
+    same = 0
     for i in range(a.shape[0]):
-        if (n[i] / gain if divide else n[i] * gain) != a[i]:
-            return False
-    return True
+        same += (n[i] / gain if divide else n[i] * gain) == a[i]
+    return same == a.shape[0]
 
 
 @njit(**KERNEL)
