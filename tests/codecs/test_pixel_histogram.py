@@ -20,7 +20,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.storage import MemoryStore, WrapperStore
 
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
-from stemcodecs.entropy.chunk.header import COUNTS, read_header
+from stemcodecs.entropy.chunk.header import COUNTS, VERSION, read_header
 from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.errors import (
     ConfigurationError,
@@ -354,7 +354,7 @@ def test_chunk_of_a_newer_format_is_refused(selection: Any) -> None:
     store = MemoryStore()
     z = create(store, array, (4, 16, 6, 6))
     data = bytearray(store._store_dict["c/0/0/0/0"].to_bytes())
-    data[4] = 2
+    data[4] = VERSION + 1
     replace_chunk(store, "c/0/0/0/0", bytes(data))
     with pytest.raises(FormatVersionError, match="upgrade"):
         z[selection]

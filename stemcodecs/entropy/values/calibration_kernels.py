@@ -32,23 +32,24 @@ def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
 
 
 @njit(**KERNEL)
-def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong, failed):
+def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
     """Inverse of :func:`integer_values`; returns how many values have no count.
 
     values : integers, bits : the same, unsigned; wrong : int64, flat indices of values without a count, as many as
-    there is room for; failed : int64[n_pixels], how many there are of each pixel. In their place stands the count before.
+    there is room for. In their place stands the count before.
     """
     n = 0
     before = uint16(0)
     negatives = 65536 - top
     highest = top - specials.shape[0]
     unit = 2.0**fraction
+    inverse, start = 1.0 / gain, (unit - 1.0) / 2 - offset
     for i in range(values.shape[0]):
         add = shift[i]
         for p in range(values.shape[1]):
             r = int64(values[i, p]) - add
             # The middle of what rounds to r.
-            x = int64(np.rint((float(r) * unit + (unit - 1.0) / 2 - float(offset[p])) / float(gain[p])))
+            x = int64(np.rint((float(r) * unit + start[p]) * inverse[p]))
             if -negatives <= x < highest and ((x * gain[p] + offset[p]) >> fraction) == r:
                 counts[i, p] = uint16(x)
                 before = counts[i, p]
@@ -62,64 +63,96 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
                 if n < wrong.shape[0]:
                     wrong[n] = i * values.shape[1] + p
                 n += 1
-                failed[p] += 1
                 counts[i, p] = before
             else:
                 before = counts[i, p]
     return n
 
 
-@njit(**INLINE)
-def _forward(x, i, p, dark, gain, scale, gain_divides, scale_divides, scale_first):
-    """One value; ``x`` is a float of the precision of the parameters, and so is every intermediate result."""
+@njit(**KERNEL)
+def _scaled(row, factors, divides):
+    # One operation a loop, so that each becomes one vector instruction.
+    if divides:
+        for p in range(row.shape[0]):
+            row[p] = row[p] / factors[p]
+    else:
+        for p in range(row.shape[0]):
+            row[p] = row[p] * factors[p]
+
+
+@njit(**KERNEL)
+def _scaled_alike(row, factor, divides):
+    if divides:
+        for p in range(row.shape[0]):
+            row[p] = row[p] / factor
+    else:
+        for p in range(row.shape[0]):
+            row[p] = row[p] * factor
+
+
+@njit(**KERNEL)
+def _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first):
+    """Values of a pattern in place of its whole numbers, in the precision of all of these."""
     if dark.shape[0]:
-        x = x - dark[p]
+        for p in range(row.shape[0]):
+            row[p] = row[p] - dark[p]
     if scale_first and scale.shape[0]:
-        x = x / scale[i] if scale_divides else x * scale[i]
+        _scaled_alike(row, scale[i], scale_divides)
     if gain.shape[0]:
-        x = x / gain[p] if gain_divides else x * gain[p]
+        _scaled(row, gain, gain_divides)
     if not scale_first and scale.shape[0]:
-        x = x / scale[i] if scale_divides else x * scale[i]
-    return x
+        _scaled_alike(row, scale[i], scale_divides)
 
 
 @njit(**KERNEL)
 def float_values(counts, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, out):
     """Values of counts, those of marks aside; ``whole`` has the number of each code, in the precision to compute in."""
+    row = np.empty(counts.shape[1], whole.dtype)
     for i in range(counts.shape[0]):
         for p in range(counts.shape[1]):
-            x = whole[counts[i, p]]
-            out[i, p] = _forward(x, i, p, dark, gain, scale, gain_divides, scale_divides, scale_first)
+            row[p] = whole[counts[i, p]]
+        _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first)
+        for p in range(counts.shape[1]):
+            out[i, p] = row[p]
 
 
 @njit(**KERNEL)
 def float_counts(
     values, bits, top, specials, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, back, back_scale,
-    counts, restored, wrong, failed,
+    counts, wrong,
 ):  # fmt: skip
     """Inverse of :func:`float_values`; as :func:`integer_counts`.
 
-    back, back_scale : float64, factors of each pixel and position that turn a value into a count, roughly; restored :
-    one float of the dtype of ``values``, to round to it.
+    back, back_scale : float64, factors of each pixel and position that turn a value into a count, roughly.
     """
     n = 0
+    n_pixels = values.shape[1]
     before = uint16(0)
-    negatives = 65536 - top
-    highest = top - specials.shape[0]
+    negatives, highest = float(65536 - top), float(top - specials.shape[0])
+    guess = np.empty(n_pixels)
+    row = np.empty(n_pixels, whole.dtype)
+    restored = np.empty(n_pixels, values.dtype)
     raw = restored.view(bits.dtype)
     for i in range(values.shape[0]):
         factor = back_scale[i]
-        for p in range(values.shape[1]):
-            x = float(values[i, p]) * back[p] * factor
-            if dark.shape[0]:
-                x += float(dark[p])
-            x = np.rint(x)
-            if -negatives <= x < highest:
-                code = uint16(int64(x))
-                restored[0] = _forward(whole[code], i, p, dark, gain, scale, gain_divides, scale_divides, scale_first)
-                if raw[0] == bits[i, p]:
-                    counts[i, p] = before = code
-                    continue
+        for p in range(n_pixels):
+            guess[p] = float(values[i, p]) * back[p] * factor
+        if dark.shape[0]:
+            for p in range(n_pixels):
+                guess[p] += float(dark[p])
+        for p in range(n_pixels):
+            x = np.rint(guess[p])
+            guess[p] = x if -negatives <= x < highest else np.nan
+            code = uint16(int64(x)) if -negatives <= x < highest else uint16(0)
+            counts[i, p] = code
+            row[p] = whole[code]
+        _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first)
+        for p in range(n_pixels):
+            restored[p] = row[p]
+        for p in range(n_pixels):
+            if raw[p] == bits[i, p] and guess[p] == guess[p]:
+                before = counts[i, p]
+                continue
             found = False
             for k in range(specials.shape[0]):
                 if bits[i, p] == specials[k]:
@@ -127,9 +160,8 @@ def float_counts(
                     found = True
             if not found:
                 if n < wrong.shape[0]:
-                    wrong[n] = i * values.shape[1] + p
+                    wrong[n] = i * n_pixels + p
                 n += 1
-                failed[p] += 1
                 counts[i, p] = before
     return n
 

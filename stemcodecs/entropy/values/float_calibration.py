@@ -160,7 +160,7 @@ def express_floats(values: Array, numbers: NumberMap, calibration: FloatCalibrat
         wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
         n = float_counts(
             values, values.view(bits), PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype), whole,
-            *parameters, back, back_scale, counts, np.empty(1, values.dtype), wrong, np.zeros(n_pixels, np.int64),
+            *parameters, back, back_scale, counts, wrong,
         )  # fmt: skip
     if n > wrong.size:
         return None

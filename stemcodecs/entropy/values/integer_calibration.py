@@ -62,11 +62,11 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
         if distinct.size < 2:
             return []
     hidden = basic is None or basic.low_bits > 0
-    table = _propose_table(values.reshape(-1), distinct, times, hidden)
+    table, spaced = _propose_table(values.reshape(-1), distinct, times, hidden)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
     low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
     bounds = max(low - 4 * (high - low) - 64, -(2**62)), min(high + 16 * (high - low) + 64, 2**62)
-    pixels = _propose_pixels(values, some, bounds)
+    pixels = _propose_pixels(values, some, bounds, spaced=spaced)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
     return proposals
@@ -81,7 +81,8 @@ def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
     return tuple(v for _, v in sorted(far, reverse=True)[:MAX_SPECIALS])
 
 
-def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> ValueTable | None:
+def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> tuple[ValueTable | None, bool]:
+    """A table, if one may help, and whether it shows that all pixels have the same spacing."""
     share = np.cumsum(times) / times.sum()
     low, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.005, 0.995))
     bulk = (distinct >= low) & (distinct <= high)
@@ -91,7 +92,8 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
         low, high = int(ours[0]), int(ours[-1])
     step = int(np.gcd.reduce(np.diff(ours)))
     frequent = (weight[1:] >= _FREQUENT) & (weight[:-1] >= _FREQUENT)
-    gaps = step > 1 or bool(frequent.any() and float((np.diff(ours)[frequent] > 1).mean()) > 0.1)
+    apart = float((np.diff(ours)[frequent] > 1).mean()) if frequent.any() else 0.0
+    gaps = step > 1 or apart > 0.1
     mean = float((ours * (weight / weight.sum())).sum())
     centred = (ours - mean) / max(float(high - low), 1.0)
     second, third = (float((centred**k * weight).sum() / weight.sum()) for k in (2, 3))
@@ -101,8 +103,9 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
         low > 0.3 * middle if low > 0 else share[max(int(np.searchsorted(distinct, 0)) - 1, 0)] > 0.005 and low < 0
     )
     if not (gaps or backwards or shifted or hidden):
-        return None
-    return _table(flat, low, high, step, gaps=gaps, backwards=backwards)
+        return None, False
+    table = _table(flat, low, high, step, gaps=gaps, backwards=backwards)
+    return table, table is not None and (step > 1 or apart > 0.95)
 
 
 def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards: bool) -> ValueTable | None:
@@ -148,10 +151,10 @@ def _poisson_offsets(low: Array, mean: Array, n: int) -> tuple[Array, Array]:
     return np.rint(mean - rate), rate
 
 
-def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int]) -> IntegerCalibration | None:
+def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spaced: bool) -> IntegerCalibration | None:
     """Gains and offsets of pixels and patterns, if some of the values, int[k, pixels], look like it.
 
-    Values outside the bounds are marks or outliers.
+    Values outside the bounds are marks or outliers; ``spaced``: they have the same spacing in all pixels.
     """
     n_positions, n_pixels = values.shape
     if n_positions < 16 or n_pixels < 16:
@@ -167,7 +170,7 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int]) -> Inte
     steps = np.diff(some, axis=0)
     least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
     several = (steps > 0).sum(axis=0) >= 2
-    gains = bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+    gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
     if shift is None and not gains and not _differ(some):
         return None
     if shift is None:
@@ -274,7 +277,6 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         n = integer_counts(
             values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
             special_bits(numbers, values.dtype), gain, offset, calibration.fraction, shift, counts, wrong,
-            np.zeros(values.shape[1], np.int64),
         )  # fmt: skip
     if n > wrong.size:
         return None
