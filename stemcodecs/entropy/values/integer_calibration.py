@@ -104,6 +104,8 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
     )
     if not (gaps or backwards or shifted or hidden):
         return None, False
+    # Dead pixels, up to 2 % of them, are not where counts begin.
+    low, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.02, 0.98))
     table = _table(flat, low, high, step, gaps=gaps, backwards=backwards)
     return table, table is not None and (step > 1 or apart > 0.95)
 
@@ -124,7 +126,8 @@ def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards
     if outside > MAX_EXCEPTIONS * flat.size / 2:
         return None
     places = np.flatnonzero(present)
-    if not gaps and places.size and int(places[-1] - places[0]) < PLANE_TOP:
+    if not gaps and places.size and int(places[-1] - places[0]) < 4 * places.size:
+        # Without holes the list takes nothing.
         places = np.arange(places[0], places[-1] + 1)
     # As many values as there are would be a list of the array, not of its counts.
     if not 2 <= places.size <= min(PLANE_TOP, flat.size // 8):
@@ -133,7 +136,7 @@ def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards
         places = places[::-1]
     # Values far before the bulk, of dead pixels say, would make a pedestal: they come behind the others.
     begin = int(np.argmax(places <= (high - first) // step if backwards else places >= (low - first) // step))
-    far = max((high - low) // step // 2, 8 * int(np.median(np.abs(np.diff(places)))))
+    far = max((high - low) // step // 2, 4 * int(np.median(np.abs(np.diff(places)))))
     while begin > 0 and abs(int(places[begin] - places[begin - 1])) <= far:
         begin -= 1
     places = np.concatenate([places[begin:], places[:begin]])
