@@ -183,6 +183,30 @@ def mark_present(values, lowest, step, present):
 
 
 @njit(**KERNEL)
+def mark_codes(codes, seen):
+    """Flag every code of 8 or 16 bits that occurs."""
+    for i in range(codes.shape[0]):
+        seen[codes[i]] = 1
+
+
+@njit(**KERNEL)
+def ranks_of_codes(codes, rank, counts, wrong):
+    """As :func:`ranks`, of values of 8 or 16 bits, whose places are their bits."""
+    n = 0
+    before = uint16(0)
+    for i in range(codes.shape[0]):
+        r = rank[codes[i]]
+        if r < 0:
+            if n < wrong.shape[0]:
+                wrong[n] = i
+            n += 1
+        else:
+            before = uint16(r)
+        counts[i] = before
+    return n
+
+
+@njit(**KERNEL)
 def ranks(values, lowest, step, rank, counts, wrong):
     """Count of every value, by its place ``(value - lowest) / step`` in ``rank``, where -1 is none.
 

@@ -13,9 +13,11 @@ from stemcodecs.entropy.values.calibration_kernels import (
     gain_intervals,
     integer_counts,
     integer_gains,
+    mark_codes,
     mark_present,
     pixel_sums,
     ranks,
+    ranks_of_codes,
 )
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
@@ -77,8 +79,10 @@ def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
     share = np.cumsum(times) / times.sum()
     low, middle, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.1, 0.5, 0.75))
     reach = PLANE_TOP // 2 + 64 * (high - low)
-    far = [(int(n), int(v)) for v, n in zip(distinct, times, strict=True) if abs(int(v) - middle) > reach]
-    return tuple(v for _, v in sorted(far, reverse=True)[:MAX_SPECIALS])
+    # In double precision, where nothing overflows.
+    far = np.flatnonzero(np.abs(distinct.astype(np.float64) - middle) > reach)
+    most = far[np.argsort(times[far], kind="stable")[::-1][:MAX_SPECIALS]]
+    return tuple(int(v) for v in distinct[most])
 
 
 def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> tuple[ValueTable | None, bool]:
@@ -112,20 +116,26 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
 
 def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards: bool) -> ValueTable | None:
     """The values that occur, those of the bulk first, from the end at which counts are near zero."""
-    first, last = int(flat.min()), int(flat.max())
-    if (last - first) // step >= _WINDOW:
-        room = max(high - low, step)
-        first, last = max(first, low - room // step * step), min(last, high + 3 * room)
-    # In step with the bulk, which outliers need not be.
-    first = low - (low - first) // step * step
-    n = (last - first) // step + 1
-    if n > _WINDOW or last >= 2**63 or first < -(2**63):
-        return None
-    present = np.zeros(n, np.uint8)
-    outside = mark_present(flat, first, step, present)
-    if outside > MAX_EXCEPTIONS * flat.size / 2:
-        return None
-    places = np.flatnonzero(present)
+    if flat.dtype.itemsize <= 2:
+        seen = np.zeros(1 << 8 * flat.dtype.itemsize, np.uint8)
+        mark_codes(flat.view(f"u{flat.dtype.itemsize}"), seen)
+        occurring = np.sort(np.flatnonzero(seen).astype(f"u{flat.dtype.itemsize}").view(flat.dtype).astype(np.int64))
+        first, step = int(occurring[0]), max(1, int(np.gcd.reduce(np.diff(occurring))))
+        places = (occurring - first) // step
+    else:
+        first, last = int(flat.min()), int(flat.max())
+        if (last - first) // step >= _WINDOW:
+            room = max(high - low, step)
+            first, last = max(first, low - room // step * step), min(last, high + 3 * room)
+        # In step with the bulk, which outliers need not be.
+        first = low - (low - first) // step * step
+        n = (last - first) // step + 1
+        if n > _WINDOW or last >= 2**63 or first < -(2**63):
+            return None
+        present = np.zeros(n, np.uint8)
+        if mark_present(flat, first, step, present) > MAX_EXCEPTIONS * flat.size / 2:
+            return None
+        places = np.flatnonzero(present)
     if not gaps and places.size and int(places[-1] - places[0]) < 4 * places.size:
         # Without holes the list takes nothing.
         places = np.arange(places[0], places[-1] + 1)
@@ -269,11 +279,7 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
     wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
     if isinstance(calibration, ValueTable):
         entries = calibration.values
-        step = max(1, int(np.gcd.reduce(np.diff(entries))))
-        lowest = int(entries.min())
-        rank = np.full((int(entries.max()) - lowest) // step + 1, -1, np.int32)
-        rank[(entries - lowest) // step] = np.arange(entries.size)
-        n = ranks(values.reshape(-1), lowest, step, rank, counts.reshape(-1), wrong)
+        n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
     else:
         gain, offset = whole_integers(calibration, values.shape[1])
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
@@ -288,3 +294,17 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
         exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
     )  # fmt: skip
+
+
+def _ranked(flat: Array, entries: Array, counts: Array, wrong: Array) -> int:
+    """Counts by a table of values; returns how many values are not in it."""
+    if flat.dtype.itemsize <= 2:
+        rank = np.full(1 << 8 * flat.dtype.itemsize, -1, np.int32)
+        # A value stands for itself modulo the dtype.
+        rank[entries & (rank.size - 1)] = np.arange(entries.size)
+        return int(ranks_of_codes(flat.view(f"u{flat.dtype.itemsize}"), rank, counts, wrong))
+    step = max(1, int(np.gcd.reduce(np.diff(entries))))
+    lowest = int(entries.min())
+    rank = np.full((int(entries.max()) - lowest) // step + 1, -1, np.int32)
+    rank[(entries - lowest) // step] = np.arange(entries.size)
+    return int(ranks(flat, lowest, step, rank, counts, wrong))
