@@ -9,26 +9,29 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, njit, uint16
 
-from stemcodecs.entropy.kernels.rans import INLINE, KERNEL
-
-
-@njit(**INLINE)
-def _signed(code, top):
-    return int64(code) - 65536 if code >= top else int64(code)
+from stemcodecs.entropy.kernels.rans import KERNEL
 
 
 @njit(**KERNEL)
 def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
     """Values of counts: ``out`` is unsigned, of the width of the dtype; ``top`` is the first negative code."""
     marks = top - specials.shape[0]
+    row = np.empty(counts.shape[1], np.int64)
     for i in range(counts.shape[0]):
         add = shift[i]
+        # Loops without branches become vector instructions.
         for p in range(counts.shape[1]):
             c = int64(counts[i, p])
-            if marks <= c < top:
-                out[i, p] = specials[top - 1 - c]
-            else:
-                out[i, p] = ((_signed(c, top) * gain[p] + offset[p]) >> fraction) + add
+            row[p] = c - (int64(65536) if c >= top else int64(0))
+        for p in range(counts.shape[1]):
+            row[p] = ((row[p] * gain[p] + offset[p]) >> fraction) + add
+        for p in range(counts.shape[1]):
+            out[i, p] = row[p]
+        if specials.shape[0]:
+            for p in range(counts.shape[1]):
+                c = int64(counts[i, p])
+                if marks <= c < top:
+                    out[i, p] = specials[top - 1 - c]
 
 
 @njit(**KERNEL)
