@@ -228,7 +228,7 @@ def decode(data: bytes) -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version == 1
+    assert version in (1, 2)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -242,18 +242,82 @@ def decode(data: bytes) -> np.ndarray[Any, Any]:
             shuffled = bytes(numcodecs.Zstd().decode(pieces.section()))
             raw += np.frombuffer(shuffled, "u1").reshape(dtype.itemsize, -1).T.tobytes()
         return np.frombuffer(raw, dtype).reshape(shape)
-    return Counts(data, shape, dtype, length, body).array()
+    return Counts(data, shape, dtype, length, body, version).array()
+
+
+class Calibration:
+    """1.9.1: from counts to calibrated values."""
+
+    def __init__(self, data: bytes, detector: tuple[int, int], positions: int, dtype: Any) -> None:
+        s = Sections(data)
+        self.kind = s.varint()
+        assert (self.kind == 2) == (dtype.kind == "f")
+
+        def pixels() -> list[int]:
+            return [v for line in Adaptive(s.section()).map(*detector) for v in line]
+
+        def of_positions() -> list[int]:
+            return Adaptive(s.section()).map(1, positions)[0]
+
+        if self.kind == 0:
+            (first,), step = struct.unpack("<q", s.section()), s.varint()
+            self.table, e = [first], 1
+            for d in s.numbers():
+                e += d
+                self.table.append(self.table[-1] + step * e)
+        elif self.kind == 1:
+            self.fraction, flags = s.varint(), s.varint()
+            n = math.prod(detector)
+            self.gain = pixels() if flags & 1 else [2**self.fraction] * n
+            self.offset = pixels() if flags & 2 else [2**self.fraction // 2] * n
+            self.shift = of_positions() if flags & 4 else [0] * positions
+        else:
+            self.flags = s.varint()
+            self.type = np.float64 if self.flags & 64 else np.float32
+            self.dark = self.floats(s, pixels) if self.flags & 2 else None
+            self.gains = self.floats(s, pixels) if self.flags & 1 else None
+            self.scale = self.floats(s, of_positions) if self.flags & 4 else None
+        assert s.at == len(data)
+
+    @staticmethod
+    def floats(s: Sections, numbers: Any) -> list[float]:
+        width = 64 if s.varint() else 32
+        ordered = numbers()
+        if width == 64:
+            low = np.frombuffer(numcodecs.Zstd().decode(s.section()), "<u4").tolist()
+            ordered = [h << 32 | part for h, part in zip(ordered, low, strict=True)]
+        bits = [~b ^ -(2 ** (width - 1)) if b < 0 else b for b in ordered]
+        kind = ("<i8", "<f8") if width == 64 else ("<i4", "<f4")
+        return np.array(bits, kind[0]).view(kind[1]).tolist()
+
+    def integer(self, c: int, u: int, pixel: int, position: int) -> int:
+        if self.kind == 0:
+            return self.table[c] if c < len(self.table) else 0
+        return ((self.gain[pixel] * u + self.offset[pixel]) >> self.fraction) + self.shift[position]
+
+    def number(self, u: int, pixel: int, position: int) -> Any:
+        x = self.type(u)
+        if self.dark is not None:
+            x = x - self.type(self.dark[pixel])
+        factors = [(self.gains, pixel, 8), (self.scale, position, 16)]
+        for values, at, divides in factors[::-1] if self.flags & 32 else factors:
+            if values is not None:
+                x = x / self.type(values[at]) if self.flags & divides else x * self.type(values[at])
+        return x
 
 
 class Counts:
     """1.4, 1.5, 1.8, 1.9: a chunk of kind counts."""
 
-    def __init__(self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections) -> None:
+    def __init__(
+        self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections, version: int
+    ) -> None:
         self.data, self.shape, self.dtype, self.length = data, shape, dtype, length
         section = body.section()
         self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
         specials = np.frombuffer(section[20:], "<u8").tolist()
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
+        calibration = body.section() if version == 2 else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         assert body.varint() == 0
@@ -262,6 +326,9 @@ class Counts:
         self.detector = detector if len(detector) == 2 else (1, math.prod(detector))
         self.ny, self.nx = math.prod(scan[:-1]), scan[-1] if scan else 1
         self.n = math.prod(self.detector)
+        self.calibration = None
+        if calibration is not None:
+            self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype)
         self.model = Model(model, *self.detector)
         self.doses = [4096 + d for d in body.numbers()]
         self.selections = body.section()
@@ -436,6 +503,16 @@ class Counts:
         for k, j in enumerate(held):
             for pixel in range(self.n):
                 c, v = values[pixel][j], k * self.n + pixel
+                if self.calibration:
+                    u = c - 65536 if c >= 65536 - self.negatives else c
+                    if c in self.specials:
+                        out[positions[j], pixel] = self.cut(self.specials[c])
+                    elif self.dtype.kind == "f":
+                        with np.errstate(over="ignore"):
+                            out[positions[j], pixel] = self.calibration.number(u, pixel, positions[j])
+                    else:
+                        out[positions[j], pixel] = self.cut(self.calibration.integer(c, u, pixel, positions[j]))
+                    continue
                 if self.dtype.kind == "b" or self.dtype in (np.uint8, np.uint16):
                     out[positions[j], pixel] = c
                     continue

@@ -1,7 +1,7 @@
 """Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
 
-Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared]``;
-without an option it prints one table of sizes and speeds. The real scans are looked for in ``--data``,
+Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared |
+--affine]``; without an option it prints one table of sizes and speeds. The real scans are looked for in ``--data``,
 ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
 
 Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
@@ -31,6 +31,7 @@ import numpy as np
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
+from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
@@ -305,6 +306,38 @@ def shared(folder: Path | None, only: str) -> None:
         print_row(scan.name, [f"{cell:.4f}" for cell in cells])
 
 
+def affine(only: str, positions: int) -> bool:
+    """Counts in disguise against the counts themselves; returns whether all take as little as they should."""
+    codec = PixelHistogram()
+    print(f"counts in disguise: {positions} patterns of 128×128, a disk of mean 4 on 0.1; bits/pixel")
+    print_row("", ["counts", "disguised", "allowed", "enc / counts", "dec / counts", ""], rule=True)
+    known: dict[int, tuple[float, float, float]] = {}
+
+    def coded(values: Array) -> tuple[float, float, float]:
+        """Bits a pixel, and seconds to encode and to decode; checked bit by bit."""
+        codec.decode_chunk(codec.encode_chunk(values[:64]))
+        encoding, data = min((timed(partial(codec.encode_chunk, values)) for _ in range(2)), key=lambda t: t[0])
+        decoding, decoded = min((timed(partial(codec.decode_chunk, data)) for _ in range(2)), key=lambda t: t[0])
+        if decoded.dtype != values.dtype or decoded.tobytes() != values.tobytes():
+            raise SystemExit("a value was not restored")
+        return 8 * len(data) / values.size, encoding, decoding
+
+    good = True
+    for scan in calibrated_scans(positions):
+        if only not in scan.name:
+            continue
+        plain = known.get(id(scan.behind)) or known.setdefault(id(scan.behind), coded(scan.behind))
+        found = coded(scan.values)
+        short = found[0] > plain[0] + scan.allowed
+        good &= not short
+        # Seconds a byte of what is stored.
+        wider = scan.values.itemsize / scan.behind.itemsize
+        speeds = [f"{wider * a / b:.2f}" for a, b in zip(plain[1:], found[1:], strict=True)]
+        cells = [f"{plain[0]:.4f}", f"{found[0]:.4f}", f"{plain[0] + scan.allowed:.4f}", *speeds]
+        print_row(scan.name, [*cells, "short" if short else "ok"])
+    return good
+
+
 def _worker(pipe: Any, mode: str, counts: Array) -> None:
     """A process that codes on one thread whenever it is told to."""
     set_threads(1)
@@ -386,13 +419,20 @@ def main() -> None:
     part.add_argument("--speed", action="store_true", help="speeds only")
     part.add_argument("--random-access", action="store_true", help="one pattern against its chunk")
     part.add_argument("--shared", action="store_true", help="small chunks with a shared model against a large one")
+    part.add_argument("--affine", action="store_true", help="counts that were scaled, shifted, corrected, normalised")
     part.add_argument("--threads", action="store_true", help="two threads against two processes")
     default = os.environ.get("STEMCODECS_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
+    parser.add_argument("--check", action="store_true", help="with --affine: fail if a row takes more than it should")
+    parser.add_argument("--positions", type=int, default=1024, help="with --affine: patterns of each scan")
     parser.add_argument("--only", default="", help="part of the name of the scans to take")
     arguments = parser.parse_args()
     if arguments.random_access:
         random_access()
+    elif arguments.affine:
+        set_threads(1)
+        if not affine(arguments.only, arguments.positions) and arguments.check:
+            sys.exit("some rows take more than they should")
     elif arguments.threads:
         threads()
     elif arguments.shared:

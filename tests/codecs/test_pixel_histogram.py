@@ -22,7 +22,7 @@ from zarr.buffer import cpu, default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram, partial_decode
-from stemcodecs.entropy.chunk.header import COUNTS, read_header
+from stemcodecs.entropy.chunk.header import COUNTS, VERSION, read_header
 from stemcodecs.entropy.fit.scan_statistics import ScanStatistics
 from stemcodecs.errors import (
     ConfigurationError,
@@ -377,7 +377,7 @@ def test_chunk_of_a_newer_format_is_refused(selection: Any) -> None:
     store = OpenStore()
     z = create(store, array, (4, 16, 6, 6))
     data = bytearray(store.objects["c/0/0/0/0"].to_bytes())
-    data[4] = 2
+    data[4] = VERSION + 1
     replace_chunk(store, "c/0/0/0/0", bytes(data))
     with pytest.raises(FormatVersionError, match="upgrade"):
         z[selection]

@@ -19,6 +19,7 @@ from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, STORED, VERSION, rea
 from stemcodecs.entropy.kernels.cpu import has_avx512
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model.model_bytes import read_histogram_model
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
 from tests import format_decoder
 from tests.strategies import MODES, same_bits
 
@@ -54,7 +55,7 @@ def test_independent_decoder_reads_golden_bytes(path: Path) -> None:
 
 def test_golden_bytes_cover_the_format() -> None:
     assert {p.parent.name for p in CHUNKS} == {f"v{v}" for v in range(1, VERSION + 1)}
-    headers = {p.stem: read_header(p.read_bytes()) for p in CHUNKS if p.parent.name == f"v{VERSION}"}
+    headers = {p.stem: read_header(p.read_bytes()) for p in CHUNKS}
     assert {h.kind for h in headers.values()} == {STORED, COUNTS}
     assert {h.dtype.str for h in headers.values()} == set(DTYPES)
     assert {h.flags for h in headers.values()} == {0, 1, 2}
@@ -74,8 +75,19 @@ def test_golden_bytes_cover_the_format() -> None:
     assert headers["mode_scan"].selections.any()
 
 
-def test_golden_bytes_are_small() -> None:
-    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 200_000
+def test_golden_bytes_cover_calibrations() -> None:
+    found = [read_header(p.read_bytes()).calibration for p in CHUNKS if p.parent.name == "v2"]
+    assert {type(c) for c in found} == {ValueTable, IntegerCalibration, FloatCalibration}
+    integers = [c for c in found if isinstance(c, IntegerCalibration)]
+    assert all(any(getattr(c, part) is not None for c in integers) for part in ("gain", "offset", "shift"))
+    floats = [c for c in found if isinstance(c, FloatCalibration)]
+    assert all(any(getattr(c, part) is not None for c in floats) for part in ("dark", "gain", "scale"))
+    assert {c.single for c in floats} == {c.scale_divides for c in floats} == {False, True}
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_golden_bytes_are_small(version: int) -> None:
+    assert sum(p.stat().st_size for p in (FOLDER / f"v{version}").iterdir()) < 200_000
 
 
 def test_golden_bytes_are_never_written_over(tmp_path: Path) -> None:

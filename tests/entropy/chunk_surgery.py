@@ -11,6 +11,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, Header, checksum, read_header, write_header
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import read_histogram_model, write_histogram_model
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.errors import StemcodecsError
 
 Array = np.ndarray[Any, Any]
@@ -122,6 +123,29 @@ def _some(values: Array, random: np.random.Generator) -> Array:
     return out
 
 
+def _calibration(header: Header, random: np.random.Generator) -> Calibration:
+    """A calibration with some wild entries, of the header's kind or of any."""
+    n = header.layout.n_positions
+    m = header.layout.n_pixels
+    c = header.calibration
+    if isinstance(c, FloatCalibration) or (c is None and header.dtype.kind == "f"):
+        wild = np.array([0.0, -0.0, np.nan, np.inf, 1e-320, -1e300, 1.0, 0.1])
+        c = c if isinstance(c, FloatCalibration) else FloatCalibration()
+        return replace(
+            c, gain=random.choice(wild, m), dark=random.choice(wild, m) if random.integers(2) else None,
+            scale=random.choice(wild, n) if random.integers(2) else None, single=bool(random.integers(2)),
+            gain_divides=bool(random.integers(2)), scale_first=bool(random.integers(2)),
+        )  # fmt: skip
+    if isinstance(c, ValueTable) or random.integers(2):
+        return ValueTable(values=np.cumsum(random.integers(-5, 2**20, int(random.integers(1, 300)))))
+    wild = np.array([-1, 0, 1, 2**31 - 1, 2**31, -(2**31), 77])
+    return IntegerCalibration(
+        fraction=int(random.integers(0, 27)), gain=random.choice(wild, m) if random.integers(2) else None,
+        offset=random.choice(wild, m) if random.integers(2) else None,
+        shift=random.choice(wild, n) if random.integers(2) else None,
+    )  # fmt: skip
+
+
 def _fields(data: bytes, header: Header, random: np.random.Generator) -> bytes:
     numbers = header.numbers
     changes: list[dict[str, Any]] = [
@@ -130,6 +154,7 @@ def _fields(data: bytes, header: Header, random: np.random.Generator) -> bytes:
         {"numbers": replace(numbers, offset=int(random.integers(-(2**63), 2**63 - 1)))},
         {"numbers": replace(numbers, gain=float(random.choice([0.0, np.nan, np.inf, -1.0, 1e-308, 1e308, 5e-324])))},
         {"numbers": replace(numbers, divide=not numbers.divide)},
+        {"calibration": _calibration(header, random)},
         {"tile": (int(random.integers(0, 70)), int(random.integers(0, 70)))},
         {"tile": (abs(_extreme(random)), 1)},
         {"blocks": int(random.integers(0, 6))},
@@ -144,6 +169,9 @@ def _fields(data: bytes, header: Header, random: np.random.Generator) -> bytes:
         {"dtype": np.dtype(str(random.choice(["|b1", "|u1", "<i2", "<u8", "<f2", "<f8"])))},
         {"flags": int(random.integers(0, 5))},
     ]
+    if header.calibration is not None:
+        # Its maps have the sizes of the shape; those of other shapes come about by altered bytes.
+        changes = [c for c in changes if "shape" not in c]
     changed = replace(header, **changes[random.integers(len(changes))])
     return assemble(changed, sizes_of(header), group_bytes(data, header))
 

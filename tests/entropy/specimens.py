@@ -31,7 +31,13 @@ def _arrays() -> dict[str, tuple[str, Array]]:
     # In a group that the fit does not see.
     patched = simulated_scan((300, 3, 4), 9.0, seed=3).astype(np.uint16)
     patched[100, 1, 1] = 60000
+    few = simulated_scan((5, 14, 5, 6), 4.0, seed=5)
+    gain, monitor = random.normal(1, 0.1, (5, 6)), random.normal(1, 0.1, (5, 14, 1, 1))
     return {
+        "reversed": ("pixel", (-few).astype(np.int16)),
+        "pixel_gain": ("pixel", np.rint(few * gain * 99).astype(np.int32) + random.integers(0, 50, (5, 14, 1, 1))),
+        "float_gain": ("neighbour", few * gain),
+        "float_scale": ("pixel", few.astype(np.float32) / monitor.astype(np.float32)),
         "sparse": ("pixel", sparse),
         "pixel": ("pixel", bright.astype(np.uint16)),
         "neighbour": ("neighbour", bright.astype(np.uint16)),

@@ -10,7 +10,7 @@ import pytest
 
 from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.encode import encode_array
-from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, checksum, read_header
+from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, VERSION, checksum, read_header
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, StemcodecsError
 from tests.entropy.chunk_surgery import mutate, reseal
 from tests.entropy.specimens import specimens
@@ -50,7 +50,7 @@ def test_every_altered_byte_is_noticed(name: str, flip: int) -> None:
         damaged = bytearray(data)
         damaged[at] ^= flip
         expected: type[StemcodecsError] = CorruptChunkError
-        if at == VERSION_BYTE and damaged[at] > 1:
+        if at == VERSION_BYTE and damaged[at] > VERSION:
             expected = FormatVersionError
         with pytest.raises(expected):
             decode_array(bytes(damaged))
@@ -75,7 +75,7 @@ def test_appended_bytes_are_noticed(name: str, tail: bytes) -> None:
         decode_array(reseal(data + tail))
 
 
-@pytest.mark.parametrize("version", [2, 3, 255])
+@pytest.mark.parametrize("version", [VERSION + 1, 255])
 def test_newer_format_is_refused_with_what_to_do(version: int) -> None:
     _, data = specimens()["pixel"]
     newer = bytearray(data)

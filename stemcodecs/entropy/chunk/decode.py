@@ -20,6 +20,7 @@ from stemcodecs.entropy.chunk.header import (
     read_header,
 )
 from stemcodecs.entropy.chunk.unrolled_model import Decoder, decoder_of
+from stemcodecs.entropy.chunk.zstd_frame import check_content, decompress
 from stemcodecs.entropy.fit.grouped_counts import active_lanes, doses_of_lanes
 from stemcodecs.entropy.kernels.cpu import simd_path
 from stemcodecs.entropy.kernels.decode_group import decode_group
@@ -33,7 +34,8 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.plane import restore
+from stemcodecs.entropy.values.calibration import restore_calibrated
+from stemcodecs.entropy.values.plane import insert_exceptions, restore
 from stemcodecs.errors import CorruptChunkError
 
 __all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of", "stored_pieces"]
@@ -128,35 +130,13 @@ def stored_pieces(header: Header, data: memoryview) -> Iterator[Array]:
         frames = [r.section() for _ in sizes]
         r.end()
         for frame, size in zip(frames, sizes, strict=True):
-            _check_content(frame, size)
+            check_content(frame, size)
         for frame, size in zip(frames, sizes, strict=True):
-            yield _decompress(frame, size)
+            yield decompress(frame, size)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, CorruptChunkError):
             raise
         raise CorruptChunkError(f"the stored data does not decompress ({error})") from None
-
-
-def _check_content(frame: memoryview, size: int) -> None:
-    """Refuse a Zstandard frame that does not state ``size`` as its content: a shorter one would leave the rest of a
-    piece unwritten.
-    """
-    n = {0: 1, 1: 2, 2: 4, 3: 8}[frame[4] >> 6] if len(frame) > 4 else 0
-    # Single-segment frames, which ours are, have the size right behind the descriptor; else a window byte comes first.
-    start = 5 if n and frame[4] & 0x20 else 6
-    if n == 0 or frame[4] & 3 or (n == 1 and start == 6):
-        raise ValueError("no content size")
-    stated = int.from_bytes(frame[start : start + n], "little") + (256 if n == 2 else 0)
-    if stated != size:
-        raise ValueError(f"{stated} bytes instead of {size}")
-
-
-def _decompress(frame: memoryview, size: int) -> Array:
-    """Bytes of a Zstandard frame that states ``size`` as its content."""
-    _check_content(frame, size)
-    out = np.empty(size, np.uint8)
-    numcodecs.Zstd().decode(frame, out=out)
-    return out
 
 
 def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shared: SharedModel | None = None) -> Array:
@@ -185,8 +165,8 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     decoder = decoder_of(_model_bytes(header, shared), layout.detector)
     if decoder.model.neighbours and header.doses.size == 0:
         raise CorruptChunkError("no doses for a model with contexts")
-    # Bytes stay bytes: the plane of a large chunk would else take twice its size.
-    narrow = native.itemsize == 1 and native.kind in "bu"
+    # Bytes stay bytes: the plane of a large chunk would else take twice its size. A calibration may want more counts.
+    narrow = native.itemsize == 1 and native.kind in "bu" and header.calibration is None
     counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
     low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
     jobs = header.jobs(wanted)
@@ -199,7 +179,11 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
     values = np.concatenate([v for _, v in found]) if found else np.zeros(0, np.uint64)
-    out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
+    if header.calibration is not None:
+        out = restore_calibrated(counts, header.numbers, header.calibration, native, wanted)
+        insert_exceptions(out.reshape(-1), at, values)
+    else:
+        out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
     return out.reshape(header.shape if everything else counts.shape)
 
 
@@ -317,7 +301,7 @@ def _read_rest(
     r = Reader(payload[entry.words + entry.low + entry.patches :])
     index = np.cumsum(r.numbers(LANES * n_pixels))
     try:
-        values = _decompress(r.section(), 8 * index.size).view("<u8")
+        values = decompress(r.section(), 8 * index.size).view("<u8")
     except (RuntimeError, ValueError) as error:
         raise CorruptChunkError(f"exceptions do not decompress ({error})") from None
     r.end()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.chunk.choose_calibration import plane_behind
 from stemcodecs.entropy.chunk.decode import decode_parsed, model_of
 from stemcodecs.entropy.chunk.header import COUNTS, read_header
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
@@ -102,7 +103,8 @@ def describe(data: bytes, shared: SharedModel | None = None) -> ChunkDetail:
     array = decode_parsed(header, memoryview(data), shared)
     if header.kind != COUNTS:
         return ChunkDetail(mode="stored", shape=header.shape, size=len(data), header=header.length)
-    plane = to_plane(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    plane = to_plane(array) if header.calibration is None else plane_behind(array, header.numbers, header.calibration)
     assert plane is not None
     model = model_of(header, shared)
     layout = header.layout

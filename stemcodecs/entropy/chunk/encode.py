@@ -8,6 +8,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 
+from stemcodecs.entropy.chunk.choose_calibration import calibrated_plane
 from stemcodecs.entropy.chunk.header import (
     BIG_ENDIAN,
     COLUMN_MAJOR,
@@ -47,6 +48,8 @@ FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
 bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
 _PATCHES_OF_ANOTHER_MODEL = 20
 """Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
+PROBE = 1 << 16
+"""Bytes of an array that the generic coder is tried on, if not a 64th of it."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,29 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(array)
+    if shared is None and array.size:
+        plane = calibrated_plane(array, plane, _size)
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags, shared)
-    if array.nbytes < SMALL:
+    if array.nbytes < SMALL or (array.nbytes >= PROBE and _may_store_smaller(array, len(data))):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data
     return data
+
+
+def _size(array: Array, plane: Plane) -> int:
+    """Bytes of an array whose counts are coded pixel by pixel: to choose between maps on a sample."""
+    return len(_encode_counts(array, plane, FitOptions(mode="pixel"), 0, None))
+
+
+def _may_store_smaller(array: Array, size: int) -> bool:
+    """Whether the generic coder may beat the model, by what it makes of a piece from the middle of the array."""
+    raw = array.reshape(-1).view(np.uint8)
+    n = min(raw.size, max(PROBE, raw.size // 64)) // array.itemsize * array.itemsize
+    start = (raw.size - n) // 2 // array.itemsize * array.itemsize
+    piece = numcodecs.Shuffle(array.itemsize).encode(raw[start : start + n])
+    return len(numcodecs.Zstd(1).encode(piece)) * raw.size < 1.05 * size * n
 
 
 def _encode_stored(array: Array, flags: int) -> bytes:
@@ -153,6 +172,7 @@ def _assemble(
 ) -> bytes:  # fmt: skip
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
+        calibration=plane.calibration,
         tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
         doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
         selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.values.calibration import Calibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
@@ -21,7 +23,8 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 1
+VERSION = 2
+"""The highest: a chunk without a calibration is of version 1."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -96,6 +99,8 @@ class Header:
         Bytes of the header.
     numbers : NumberMap
         How 16-bit counts become values.
+    calibration : Calibration or None
+        How counts become values instead, but for marks and negative codes; None in format version 1.
     tile : tuple of int
         Scan tile of the layout.
     blocks : int
@@ -116,6 +121,7 @@ class Header:
     flags: int = 0
     length: int = 0
     numbers: NumberMap = field(default_factory=NumberMap)
+    calibration: Calibration | None = None
     tile: tuple[int, int] = (1, 1)
     blocks: int = 4
     shared: bool = False
@@ -175,6 +181,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         offset = (n.offset + 2**63) % 2**64 - 2**63
         specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
         w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
+        if header.calibration is not None:
+            w.section(write_calibration(header.calibration, GroupLayout.of_shape(header.shape)))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -189,8 +197,9 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
     length = PREFIX + len(shape) + len(body) + 4
+    version = 1 if header.calibration is None else 2
     code = DTYPES.index(header.dtype.newbyteorder("<").str)
-    prefix = MAGIC + _PREFIX.pack(VERSION, header.kind, code, header.flags, len(header.shape), 0, 0, length)
+    prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
     return head + struct.pack("<I", checksum(head))
 
@@ -260,8 +269,16 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
         raise CorruptChunkError(f"the header has {length} bytes, only {len(data)} are there")
     if checksum(data[: length - 4]) != struct.unpack_from("<I", data, length - 4)[0]:
         raise CorruptChunkError("the checksum of the header is wrong")
-    _, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
-    if kind not in (STORED, COUNTS) or code >= len(DTYPES) or flags > 3 or ndim > 32 or zero or zeros:
+    version, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
+    if (
+        kind not in (STORED, COUNTS)
+        or (version == 2 and kind != COUNTS)
+        or code >= len(DTYPES)
+        or flags > 3
+        or ndim > 32
+        or zero
+        or zeros
+    ):
         raise CorruptChunkError("unknown kind, dtype, flags or number of dimensions")
     at = PREFIX + 8 * ndim
     if at + 4 > length:
@@ -277,7 +294,7 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
     if kind == STORED:
         header = _stored_header(r, dtype, shape, flags, length)
     else:
-        header = _counts_header(r, dtype, shape, flags, length)
+        header = _counts_header(r, dtype, shape, flags, length, calibrated=version == 2)
     r.end()
     return header
 
@@ -329,11 +346,16 @@ def _most_of_group(layout: GroupLayout, numbers: NumberMap) -> Array:
     )
 
 
-def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int) -> Header:
+def _counts_header(
+    r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int, *, calibrated: bool
+) -> Header:
     numbers = _number_map(r.section())
     if numbers.low_bits and (dtype.kind == "f" or dtype.itemsize < 4):
         # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
         raise CorruptChunkError("impossible number map")
+    calibration = read_calibration(r.section(), shape, dtype) if calibrated else None
+    if calibration is not None and (numbers.low_bits or dtype.kind == "b"):
+        raise CorruptChunkError("raw low bits or booleans with a calibration")
     tile = (r.varint(), r.varint())
     # A tile larger than the scan would make rows that no position fills.
     scan = GroupLayout.of_shape(shape).scan
@@ -376,7 +398,7 @@ def _counts_header(r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flag
     )  # fmt: skip
     return Header(
         kind=COUNTS, dtype=dtype, shape=shape, flags=flags, length=length,
-        numbers=numbers,
+        numbers=numbers, calibration=calibration,
         tile=tile, blocks=blocks, shared=bool(shared), model=model, doses=doses,
         selections=selections.reshape(-1, 8), groups=groups,
     )  # fmt: skip

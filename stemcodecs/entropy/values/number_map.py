@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "float_map", "integer_map"]
+__all__ = ["MAX_EXCEPTIONS", "MAX_SPECIALS", "PLANE_TOP", "NumberMap", "float_map", "integer_map", "marks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,8 @@ def _is_mark(bits: Array, n_pixels: int, special: int) -> bool:
     return int((first & middle & end).sum()) >= _ALWAYS * max(int(first.sum()), int(middle.sum()), int(end.sum()), 1)
 
 
-def _marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
+def marks(flat: Array, n_pixels: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those of some values that mark pixels, as integers of the values or of their bits."""
     return tuple(v for v in values if _is_mark(flat, n_pixels, v))
 
 
@@ -114,7 +115,7 @@ def integer_map(flat: Array, n_pixels: int, low: int, high: int) -> NumberMap | 
         return NumberMap(offset=low)
     # Here the range is wide, because of marks, outliers, or counts beyond 16 bits: the sample tells which.
     sample = np.sort(_sample(flat))
-    specials = _marks(flat, n_pixels, _far_values(sorted({low, high, *np.unique(sample).tolist()})))
+    specials = marks(flat, n_pixels, _far_values(sorted({low, high, *np.unique(sample).tolist()})))
     sample = sample[~np.isin(sample, np.array(specials, sample.dtype))] if specials else sample
     if sample.size == 0:
         return NumberMap(specials=tuple(s % 2**64 for s in specials))
@@ -160,15 +161,15 @@ def float_map(flat: Array, n_pixels: int) -> NumberMap | None:
     finite = np.isfinite(sample)
     bits = f"u{flat.dtype.itemsize}"
     strange = tuple(np.unique(sample[~finite].view(bits)).tolist())
-    strange = _marks(flat.view(bits), n_pixels, strange) if len(strange) <= MAX_SPECIALS else ()
+    strange = marks(flat.view(bits), n_pixels, strange) if len(strange) <= MAX_SPECIALS else ()
     # NaN and infinity are marks or exceptions, never counts.
     sample = sample[finite].astype(np.float64)
     if sample.size == 0:
         return None
     far = np.array(_far_values(np.unique(sample).tolist()), flat.dtype)
-    marks = _marks(flat.view(bits), n_pixels, tuple(far.view(bits).tolist()))[: MAX_SPECIALS - len(strange)]
-    numbers = _finite_map(sample[~np.isin(sample, np.array(marks, bits).view(flat.dtype))], flat.dtype)
-    return None if numbers is None else replace(numbers, specials=(*strange, *marks))
+    fixed = marks(flat.view(bits), n_pixels, tuple(far.view(bits).tolist()))[: MAX_SPECIALS - len(strange)]
+    numbers = _finite_map(sample[~np.isin(sample, np.array(fixed, bits).view(flat.dtype))], flat.dtype)
+    return None if numbers is None else replace(numbers, specials=(*strange, *fixed))
 
 
 def _finite_map(sample: Array, dtype: np.dtype[Any]) -> NumberMap | None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.values.calibration import Calibration
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap, float_map, integer_map
 from stemcodecs.entropy.values.plane_kernels import code_floats, code_integers, look_up
 
-__all__ = ["NumberMap", "Plane", "apply_map", "restore", "to_plane"]
+__all__ = ["NumberMap", "Plane", "apply_map", "insert_exceptions", "restore", "to_plane", "wide_bits"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +37,8 @@ class Plane:
         Raw low bits.
     exceptions_at, exceptions : int64[m], uint64[m]
         Values that the map cannot restore, by flat index, as the bits of the value (sign-extended for integers).
+    calibration : Calibration or None
+        How to restore values instead of by ``numbers``, whose negatives and marks it shares.
     """
 
     numbers: NumberMap
@@ -43,6 +46,7 @@ class Plane:
     low: Array | None
     exceptions_at: Array
     exceptions: Array
+    calibration: Calibration | None = None
 
 
 def _nothing() -> tuple[Array, Array]:
@@ -104,7 +108,7 @@ def _checked_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
-    values = _wide_bits(flat[at])
+    values = wide_bits(flat[at])
     return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
 
 
@@ -157,7 +161,7 @@ def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     for start in range(0, flat.size, _BLOCK):
         # 64-bit intermediates of a whole chunk would take four times its size.
         block = slice(start, min(flat.size, start + _BLOCK))
-        bits = _wide_bits(flat[block])
+        bits = wide_bits(flat[block])
         plane, raw[block] = _split(bits, numbers)
         for k, special in enumerate(numbers.specials):
             plane[bits == np.uint64(special)] = numbers.code(k)
@@ -177,7 +181,7 @@ def _wide_plane(flat: Array, numbers: NumberMap) -> Plane | None:
     return Plane(numbers=numbers, counts=counts, low=raw, exceptions_at=exceptions[0], exceptions=exceptions[1])
 
 
-def _wide_bits(values: Array) -> Array:
+def wide_bits(values: Array) -> Array:
     """Bits of values in 64: integers in two's complement, floats zero-extended."""
     if values.dtype.kind == "i":
         return values.astype(np.int64).view(np.uint64)
@@ -235,6 +239,11 @@ def restore(
         for start in range(0, counts.size, _BLOCK):
             block = slice(start, start + _BLOCK)
             bits[block] = _join(counts[block], low[block], numbers).astype(bits.dtype)
-    if at.size:
-        bits[at] = exceptions.astype(bits.dtype)
+    insert_exceptions(out, at, exceptions)
     return out
+
+
+def insert_exceptions(out: Array, at: Array, exceptions: Array) -> None:
+    """Replace values, by flat index, by those that no map could restore."""
+    bits = out.view(f"u{out.dtype.itemsize}")
+    bits[at] = exceptions.astype(bits.dtype)

@@ -1,0 +1,172 @@
+"""The bytes of a calibration, in a header of format version 2. ``FORMAT.md`` has them bit by bit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from stemcodecs.entropy.chunk.zstd_frame import decompress
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.model.range_coder import decode_map, encode_map
+from stemcodecs.entropy.values.calibration import (
+    MAX_FRACTION,
+    Calibration,
+    FloatCalibration,
+    IntegerCalibration,
+    ValueTable,
+)
+from stemcodecs.entropy.values.number_map import PLANE_TOP
+from stemcodecs.errors import CorruptChunkError
+
+__all__ = ["read_calibration", "write_calibration"]
+
+Array = np.ndarray[Any, Any]
+
+TABLE, INTEGERS, FLOATS = 0, 1, 2
+GAIN, OFFSET, POSITIONS = 1, 2, 4
+GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE = 8, 16, 32, 64
+SINGLE_BITS, DOUBLE_BITS = 0, 1
+_LIMIT = 1 << 31
+
+
+def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
+    """Serialise a calibration; maps are coded like the level map of a model."""
+    w = Writer()
+    positions = (1, layout.n_positions)
+    if isinstance(calibration, ValueTable):
+        w.varint(TABLE)
+        _write_table(w, calibration.values)
+    elif isinstance(calibration, IntegerCalibration):
+        w.varint(INTEGERS)
+        w.varint(calibration.fraction)
+        maps = ((GAIN, calibration.gain), (OFFSET, calibration.offset), (POSITIONS, calibration.shift))
+        w.varint(sum(flag for flag, values in maps if values is not None))
+        for flag, values in maps:
+            if values is not None:
+                w.section(encode_map(values.reshape(positions if flag == POSITIONS else layout.detector)))
+    else:
+        w.varint(FLOATS)
+        c = calibration
+        floats = ((OFFSET, c.dark), (GAIN, c.gain), (POSITIONS, c.scale))
+        flags = sum(flag for flag, values in floats if values is not None)
+        flags |= GAIN_DIVIDES * c.gain_divides | SCALE_DIVIDES * c.scale_divides
+        w.varint(flags | SCALE_FIRST * c.scale_first | DOUBLE * (not c.single))
+        for flag, values in floats:
+            if values is not None:
+                _write_floats(w, values, positions if flag == POSITIONS else layout.detector)
+    return w.getvalue()
+
+
+def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Calibration:
+    """Inverse of :func:`write_calibration`.
+
+    Raises
+    ------
+    CorruptChunkError
+        If it is not a calibration of an array of this shape and dtype, or its maps do not have the sizes of the shape.
+    """
+    layout = GroupLayout.of_shape(shape)
+    positions = (1, layout.n_positions)
+    r = Reader(data)
+    kind = r.varint()
+    if kind > FLOATS or (kind == FLOATS) != (dtype.kind == "f"):
+        raise CorruptChunkError("impossible kind of calibration")
+    calibration: Calibration
+    if kind == TABLE:
+        calibration = ValueTable(values=_read_table(r))
+    elif kind == INTEGERS:
+        fraction, flags = r.varint(), r.varint()
+        if fraction > MAX_FRACTION or flags >= 2 * POSITIONS:
+            raise CorruptChunkError("impossible calibration")
+        gain = _read_map(r, layout.detector) if flags & GAIN else None
+        if gain is not None and (gain < 1).any():
+            raise CorruptChunkError("a gain of a calibration is not positive")
+        offset = _read_map(r, layout.detector) if flags & OFFSET else None
+        shift = _read_map(r, positions) if flags & POSITIONS else None
+        calibration = IntegerCalibration(fraction=fraction, gain=gain, offset=offset, shift=shift)
+    else:
+        flags = r.varint()
+        if flags >= 2 * DOUBLE:
+            raise CorruptChunkError("impossible calibration")
+        dark = _read_floats(r, layout.detector) if flags & OFFSET else None
+        gain = _read_floats(r, layout.detector) if flags & GAIN else None
+        scale = _read_floats(r, positions) if flags & POSITIONS else None
+        calibration = FloatCalibration(
+            dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
+            scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
+        )  # fmt: skip
+    r.end()
+    return calibration
+
+
+def _write_table(w: Writer, values: Array) -> None:
+    """First value, step, and the second differences in steps: all zero where the values are evenly spaced."""
+    differences = np.diff(values)
+    step = max(1, int(np.gcd.reduce(differences)) if differences.size else 1)
+    w.section(int(values[0]).to_bytes(8, "little", signed=True))
+    w.varint(step)
+    w.numbers(np.diff(differences // step, prepend=1))
+
+
+def _read_table(r: Reader) -> Array:
+    first = r.section()
+    if len(first) != 8:
+        raise CorruptChunkError("impossible table of values")
+    step = r.varint()
+    seconds = r.numbers(PLANE_TOP - 1)
+    # Modulo 2**64, like everything that integers are restored by.
+    differences = (1 + np.cumsum(seconds)).astype(np.uint64) * np.uint64(step)
+    start = np.frombuffer(first, "<u8").astype(np.uint64)
+    return np.concatenate([start, start + np.cumsum(differences, dtype=np.uint64)]).view(np.int64)
+
+
+def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
+    values = decode_map(r.coded(shape[0] * shape[1]), shape).ravel()
+    if ((values < -_LIMIT) | (values >= _LIMIT)).any():
+        raise CorruptChunkError("a map of a calibration is out of range")
+    return values
+
+
+def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
+    """Bits of floats, of single precision where that is enough, as integers in the order of the floats."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if np.array_equal(single.astype(np.float64), values):
+        w.varint(SINGLE_BITS)
+        w.section(encode_map(_ordered(single.view(np.int32).astype(np.int64), 32).reshape(shape)))
+        return
+    ordered = _ordered(values.view(np.int64), 64)
+    w.varint(DOUBLE_BITS)
+    w.section(encode_map((ordered >> 32).reshape(shape)))
+    w.section(bytes(numcodecs.Zstd(5).encode((ordered & 0xFFFFFFFF).astype("<u4").view(np.uint8))))
+
+
+def _read_floats(r: Reader, shape: tuple[int, int]) -> Array:
+    width = r.varint()
+    if width > DOUBLE_BITS:
+        raise CorruptChunkError("impossible width of floats")
+    high = _read_map(r, shape)
+    if width == SINGLE_BITS:
+        values = _ordered(high, 32).astype(np.int32).view(np.float32).astype(np.float64)
+    else:
+        low = _low_words(r.section(), math.prod(shape))
+        values = _ordered((high << 32) | low, 64).view(np.float64)
+    if not np.isfinite(values).all():
+        raise CorruptChunkError("a calibration is not finite")
+    return values
+
+
+def _low_words(frame: memoryview, n: int) -> Array:
+    try:
+        return decompress(frame, 4 * n).view("<u4").astype(np.int64)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptChunkError(f"a calibration does not decompress ({error})") from None
+
+
+def _ordered(bits: Array, width: int) -> Array:
+    """Signed bits of floats as integers of the same order, which is its own inverse."""
+    return np.where(bits < 0, ~bits ^ (-(1 << (width - 1))), bits)

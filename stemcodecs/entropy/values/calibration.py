@@ -1,0 +1,170 @@
+"""How calibrated values derive from counts: a list of values, or gains and offsets per pixel and per pattern.
+
+A camera hands out counts times a gain, ADU minus a dark reference, counts shifted, reversed, rounded or divided by the
+sum of their pattern. Each of these is undone here, bit by bit, so that the entropy coder sees the counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.values.calibration_kernels import float_values, integer_values
+from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
+from stemcodecs.entropy.values.plane_kernels import look_up
+
+__all__ = ["MAX_FRACTION", "Calibration", "FloatCalibration", "IntegerCalibration", "ValueTable", "restore_calibrated"]
+
+Array = np.ndarray[Any, Any]
+
+MAX_FRACTION = 24
+"""Most binary digits of an integer calibration behind the point."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValueTable:
+    """The values that occur, in the order of their counts.
+
+    Attributes
+    ----------
+    values : int64[n], 1 to 65536 of them
+        Value of count 0, 1, ...; modulo 2**64.
+    """
+
+    values: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerCalibration:
+    """Integers ``((gain[pixel] * count + offset[pixel]) >> fraction) + shift[position]``.
+
+    Attributes
+    ----------
+    fraction : int
+        Binary digits behind the point of gains and offsets.
+    gain : int64[n_pixels] or None
+        None: one.
+    offset : int64[n_pixels] or None
+        None: what rounds to the nearest integer.
+    shift : int64[n_positions] or None
+        None: nothing.
+    """
+
+    fraction: int = 0
+    gain: Array | None = None
+    offset: Array | None = None
+    shift: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FloatCalibration:
+    """Floats ``(count - dark[pixel]) * gain[pixel] * scale[position]``, rounded after each operation.
+
+    Attributes
+    ----------
+    dark, gain : float64[n_pixels] or None
+        None: that operation is left out.
+    scale : float64[n_positions] or None
+        As ``gain``, of every pattern.
+    gain_divides, scale_divides : bool
+        Whether it is a division rather than a multiplication.
+    scale_first : bool
+        Whether the scale comes before the gain.
+    single : bool
+        Whether every operation is rounded to float32 rather than to float64.
+    """
+
+    dark: Array | None = None
+    gain: Array | None = None
+    scale: Array | None = None
+    gain_divides: bool = False
+    scale_divides: bool = False
+    scale_first: bool = False
+    single: bool = True
+
+
+Calibration = ValueTable | IntegerCalibration | FloatCalibration
+
+
+def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Array, Array]:
+    """Gains and offsets of all pixels: int64[n_pixels] each."""
+    gain, offset = calibration.gain, calibration.offset
+    if gain is None:
+        gain = np.full(n_pixels, 1 << calibration.fraction, np.int64)
+    if offset is None:
+        offset = np.full(n_pixels, (1 << calibration.fraction) >> 1, np.int64)
+    return gain, offset
+
+
+def float_parameters(calibration: FloatCalibration, positions: Array, n_pixels: int) -> tuple[Any, ...]:
+    """Arguments of the float kernels: parameters of pixels and of some positions, in the precision to compute in."""
+    kind = np.float32 if calibration.single else np.float64
+    nothing = np.zeros(0, kind)
+    dark = nothing if calibration.dark is None else calibration.dark.astype(kind)
+    gain = nothing if calibration.gain is None else calibration.gain.astype(kind)
+    scale = nothing if calibration.scale is None else calibration.scale[positions].astype(kind)
+    return dark, gain, scale, calibration.gain_divides, calibration.scale_divides, calibration.scale_first
+
+
+def whole_numbers(numbers: NumberMap, calibration: FloatCalibration) -> Array:
+    """Number of every code, negative ones among them, in the precision to compute in."""
+    codes = np.arange(PLANE_TOP)
+    whole = codes - PLANE_TOP * (codes >= PLANE_TOP - numbers.negatives)
+    return whole.astype(np.float32 if calibration.single else np.float64)
+
+
+def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
+    """Bits of the marks, unsigned of the width of the dtype."""
+    return np.array([s % 2 ** (8 * dtype.itemsize) for s in numbers.specials], f"u{dtype.itemsize}")
+
+
+def restore_calibrated(
+    counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any], positions: Array
+) -> Array:
+    """Values of some patterns.
+
+    Parameters
+    ----------
+    counts : uint16[n, n_pixels]
+        Codes: from ``65536 - numbers.negatives`` on they are negative, below these lie the marks.
+    numbers : NumberMap
+        Negatives and marks.
+    calibration : Calibration
+        How counts become values.
+    dtype : dtype
+        Native, of the values.
+    positions : int64[n]
+        Scan position of each pattern.
+
+    Returns
+    -------
+    ndarray
+        Of ``dtype``, shape (n, n_pixels); exceptions are not in it yet.
+    """
+    out = np.empty(counts.shape, dtype)
+    bits = out.view(f"u{dtype.itemsize}")
+    specials = special_bits(numbers, dtype)
+    top = PLANE_TOP - numbers.negatives
+    if isinstance(calibration, ValueTable):
+        table = np.zeros(PLANE_TOP, bits.dtype)
+        table[: calibration.values.size] = calibration.values.astype(bits.dtype)
+        for k, special in enumerate(specials):
+            table[numbers.code(k)] = special
+        look_up(counts.reshape(-1), table, bits.reshape(-1))
+    elif isinstance(calibration, IntegerCalibration):
+        gain, offset = whole_integers(calibration, counts.shape[1])
+        shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
+        integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
+    else:
+        values = out if dtype.itemsize > 2 else np.empty(counts.shape, np.float32)
+        with np.errstate(all="ignore"):
+            parameters = float_parameters(calibration, positions, counts.shape[1])
+            float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
+            if values is not out:
+                out[...] = values
+        if specials.size:
+            for k, special in enumerate(specials):
+                bits[counts == numbers.code(k)] = special
+    return out

@@ -1,0 +1,310 @@
+"""Find the counts behind integers that were scaled, shifted, reversed or rounded, all alike or pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.values.calibration import IntegerCalibration, ValueTable, special_bits, whole_integers
+from stemcodecs.entropy.values.calibration_kernels import (
+    gain_intervals,
+    integer_counts,
+    integer_gains,
+    mark_codes,
+    mark_present,
+    pixel_sums,
+    ranks,
+    ranks_of_codes,
+)
+from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
+from stemcodecs.entropy.values.plane import Plane, wide_bits
+
+__all__ = ["express_integers", "propose_integers", "sampled_positions"]
+
+Array = np.ndarray[Any, Any]
+Proposal = tuple[NumberMap, "ValueTable | IntegerCalibration"]
+
+_SAMPLED_VALUES = 1 << 20
+_LOOKED_AT = 1 << 16
+"""Values that tell whether a calibration is worth trying."""
+_WINDOW = 1 << 22
+"""Places of a table of values: bounds what looking them up takes."""
+_FREQUENT = 8
+_LIMIT = 1 << 30
+
+
+def sampled_positions(n_positions: int, n_pixels: int, most: int = 128) -> Array:
+    """Scan positions spread evenly, about a million values of them."""
+    n = int(np.clip(_SAMPLED_VALUES // max(n_pixels, 1), 8, most))
+    return np.unique(np.linspace(0, n_positions - 1, min(n, n_positions)).round().astype(np.int64))
+
+
+def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
+    """Calibrations worth trying, from the statistics of a sample.
+
+    values : integers[n_positions, n_pixels]; basic : how they become counts without a calibration, or None.
+    """
+    n_positions, n_pixels = values.shape
+    # An odd step meets every column of the detector.
+    rows = sampled_positions(n_positions, n_pixels)
+    some = values[rows, :: max(1, n_pixels * rows.size // _LOOKED_AT) | 1]
+    distinct, times = np.unique(some, return_counts=True)
+    distinct = distinct.astype(np.int64)
+    if distinct.size < 2:
+        return []
+    specials = tuple(basic.specials) if basic is not None else ()
+    if not specials and int(distinct[-1]) - int(distinct[0]) > PLANE_TOP // 2:
+        specials = tuple(s % 2**64 for s in marks(values.reshape(-1), n_pixels, _far_from_most(distinct, times)))
+    if specials:
+        keep = ~np.isin(distinct, np.array(specials, np.uint64).view(np.int64))
+        distinct, times = distinct[keep], times[keep]
+        if distinct.size < 2:
+            return []
+    hidden = basic is None or basic.low_bits > 0
+    table, spaced = _propose_table(values.reshape(-1), distinct, times, hidden)
+    proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
+    low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
+    bounds = max(low - 4 * (high - low) - 64, -(2**62)), min(high + 16 * (high - low) + 64, 2**62)
+    pixels = _propose_pixels(values, some, bounds, spaced=spaced)
+    if pixels is not None:
+        proposals.append((NumberMap(specials=specials), pixels))
+    return proposals
+
+
+def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
+    """The most frequent values out of all proportion to the others, which are counts if they are not marks."""
+    share = np.cumsum(times) / times.sum()
+    low, middle, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.1, 0.5, 0.75))
+    reach = PLANE_TOP // 2 + 64 * (high - low)
+    # In double precision, where nothing overflows.
+    far = np.flatnonzero(np.abs(distinct.astype(np.float64) - middle) > reach)
+    most = far[np.argsort(times[far], kind="stable")[::-1][:MAX_SPECIALS]]
+    return tuple(int(v) for v in distinct[most])
+
+
+def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> tuple[ValueTable | None, bool]:
+    """A table, if one may help, and whether it shows that all pixels have the same spacing."""
+    share = np.cumsum(times) / times.sum()
+    low, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.005, 0.995))
+    bulk = (distinct >= low) & (distinct <= high)
+    ours, weight = distinct[bulk], times[bulk]
+    if ours.size < 2:
+        ours, weight = distinct, times
+        low, high = int(ours[0]), int(ours[-1])
+    step = int(np.gcd.reduce(np.diff(ours)))
+    frequent = (weight[1:] >= _FREQUENT) & (weight[:-1] >= _FREQUENT)
+    apart = float((np.diff(ours)[frequent] > 1).mean()) if frequent.any() else 0.0
+    gaps = step > 1 or apart > 0.1
+    mean = float((ours * (weight / weight.sum())).sum())
+    centred = (ours - mean) / max(float(high - low), 1.0)
+    second, third = (float((centred**k * weight).sum() / weight.sum()) for k in (2, 3))
+    backwards = third < -0.3 * second**1.5
+    middle = int(distinct[np.searchsorted(share, 0.5)])
+    shifted = (
+        low > 0.3 * middle if low > 0 else share[max(int(np.searchsorted(distinct, 0)) - 1, 0)] > 0.005 and low < 0
+    )
+    if not (gaps or backwards or shifted or hidden):
+        return None, False
+    # Dead pixels, up to 2 % of them, are not where counts begin.
+    low, high = (int(distinct[np.searchsorted(share, at)]) for at in (0.02, 0.98))
+    table = _table(flat, low, high, step, gaps=gaps, backwards=backwards)
+    return table, table is not None and (step > 1 or apart > 0.95)
+
+
+def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards: bool) -> ValueTable | None:
+    """The values that occur, those of the bulk first, from the end at which counts are near zero."""
+    if flat.dtype.itemsize <= 2:
+        seen = np.zeros(1 << 8 * flat.dtype.itemsize, np.uint8)
+        mark_codes(flat.view(f"u{flat.dtype.itemsize}"), seen)
+        occurring = np.sort(np.flatnonzero(seen).astype(f"u{flat.dtype.itemsize}").view(flat.dtype).astype(np.int64))
+        first, step = int(occurring[0]), max(1, int(np.gcd.reduce(np.diff(occurring))))
+        places = (occurring - first) // step
+    else:
+        first, last = int(flat.min()), int(flat.max())
+        if (last - first) // step >= _WINDOW:
+            room = max(high - low, step)
+            first, last = max(first, low - room // step * step), min(last, high + 3 * room)
+        # In step with the bulk, which outliers need not be.
+        first = low - (low - first) // step * step
+        n = (last - first) // step + 1
+        if n > _WINDOW or last >= 2**63 or first < -(2**63):
+            return None
+        present = np.zeros(n, np.uint8)
+        if mark_present(flat, first, step, present) > MAX_EXCEPTIONS * flat.size / 2:
+            return None
+        places = np.flatnonzero(present)
+    if not gaps and places.size and int(places[-1] - places[0]) < 4 * places.size:
+        # Without holes the list takes nothing.
+        places = np.arange(places[0], places[-1] + 1)
+    # As many values as there are would be a list of the array, not of its counts.
+    if not 2 <= places.size <= min(PLANE_TOP, flat.size // 8):
+        return None
+    if backwards:
+        places = places[::-1]
+    # Values far before the bulk, of dead pixels say, would make a pedestal: they come behind the others.
+    begin = int(np.argmax(places <= (high - first) // step if backwards else places >= (low - first) // step))
+    far = max((high - low) // step // 2, 4 * int(np.median(np.abs(np.diff(places)))))
+    while begin > 0 and abs(int(places[begin] - places[begin - 1])) <= far:
+        begin -= 1
+    places = np.concatenate([places[begin:], places[:begin]])
+    return ValueTable(values=first + step * places.astype(np.int64))
+
+
+def _poisson_offsets(low: Array, mean: Array, n: int) -> tuple[Array, Array]:
+    """What was added to Poisson counts of which only the mean and the lowest of ``n`` are known, and their mean."""
+    rates = np.geomspace(1e-3, 1e5, 400)
+    # Below the mean by so many standard deviations lies the lowest of n (square-root transform).
+    reach = math.sqrt(2 * math.log(max(n, 3))) * 0.5
+    lowest = np.maximum(np.sqrt(rates + 0.375) - reach * 0.85, 0) ** 2
+    lowest = np.where(n * np.exp(-rates) > 1, 0.0, lowest)
+    rate = np.interp(mean - low, np.maximum.accumulate(rates - lowest), rates)
+    return np.rint(mean - rate), rate
+
+
+def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spaced: bool) -> IntegerCalibration | None:
+    """Gains and offsets of pixels and patterns, if some of the values, int[k, pixels], look like it.
+
+    Values outside the bounds are marks or outliers; ``spaced``: they have the same spacing in all pixels.
+    """
+    n_positions, n_pixels = values.shape
+    if n_positions < 16 or n_pixels < 16:
+        return None
+    some = some.astype(np.int64)
+    some = np.where((some < bounds[0]) | (some > bounds[1]), int(np.median(some)), some)
+    shift = _shifts(values, some)
+    rows = sampled_positions(n_positions, n_pixels)
+    if shift is not None:
+        some = some - shift[rows, None]
+        bounds = bounds[0] - int(shift.max()), bounds[1] - int(shift.min())
+    some = np.sort(some, axis=0)
+    steps = np.diff(some, axis=0)
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+    if shift is None and not gains and not _differ(some):
+        return None
+    if shift is None:
+        shift = np.zeros(n_positions, np.int64)
+    sample = values[rows].astype(np.int64) - shift[rows, None]
+    calibration = _pixel_calibration(values, sample, shift, bounds, gains=gains)
+    if calibration is None or shift.any():
+        return calibration
+    return replace(calibration, shift=None)
+
+
+def _differ(some: Array) -> bool:
+    """Whether pixels have offsets of their own, from sorted values of each."""
+    offsets, rates = _poisson_offsets(some[0], some.mean(axis=0), len(some))
+    common = np.median(offsets)
+    tolerance = 1 + 1.5 * np.sqrt(rates)
+    off = offsets - common > tolerance
+    if some.min() < 0 or common > 0:
+        off |= common - offsets > tolerance
+    # Small offsets of a dim detector: the lowest values of its pixels differ, and there is little else.
+    dim = float((some[0] != np.median(some[0])).mean()) > 0.1 and rates.mean() < 2
+    return bool(off.mean() > 0.1 or dim)
+
+
+def _shifts(values: Array, some: Array) -> Array | None:
+    """Offset of every pattern, if they differ: the value that most of its darker pixels have."""
+    tenth = np.sort(some, axis=1)[:, some.shape[1] // 10].astype(np.int64)
+    if np.ptp(tenth) < 2 or np.unique(tenth).size < 0.1 * tenth.size:
+        return None
+    pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
+    shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
+    # Where the dose varies rather than an offset, the sample takes no less with it.
+    return shift if np.abs(shift).max() < _LIMIT else None
+
+
+def _dark_value(row: Array) -> int:
+    ordered = np.sort(row)
+    dark = ordered[ordered.size // 50 : max(ordered.size // 3, ordered.size // 50 + 1)]
+    distinct, times = np.unique(dark, return_counts=True)
+    return int(distinct[np.argmax(times)]) if times.max() > 0.3 * dark.size else int(dark[0])
+
+
+def _pixel_calibration(
+    values: Array, sample: Array, shift: Array, bounds: tuple[int, int], *, gains: bool
+) -> IntegerCalibration | None:
+    n_positions, n_pixels = values.shape
+    low = np.full(n_pixels, 2**62, np.int64)
+    total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
+    pixel_sums(values, shift, *bounds, low, total, times)
+    seen = times > 0
+    if not seen.any():
+        return None
+    low[~seen] = int(np.median(low[seen]))
+    if np.abs(low).max() >= _LIMIT:
+        return None
+    if not gains:
+        offsets, rates = _poisson_offsets(low, np.where(seen, total / np.maximum(times, 1), low), n_positions)
+        # Dark pixels reach zero counts: their lowest value is exact.
+        zeros = np.where(n_positions * np.exp(-rates) > 3, low, np.minimum(offsets.astype(np.int64), low))
+        if (zeros == zeros[0]).all():
+            zeros[:] = zeros[0]
+        return IntegerCalibration(offset=zeros, shift=shift)
+    common = int(np.median(low))
+    alike = float((low == common).mean()) > 0.3
+    zeros = np.where(low >= common, common, low) if alike else low
+    sample = np.where((sample < bounds[0]) | (sample > bounds[1]), zeros, sample)
+    columns = np.ascontiguousarray(np.sort(sample, axis=0).T)
+    gain = np.zeros(n_pixels)
+    integer_gains(columns, zeros, gain)
+    typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
+    # Dead and hot pixels show none, or one that says nothing.
+    gain[(gain == 0) | (gain > 16 * typical)] = typical
+    least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
+    gain_intervals(values, shift, *bounds, zeros, gain, least, most)
+    for fraction in range(17):
+        whole = np.ceil(least * 2.0**fraction)
+        if float((whole < most * 2.0**fraction).mean()) > 0.995:
+            break
+    middle = np.rint((least + most) / 2 * 2.0**fraction)
+    inside = (middle > least * 2.0**fraction) & (middle < most * 2.0**fraction)
+    gain_units = np.where(inside, middle, whole).astype(np.int64)
+    if gain_units.min() < 1 or gain_units.max() >= _LIMIT:
+        return None
+    offset = (zeros << fraction) + ((1 << fraction) >> 1)
+    if np.abs(offset).max() >= 2 * _LIMIT:
+        return None
+    return IntegerCalibration(fraction=fraction, gain=gain_units, offset=offset, shift=shift)
+
+
+def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration) -> Plane | None:
+    """Counts by a calibration, every value proved; None if more than 2 % of them have none."""
+    counts = np.empty(values.shape, np.uint16)
+    wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
+    if isinstance(calibration, ValueTable):
+        entries = calibration.values
+        n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
+    else:
+        gain, offset = whole_integers(calibration, values.shape[1])
+        shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
+        n = integer_counts(
+            values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
+            special_bits(numbers, values.dtype), gain, offset, calibration.fraction, shift, counts, wrong,
+        )  # fmt: skip
+    if n > wrong.size:
+        return None
+    at = wrong[:n].copy()
+    return Plane(
+        numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
+        exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
+    )  # fmt: skip
+
+
+def _ranked(flat: Array, entries: Array, counts: Array, wrong: Array) -> int:
+    """Counts by a table of values; returns how many values are not in it."""
+    if flat.dtype.itemsize <= 2:
+        rank = np.full(1 << 8 * flat.dtype.itemsize, -1, np.int32)
+        # A value stands for itself modulo the dtype.
+        rank[entries & (rank.size - 1)] = np.arange(entries.size)
+        return int(ranks_of_codes(flat.view(f"u{flat.dtype.itemsize}"), rank, counts, wrong))
+    step = max(1, int(np.gcd.reduce(np.diff(entries))))
+    lowest = int(entries.min())
+    rank = np.full((int(entries.max()) - lowest) // step + 1, -1, np.int32)
+    rank[(entries - lowest) // step] = np.arange(entries.size)
+    return int(ranks(flat, lowest, step, rank, counts, wrong))

@@ -1,0 +1,250 @@
+"""Counts in disguise: restored bit by bit, and as small as the counts themselves."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemcodecs.codecs.pixel_histogram import PixelHistogram
+from stemcodecs.entropy.chunk.decode import decode_array, decode_positions
+from stemcodecs.entropy.chunk.describe import describe
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, PREFIX, STORED, read_header
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.errors import CorruptChunkError
+from tests import format_decoder
+from tests.benchmarks.calibrated_scans import calibrated_scans
+from tests.entropy.chunk_surgery import assemble, group_bytes, reseal, sizes_of
+from tests.strategies import same_bits
+
+Array = np.ndarray[Any, Any]
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+POSITIONS, SIDE = 192, 32
+SCANS = {
+    seed: {s.name: s for s in calibrated_scans(POSITIONS, SIDE, seed, spread)} for seed, spread in ((3, 0.05), (4, 0.2))
+}
+
+
+def bits(array: Array) -> float:
+    return 8 * len(encode_array(array)) / array.size
+
+
+@pytest.mark.parametrize("seed", SCANS)
+@pytest.mark.parametrize("name", SCANS[3])
+def test_size_is_that_of_the_counts_behind(name: str, seed: int) -> None:
+    scan = SCANS[seed][name]
+    data = encode_array(scan.values)
+    assert same_bits(decode_array(data), scan.values)
+    # Gains in single precision take 24 bits at most, and so do dark references.
+    maps = 48 / POSITIONS if name.startswith("(ADU") else 26 / POSITIONS
+    allowed = max(scan.allowed, maps) if scan.values.dtype.kind == "f" else scan.allowed
+    assert 8 * len(data) / scan.values.size < bits(scan.behind) * 1.01 + allowed + 0.02
+
+
+def with_defects(values: Array, seed: int, dead: Any, hot: Any) -> Array:
+    """1 % of the pixels dead, two hot."""
+    random = np.random.default_rng(seed)
+    n = values[0].size
+    chosen = random.permutation(n)[: n // 100 + 2]
+    flat = values.reshape(len(values), n).copy()
+    flat[:, chosen[2:]] = dead
+    flat[:, chosen[:2]] = hot
+    return flat.reshape(values.shape)
+
+
+@pytest.mark.parametrize(
+    "name", ["17.3 ADU a count, pedestal 100", "ADU by gain of each pixel, rounded", "inverted, 65535 - c"]
+)
+def test_dead_and_hot_pixels_cost_themselves_only(name: str) -> None:
+    scan = SCANS[3][name]
+    values = with_defects(scan.values, 1, 0, 65000)
+    data = encode_array(values)
+    assert same_bits(decode_array(data), values)
+    assert 8 * len(data) / values.size < bits(scan.values) * 1.02 + 0.02
+
+
+@pytest.mark.parametrize("dead", [0.0, -0.0, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "name", ["counts x gain of pixel, float32", "(ADU - dark) x gain, float32", "counts / sum of pattern, float32"]
+)
+def test_dead_pixels_of_floats_are_marks(name: str, dead: float) -> None:
+    scan = SCANS[3][name]
+    values = with_defects(scan.values, 2, np.float32(dead), scan.values.max())
+    data = encode_array(values)
+    assert same_bits(decode_array(data), values)
+    assert 8 * len(data) / values.size < bits(scan.values) * 1.02 + 0.03
+
+
+INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    dtype=st.sampled_from(INTEGERS),
+    gain=st.sampled_from([1, 2, 17, 17.3, 151.3, 10**6]),
+    sign=st.sampled_from([1, -1]),
+    offset=st.integers(-(2**40), 2**40),
+    of_pixel=st.sampled_from(["", "gain", "offset", "both"]),
+    of_pattern=st.booleans(),
+    defects=st.booleans(),
+    mean=st.sampled_from([0.1, 3.0, 20.0]),
+    seed=st.integers(0, 99),
+)
+def test_integers_are_restored(
+    dtype: str,
+    gain: float,
+    sign: int,
+    offset: int,
+    of_pixel: str,
+    of_pattern: bool,
+    defects: bool,
+    mean: float,
+    seed: int,
+) -> None:
+    """Whatever the map, and also where it overflows the dtype and wraps around."""
+    random = np.random.default_rng(seed)
+    counts = random.poisson(mean, (70, 6, 7))
+    gains = gain * (random.normal(1, 0.1, (6, 7)) if of_pixel in ("gain", "both") else 1.0)
+    values = np.rint(gains * counts).astype(np.int64) * sign + offset
+    if of_pixel in ("offset", "both"):
+        values += random.integers(0, 50, (6, 7))
+    if of_pattern:
+        values += random.integers(0, 50, (70, 1, 1))
+    if defects:
+        values = with_defects(values, seed, 0, 2**62)
+    values = values.astype(dtype)
+    assert same_bits(decode_array(encode_array(values)), values)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    dtype=st.sampled_from(["f2", "f4", "f8"]),
+    gain=st.sampled_from(["", "pixel", "negative"]),
+    dark=st.booleans(),
+    scale=st.sampled_from(["", "times", "divided", "dose"]),
+    dead=st.sampled_from([None, 0.0, -0.0, np.nan, np.inf, -np.inf]),
+    mean=st.sampled_from([0.1, 3.0, 20.0]),
+    seed=st.integers(0, 99),
+)
+def test_floats_are_restored(
+    dtype: str, gain: str, dark: bool, scale: str, dead: float | None, mean: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    values = random.poisson(mean, (70, 8, 9)).astype(dtype)
+    if dark:
+        values = values - random.normal(10, 1, (8, 9)).astype(dtype)
+    if gain:
+        values = values * random.normal(-1 if gain == "negative" else 1, 0.1, (8, 9)).astype(dtype)
+    if scale:
+        by = np.maximum(values.sum((1, 2), keepdims=True), 1) if scale == "dose" else random.normal(1, 0.1, (70, 1, 1))
+        values = values / by.astype(dtype) if scale != "times" else values * by.astype(dtype)
+    if dead is not None:
+        values = with_defects(values, seed, dead, 1e4)
+    values[3, 2, 1] = -0.0
+    assert values.dtype == dtype
+    assert same_bits(decode_array(encode_array(values)), values)
+
+
+CALIBRATED = {
+    "table": ("negative, int16", ValueTable),
+    "pixels": ("ADU by gain of each pixel, rounded", IntegerCalibration),
+    "patterns": ("offset of each pattern", IntegerCalibration),
+    "gain": ("counts x gain of pixel, float64", FloatCalibration),
+    "joint": ("counts x gain / monitor, float32", FloatCalibration),
+}
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_a_pattern_takes_its_part_of_the_maps(kind: str) -> None:
+    name, expected = CALIBRATED[kind]
+    values = SCANS[3][name].values
+    data = encode_array(values)
+    header = read_header(data)
+    assert isinstance(header.calibration, expected)
+    some = np.array([0, 5, 64, 191])
+    patterns = decode_positions(header, lambda start, stop: data[start:stop], some)
+    assert same_bits(patterns.reshape(-1, SIDE, SIDE), values[some])
+
+
+def test_partial_reads_through_zarr() -> None:
+    values = SCANS[3]["counts x gain / monitor, float32"].values.reshape(12, 16, SIDE, SIDE)
+    codec = PixelHistogram()
+    assert same_bits(codec.decode_chunk(codec.encode_chunk(values)), values)
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_a_calibrated_chunk_is_described(kind: str) -> None:
+    values = SCANS[3][CALIBRATED[kind][0]].values
+    detail = describe(encode_array(values))
+    assert detail.mode != "stored"
+    assert detail.bits is not None
+
+
+def test_independent_decoder_reads_calibrations() -> None:
+    for name, _ in CALIBRATED.values():
+        values = np.ascontiguousarray(SCANS[3][name].values[:70, 10:20, 10:20])
+        decoded = np.asarray(format_decoder.decode(encode_array(values)))
+        assert same_bits(decoded.astype(values.dtype), values)
+
+
+def test_plain_counts_keep_format_version_1() -> None:
+    assert encode_array(SCANS[3]["counts times 17"].behind)[4] == 1
+
+
+def test_a_chunk_is_never_larger_than_its_fallback() -> None:
+    random = np.random.default_rng(0)
+    line = random.poisson(300, 400_000).astype(np.uint16)
+    data = encode_array(line)
+    assert 8 * len(data) / line.size < 9
+    repeated = np.tile(random.integers(0, 60000, (1, 64, 64)).astype(np.uint16), (100, 1, 1))
+    data = encode_array(repeated)
+    assert read_header(data).kind in (STORED, COUNTS)
+    assert len(data) < 20_000
+
+
+def hostile(kind: str) -> list[Any]:
+    values = SCANS[3][CALIBRATED[kind][0]].values
+    calibration = read_header(encode_array(values)).calibration
+    if isinstance(calibration, ValueTable):
+        return [ValueTable(values=np.arange(70_000, dtype=np.int64))]
+    if isinstance(calibration, IntegerCalibration):
+        out = [replace(calibration, fraction=25), replace(calibration, gain=np.zeros(SIDE * SIDE, np.int64))]
+        return [*out, replace(calibration, offset=np.full(SIDE * SIDE, 2**31))]
+    return [replace(calibration, gain=np.full(SIDE * SIDE, bad)) for bad in (np.nan, np.inf)]
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_impossible_calibrations_are_refused(kind: str) -> None:
+    data = encode_array(SCANS[3][CALIBRATED[kind][0]].values)
+    header = read_header(data)
+    for calibration in hostile(kind):
+        with pytest.raises(CorruptChunkError):
+            decode_array(
+                assemble(replace(header, calibration=calibration), sizes_of(header), group_bytes(data, header))
+            )
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+@pytest.mark.parametrize("shape", [(POSITIONS + 64, SIDE, SIDE), (2**40, SIDE, 1), (1, 1, 2**40)])
+def test_calibrations_of_another_shape_are_refused(kind: str, shape: tuple[int, ...]) -> None:
+    """Before anything of that size is allocated."""
+    data = bytearray(encode_array(SCANS[3][CALIBRATED[kind][0]].values))
+    data[PREFIX : PREFIX + 24] = struct.pack("<3Q", *shape)
+    with pytest.raises(CorruptChunkError):
+        read_header(reseal(bytes(data)))
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_calibrations_of_another_kind_of_number_are_refused(kind: str) -> None:
+    data = bytearray(encode_array(SCANS[3][CALIBRATED[kind][0]].values))
+    for other in ("|b1", "<u4" if read_header(bytes(data)).dtype.kind == "f" else "<f4"):
+        data[6] = DTYPES.index(other)
+        with pytest.raises(CorruptChunkError):
+            read_header(reseal(bytes(data)))
