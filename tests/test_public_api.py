@@ -175,4 +175,4 @@ def test_a_function_is_not_hidden_by_the_room_of_its_name() -> None:
 @pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs_pipelines"])
 def test_a_module_runs_as_the_command(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("Usage: stemcodecs [OPTIONS] COMMAND")
+    assert done.stdout.startswith("Usage: stemcodecs [OPTIONS] ")
