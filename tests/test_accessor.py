@@ -30,6 +30,7 @@ def counts(dataset):
     return dataset["data"].values.astype(float)
 
 
+@pytest.mark.slow
 def test_masks_give_virtual_images(dataset, counts):
     mask = np.random.default_rng(0).random((24, 24)) > 0.5
     image = dataset.stem.virtual_image(mask)
@@ -123,6 +124,7 @@ def test_nothing_shows_stale_values(dataset, change):
         np.testing.assert_allclose(shown(changed)[name], value, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_data_of_another_store_are_not_taken_for_this_one(dataset, tmp_path):
     with simulate_scan("grains", (6, 7), (24, 24), mean_counts=2, seed=9).scan() as scan:
         compress(scan, tmp_path / "other.zarr", chunk=(3, 4))

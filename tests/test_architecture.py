@@ -217,6 +217,7 @@ data[:] = np.ones((4, 4, 8, 8), "u2")
     assert not HEAVY_ABOVE & modules_after(read)
 
 
+@pytest.mark.slow
 def test_command_starts_without_the_heavy_packages():
     heavy = {"numpy", "numba", "xarray", "dask", "distributed", "h5py", "matplotlib", "zarr"}
     assert not heavy & modules_after("import stemcodecs; import stemcodecs_pipelines.cli")

@@ -23,6 +23,7 @@ def entropy_by_summation(rate: float) -> float:
     return math.fsum(total) / math.log(2)
 
 
+@pytest.mark.slow
 @given(st.floats(-7.0, 5.0))
 def test_entropy_equals_direct_summation(exponent):
     rate = 10.0**exponent

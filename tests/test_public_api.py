@@ -172,6 +172,7 @@ def test_a_function_is_not_hidden_by_the_room_of_its_name() -> None:
         subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["stemcodecs", "stemcodecs_pipelines"])
 def test_a_module_runs_as_the_command(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)

@@ -75,6 +75,7 @@ def test_mean_of_the_rate_is_what_was_asked_for(kind, mean):
     assert abs(simulation.counts.sum(dtype=np.int64) - total) < 5 * np.sqrt(total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_counts_are_poisson_and_independent(kind):
     """(N − λ)/√λ has mean 0, variance 1, and no correlation between positions or pixels."""

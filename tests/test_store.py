@@ -34,6 +34,7 @@ def written(tmp_path_factory):
     return simulation, place
 
 
+@pytest.mark.slow
 def test_open_is_lazy_and_calibrated(written):
     simulation, place = written
     dataset = stemcodecs.open(place)
@@ -48,6 +49,7 @@ def test_open_takes_other_chunks(written):
     assert stemcodecs.open(place, chunks={"scan_y": 6})["data"].chunks[0] == (6,)
 
 
+@pytest.mark.slow
 def test_open_reads_memory_and_http(written):
     simulation, place = written
     memory = fsspec.filesystem("memory")
@@ -136,6 +138,7 @@ def packed(request, written, tmp_path):
     return place
 
 
+@pytest.mark.slow
 def test_zipped_store_is_read_like_its_folder(packed, written, tmp_path):
     simulation, place = written
     assert state(packed) == state(place)
@@ -309,6 +312,7 @@ def test_unknown_backends_are_one_line():
         Location.of("nothing://a/b").read("c")
 
 
+@pytest.mark.slow
 def test_sources_and_destinations_name_the_same_place(tmp_path):
     with simulate_scan("unstructured", (4, 4), (8, 8), mean_counts=3).scan() as scan:
         compress(scan, "memory://agree.zarr")

@@ -22,6 +22,7 @@ from stemcodecs.errors import (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call compiles
 @given(data=st.data(), bits=st.integers(1, 32), signed=st.booleans())
 def test_round_trip(data: st.DataObject, bits: int, signed: bool) -> None:

@@ -393,6 +393,7 @@ def test_damaged_or_missing_models_beside_the_array(monkeypatch: pytest.MonkeyPa
         open_with_model(root)
 
 
+@pytest.mark.slow
 def test_a_model_in_use_stays_and_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_models(monkeypatch)
     monkeypatch.setattr(low_rank_model, "_kept", LastUsed(1))

@@ -95,6 +95,7 @@ def test_zarr_v3(place: str, dtype: str, shards: tuple[int, ...] | None, tmp_pat
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -278,6 +279,7 @@ def test_shapes(dtype: str, shape: tuple[int, ...]) -> None:
     assert_bound(scan, decoded, codec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [None, (6, 8, 16, 12)], ids=["chunks", "shards"])
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
 def test_parts_of_chunks(shards: tuple[int, ...] | None, dtype: str, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def configuration(path: Path) -> dict[str, Any]:
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CHUNKS, ids=name_of)
 def test_golden_bytes_decode(path: Path) -> None:
     """Both faces of the codec, from the configuration as a store keeps it."""

@@ -136,6 +136,7 @@ def test_orthogonal_selections(data: st.DataObject, name: str, stores: dict[str,
     assert np.array_equal(z.oindex[for_zarr], z[...][for_numpy])
 
 
+@pytest.mark.slow
 @examples(40)
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_coordinate_and_mask_selections(data: st.DataObject, name: str, stores: dict[str, zarr.Array]) -> None:

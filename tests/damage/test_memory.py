@@ -350,6 +350,7 @@ def test_dense_chunks_are_decoded_group_by_group_first(face: str) -> None:
         FACES[face](data, None)
 
 
+@pytest.mark.slow
 def test_dense_stored_chunks_are_decompressed_piece_by_piece_first() -> None:
     array = np.tile(np.random.default_rng(0).normal(size=64), 9 << 15).reshape(9, 1024, 2048)
     data = bytearray(encode_array(array))

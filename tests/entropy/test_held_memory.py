@@ -105,6 +105,7 @@ def test_scratch_of_a_large_detector_is_let_go(monkeypatch):
     assert memory.nbytes < 6 << 20
 
 
+@pytest.mark.slow
 def test_a_chain_is_loaded_once_to_fit_and_once_to_encode(monkeypatch):
     loaded = []
     plain = GroupedCounts.load_chain

@@ -106,6 +106,7 @@ def test_instruction_paths_and_threads_write_the_same_bytes(
         set_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("positions", [1, 5, 63, 64, 65, 200])
 def test_large_enough_for_every_method(simd: str, mode: str, positions: int) -> None:

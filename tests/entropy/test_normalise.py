@@ -45,6 +45,7 @@ histograms = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(histogram=histograms, bits=st.integers(10, 12))
 def test_sum_and_support(histogram: Array, bits: int) -> None:
@@ -57,6 +58,7 @@ def test_sum_and_support(histogram: Array, bits: int) -> None:
         assert (frequencies[histogram > histogram.sum() / (1 << bits)] > 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(histogram=histograms, bits=st.integers(10, 12))
 def test_close_to_the_entropy(histogram: Array, bits: int) -> None:

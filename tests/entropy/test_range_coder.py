@@ -89,6 +89,7 @@ def test_numbers(values: list[tuple[int, int]]) -> None:
     assert decode_numbers(coded, len(values), which).tolist() == [v for v, _ in values]
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(values=st.lists(numbers, max_size=100))
 def test_numbers_without_contexts(values: list[int]) -> None:
@@ -107,6 +108,7 @@ def test_maps(seed: int, shape: tuple[int, int], spread: int) -> None:
     assert np.array_equal(decode_map(encode_map(image), shape), image)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(data=st.binary(max_size=60), count=st.integers(0, 300))
 def test_any_bytes_decode_to_something(data: bytes, count: int) -> None:

@@ -91,6 +91,7 @@ def test_patches_of_every_method_decode_as_the_format_says(simd: str) -> None:
     assert np.array_equal(decode_array(data, shared), array)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_counts_only")
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_every_number_of_blocks(simd: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +184,7 @@ def rate_of(rows, row, neighbours, coefficients, first, dose, selection, mixture
     context_rate(rows, row, neighbours, coefficients, first, dose, selection, mixture, rate)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), mixture=st.integers(0, 2))
 def test_predicted_rate_is_a_sum_modulo_two_to_the_32(seed: int, mixture: int) -> None:

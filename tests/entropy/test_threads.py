@@ -78,6 +78,7 @@ def test_callers_who_begin_together_start_one_pool(monkeypatch):
     assert len(started) == 1
 
 
+@pytest.mark.slow
 def test_threads_of_pools_that_were_replaced_end():
     for n in (2, 3, 4, 5):
         set_threads(n)

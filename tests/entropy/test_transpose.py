@@ -30,6 +30,7 @@ def groups(draw: st.DrawFn) -> tuple[Array, Array, int]:
     return plane, positions, draw(st.integers(0, 5))
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(group=groups())
 def test_gather(group: tuple[Array, Array, int]) -> None:
@@ -43,6 +44,7 @@ def test_gather(group: tuple[Array, Array, int]) -> None:
     assert (rows[origin + n :] == GUARD).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(group=groups())
 def test_scatter(group: tuple[Array, Array, int]) -> None:

@@ -99,6 +99,7 @@ def test_refusals(scan: Array) -> None:
         encoder.decode(np.zeros((5, 4)))
 
 
+@pytest.mark.slow
 def test_contrast_factor_matches_the_scattered_fraction() -> None:
     probe, where = disc_probe(), positions()
     vacuum = np.abs(np.fft.fftshift(np.fft.fft2(probe, norm="ortho"))) ** 2

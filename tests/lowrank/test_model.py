@@ -53,6 +53,7 @@ def test_prediction_is_as_good_as_the_float_basis(scan: Array, rate: Array, stab
     del rate
 
 
+@pytest.mark.slow
 def test_no_more_digits_than_the_scan_determines(scan: Array) -> None:
     """Fewer positions know the eigen-patterns less well, and their model is smaller."""
     basis = exact_basis(scan, rank=4)

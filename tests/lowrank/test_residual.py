@@ -79,6 +79,7 @@ def test_counts_far_above_and_below_their_prediction() -> None:
     assert np.array_equal(out, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.1, 1.0, 8.0, 40.0, 900.0])
 def test_known_rates_reach_the_entropy(mean: float) -> None:
     generator = np.random.default_rng(0)

@@ -32,6 +32,7 @@ def refused(result, *parts):
         assert part in lines[0]
 
 
+@pytest.mark.slow
 def test_a_scan_goes_in_and_comes_out(source, tmp_path):
     store = tmp_path / "scan.zarr"
     done = run("compress", source, store, "--chunk", "4,8", "--workers", 2)
@@ -50,6 +51,7 @@ def test_a_scan_goes_in_and_comes_out(source, tmp_path):
     assert (tmp_path / "out.npy").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_raw_binary_needs_its_shape(counts, tmp_path):
     counts.tofile(tmp_path / "scan.bin")
     store = tmp_path / "scan.zarr"
@@ -119,6 +121,7 @@ def test_existing_destination_is_refused(source, store, tmp_path):
     assert (tmp_path / "out.npy").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_corrupt_chunk_is_named_and_repaired(source, store, tmp_path):
     chunk = store / "data/c/1/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-3])
@@ -181,11 +184,13 @@ def test_stopped_command_leaves_a_store_that_says_so(tmp_path, number, digests):
     assert digests(out) == digests(tmp_path / "whole.zarr")
 
 
+@pytest.mark.slow
 def test_damaged_root_is_one_line(store):
     (store / "zarr.json").write_text("{")
     refused(run("info", store), "damaged")
 
 
+@pytest.mark.slow
 def test_url_is_a_destination(source):
     import fsspec
 
@@ -212,6 +217,7 @@ def test_processes_of_this_machine_write_the_same_bytes(source, tmp_path, digest
     assert digests(tmp_path / "local.zarr") == digests(tmp_path / "threads.zarr")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error(store):
     """``stemcodecs info STORE | head -1``."""
     reading, writing = os.pipe()

@@ -29,6 +29,7 @@ def test_golden_bit_pack(path):
     assert same_bits(independent.bit_pack(path.read_bytes(), bits), np.load(path.with_suffix(".npy")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", golden("poisson_histogram"), ids=lambda path: path.stem)
 def test_golden_poisson_histogram(path):
     configuration = json.loads(path.with_suffix(".json").read_text())

@@ -42,6 +42,7 @@ def fewest_levels(k2: Fraction, top: int, exact_below: int) -> list[int]:
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r", R_GRID)
 @pytest.mark.parametrize("exact_below", [1, 5])
 def test_fewest_levels(r: str, exact_below: int) -> None:
@@ -68,6 +69,7 @@ def levels_by_steps(k2: Fraction, top: int, *, upwards: bool) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r", R_GRID)
 @pytest.mark.parametrize("top", [254, 255, 1000, 4095, 16383, 65534, 65535])
 def test_fewest_levels_of_large_ranges(r: str, top: int) -> None:
@@ -175,6 +177,7 @@ def test_bound_at_every_bin_edge_up_to_32_bits(choice: str) -> None:
     assert np.array_equal(codes, expected)
 
 
+@pytest.mark.slow
 def test_radius_is_exact() -> None:
     rng = np.random.default_rng(1)
     squares = np.arange(1 << 16, dtype=np.int64) ** 2

@@ -43,6 +43,7 @@ def round_trips(quantizer: PoissonQuantizer, values: np.ndarray[Any, Any]) -> np
     return decoded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
 @pytest.mark.parametrize(
     "quantizer",

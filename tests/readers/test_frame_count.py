@@ -32,6 +32,7 @@ def test_as_many_frames_as_the_header_says(written):
         np.testing.assert_array_equal(scan.read(()).reshape(frames[:12].shape), frames[:12])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_more_frames_are_refused_with_their_number_and_both_ways_out(written):
     path, hold, frames = written
@@ -95,6 +96,7 @@ def test_header_that_says_no_frames_at_all(tmp_path):
         np.testing.assert_array_equal(scan.read(()).reshape(frames.shape), frames)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_missing_part_of_a_tvips_series_is_named(tmp_path, stack_3d):
     tvips = pytest.importorskip("rsciio.tvips")

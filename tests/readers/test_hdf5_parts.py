@@ -333,6 +333,7 @@ def test_external_storage_that_is_missing_or_truncated(external):
         np.testing.assert_array_equal(scan.read(())[:2], FRAMES[:2])
 
 
+@pytest.mark.slow
 def test_external_storage_behind_a_virtual_dataset(external):
     """HDF5 opens it by itself, in the working directory, unless it is told otherwise before the start."""
     write_virtual(external / "virtual.h5", [(slice(None), "a.h5", "data", FRAMES.shape)])

@@ -277,6 +277,7 @@ def test_damaged_chunk_is_an_error_with_its_place(tmp_path, scan_4d):
             scan.read((slice(3, 4),))
 
 
+@pytest.mark.slow
 def test_file_that_another_process_writes_is_refused(tmp_path, scan_4d):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

@@ -70,6 +70,7 @@ def test_scan_describes_itself_and_reads_its_values(kind, tmp_path, scan_4d):
         assert block.dtype.isnative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_region_equals_numpy(kind, tmp_path_factory, scan_4d):
     path, options = write(kind, tmp_path_factory.mktemp("region"), scan_4d)
@@ -100,6 +101,7 @@ def test_pickled_scan_reads_the_same(kind, tmp_path, scan_4d):
         np.testing.assert_array_equal(scan.read(()), scan_4d)  # closing a copy leaves the original
 
 
+@pytest.mark.slow
 def test_pickle_is_read_in_a_fresh_process(tmp_path, scan_4d):
     path, _ = write("hdf5", tmp_path, scan_4d)
     with open_scan(path) as scan:
@@ -321,6 +323,7 @@ def test_unfinished_store_behind_a_url():
         open_scan("memory://a.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.npy", "nothing://a.npy", "s3://"])
 def test_servers_that_do_not_answer_are_one_line(url):
     with pytest.raises(SourceError) as caught:

@@ -36,6 +36,7 @@ def demo(folder):
     return lines
 
 
+@pytest.mark.slow
 def test_demo_shows_every_coder_and_the_bound(tmp_path):
     pytest.importorskip("PIL")
     text = "\n".join(demo(tmp_path / "kept"))
@@ -46,6 +47,7 @@ def test_demo_shows_every_coder_and_the_bound(tmp_path):
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["simulated.npy", "simulated.zarr"]
 
 
+@pytest.mark.slow
 def test_demo_says_which_coder_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     rows = [line for line in demo(tmp_path) if "PNG" in line]

@@ -45,6 +45,7 @@ def test_any_cut_and_order_gives_the_same_exact_histograms(patterns, cuts, data)
         assert np.array_equal(counts, expected[1])
 
 
+@pytest.mark.slow
 def test_scan_is_counted_whatever_the_blocks(scan, counts, monkeypatch):
     whole = histograms(scan).counts
     assert whole.attrs["patterns"] == 130
@@ -112,6 +113,7 @@ def test_on_a_cluster_the_same_comes_out(scan, client, monkeypatch):
     assert found.shared.data == expected.shared.data
 
 
+@pytest.mark.slow
 def test_an_error_in_a_task_reaches_the_caller(client, tmp_path):
     np.save(tmp_path / "half.npy", np.full((70, 4, 4), 0.5))
     with open_scan(tmp_path / "half.npy") as scan:

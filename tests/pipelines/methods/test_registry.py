@@ -65,6 +65,7 @@ def test_a_room_is_loaded_without_the_registry_and_the_other_rooms(name):
     assert "stemcodecs_pipelines.methods.registry" not in done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_command_lists_methods_and_options():
     text = run("methods").stdout
     for name in METHODS:

@@ -69,6 +69,7 @@ def test_close_to_the_exact_svd(scan: Array) -> None:
     assert captured(sharper, scan) > max(captured(basis, scan), 0.9993 * captured(exact, scan))
 
 
+@pytest.mark.slow
 def test_small_scans_are_exact(scan: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pca, "SMALL", 10**9)
     basis, exact = pca_basis(scan, rank=8), exact_basis(scan, rank=8)
@@ -338,6 +339,7 @@ def test_a_large_model_lies_beside_the_array(scan: Array, tmp_path: Path, monkey
     assert "is missing" in result.stderr
 
 
+@pytest.mark.slow
 def test_shards_carry_their_model_or_are_refused(scan: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pca_method, "INSIDE_BYTES", 100)
     np.save(tmp_path / "scan.npy", scan)

@@ -62,6 +62,7 @@ def test_verify_finds_a_value_beyond_the_bound(scan: Path, tmp_path: Path) -> No
     assert "breaks its bound" in output
 
 
+@pytest.mark.slow
 def test_fixed_width_stream(scan: Path, tmp_path: Path) -> None:
     store = tmp_path / "out.zarr"
     method = "poisson:preset=huang-511,saturation=16384,bits=9"

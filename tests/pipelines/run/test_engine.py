@@ -111,6 +111,7 @@ def test_cluster_gives_every_result_with_few_in_flight(client):
     assert tracker.most <= 16
 
 
+@pytest.mark.slow
 def test_cluster_puts_short_blocks_together(client):
     count = 5000
     watched = Watched(client)
@@ -132,6 +133,7 @@ def test_cluster_does_not_take_an_error_of_a_task_for_a_lost_connection(client):
         list(DaskEngine(client, retries=0).map(missing_source, None, range(5)))
 
 
+@pytest.mark.slow
 def test_results_in_hand_survive_their_worker():
     """The client is busy with one result while others arrive and the worker that made them dies."""
     with cluster_of(1, threads_per_worker=2) as client:

@@ -77,6 +77,7 @@ def test_every_bit_that_flips_is_an_error(marked):
     assert problems(marked) == []
 
 
+@pytest.mark.slow
 def test_plain_zarr_does_not_decode_a_flipped_bit(marked):
     dice = random.Random(12)
     for path in [p for p in beside(marked) if p.name != "zarr.json"]:
@@ -91,6 +92,7 @@ def test_plain_zarr_does_not_decode_a_flipped_bit(marked):
         path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_missing_truncated_and_replaced_objects_are_named(marked):
     for path in beside(marked):
         key = path.relative_to(marked).as_posix()
@@ -114,6 +116,7 @@ def test_images_without_counts_have_their_chunks(tmp_path):
     assert problems(tmp_path / "dark.zarr") == ["sum_image/c/0/0 is missing; restore it from another copy of the store"]
 
 
+@pytest.mark.slow
 def test_notes_of_others_in_the_root_are_left_alone(store):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
@@ -147,6 +150,7 @@ def test_a_root_that_says_something_else_is_an_error(store, change):
     assert line.startswith("zarr.json")
 
 
+@pytest.mark.slow
 def test_digests_of_objects_that_were_written_again_are_renewed(store):
     location = Location.of(store)
     noted = zarr.open_group(store, mode="r+")["provenance/stored_sha256"]
@@ -158,6 +162,7 @@ def test_digests_of_objects_that_were_written_again_are_renewed(store):
     assert (store / "zarr.json").read_text().startswith('{\n  "attributes"')
 
 
+@pytest.mark.slow
 def test_a_store_of_layout_1_is_decoded_and_says_what_it_lacks(store):
     root = json.loads((store / "zarr.json").read_text())
     known = root["attributes"]["stemcodecs"]

@@ -71,6 +71,7 @@ def test_any_chunking_gives_the_same_values_and_images(shape, options, tmp_path)
         assert np.array_equal(dataset["bright_field"], (values * disk).sum((2, 3)))
 
 
+@pytest.mark.slow
 def test_calibrations_and_units_arrive_as_coordinates(tmp_path):
     simulation = simulate_scan("unstructured", (4, 5), (8, 8))
     with simulation.scan() as scan:
@@ -84,6 +85,7 @@ def test_calibrations_and_units_arrive_as_coordinates(tmp_path):
         assert dataset[axis.name].attrs["units"] == axis.units
 
 
+@pytest.mark.slow
 def test_store_opens_without_a_warning(store):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -99,6 +101,7 @@ def test_fresh_process_reads_the_store_without_importing_us(store, counts):
     assert int(done.stdout) == counts.sum()
 
 
+@pytest.mark.slow
 def test_provenance_says_what_the_store_holds(store, scan):
     known = json.loads((store / "zarr.json").read_text())["attributes"]["stemcodecs"]
     chunks = [p for p in (store / "data" / "c").rglob("*") if p.is_file()]
@@ -111,6 +114,7 @@ def test_provenance_says_what_the_store_holds(store, scan):
     assert not (store / ".stemcodecs").exists()
 
 
+@pytest.mark.slow
 def test_all_zero_chunks_are_stored_too(tmp_path):
     compressed(np.zeros((4, 4, 8, 8), "u2"), tmp_path, chunk=(2, 2))
     assert len([p for p in (tmp_path / "out.zarr/data/c").rglob("*") if p.is_file()]) == 4
@@ -123,6 +127,7 @@ def test_number_of_workers_does_not_change_a_byte(scan, tmp_path, digests):
     assert digests(tmp_path / "one.zarr") == digests(tmp_path / "four.zarr")
 
 
+@pytest.mark.slow
 def test_every_block_of_the_source_is_read_once(scan, tmp_path, monkeypatch):
     read = []
     plain = type(scan).read
@@ -179,6 +184,7 @@ def test_a_path_is_taken_like_an_open_scan(source, scan, counts, tmp_path, diges
         compress(scan, tmp_path / "out.zarr", dataset="data")
 
 
+@pytest.mark.slow
 def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
     events = []
 
@@ -192,6 +198,7 @@ def test_plan_is_told_before_the_first_block(scan, tmp_path, monkeypatch):
     assert events[1:] == ["block"]
 
 
+@pytest.mark.slow
 def test_memory_urls_work(scan, counts):
     import fsspec
 

@@ -50,12 +50,14 @@ def begun(store, out):
     return process
 
 
+@pytest.mark.slow
 def test_file_urls_are_local_paths(store, counts, tmp_path):
     decompress(store, f"file://{tmp_path}/out.npy")
     assert np.array_equal(np.load(tmp_path / "out.npy"), counts)
     assert names(tmp_path) == ["out.npy", "scan.zarr"]
 
 
+@pytest.mark.slow
 def test_zarr_is_written_to_urls(store, counts):
     memory = fsspec.filesystem("memory")
     memory.store.clear()
@@ -68,12 +70,14 @@ def test_zarr_is_written_to_urls(store, counts):
         decompress(store, "memory://folder/out.zarr", overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", ["memory://out.npy", "s3://bucket/out.h5"])
 def test_other_formats_are_not_written_to_urls(store, out):
     with pytest.raises(DestinationError, match=r"only \.zarr is written to a URL"):
         decompress(store, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [OSError(errno.EIO, "it failed"), RuntimeError("no\ncredentials")])
 def test_a_url_that_refuses_is_one_line_and_left_empty(store, monkeypatch, failure):
     memory = fsspec.filesystem("memory")
@@ -132,6 +136,7 @@ def test_hdf5_survives_a_limit_on_the_size_of_files(store, tmp_path):
     assert names(tmp_path) == ["scan.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
 def test_too_little_room_is_said_before_the_first_block(store, tmp_path, monkeypatch, suffix):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
@@ -181,6 +186,7 @@ def test_what_a_killed_run_left_goes_with_the_next_one(store, tmp_path, out):
     assert names(tmp_path) == [out, "scan.zarr"]
 
 
+@pytest.mark.slow
 def test_without_locks_it_works_all_the_same(store, counts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     decompress(store, tmp_path / "out.h5")
@@ -204,6 +210,7 @@ def test_what_is_there_is_replaced_on_request_only(store, tmp_path, old, new):
     assert names(tmp_path) == [out.name, "scan.zarr"]
 
 
+@pytest.mark.slow
 def test_a_file_that_appears_meanwhile_is_kept(store, tmp_path):
     out = tmp_path / "out.npy"
     with pytest.raises(DestinationError, match="exists"):
@@ -212,6 +219,7 @@ def test_a_file_that_appears_meanwhile_is_kept(store, tmp_path):
     assert names(tmp_path) == ["out.npy", "scan.zarr"]
 
 
+@pytest.mark.slow
 def test_damaged_coordinates_are_not_passed_on(store, tmp_path):
     path = store / "scan_x/c/0"
     data = bytearray(path.read_bytes())
@@ -224,6 +232,7 @@ def test_damaged_coordinates_are_not_passed_on(store, tmp_path):
     assert names(tmp_path) == ["out.npy", "scan.zarr"]
 
 
+@pytest.mark.slow
 def test_configured_zarr_format_changes_nothing(scan, counts, tmp_path, digests):
     compress(scan, tmp_path / "plain.zarr", chunk=(4, 8))
     with zarr.config.set({"default_zarr_format": 2}):

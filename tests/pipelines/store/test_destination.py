@@ -13,6 +13,7 @@ from stemcodecs.store import state
 from stemcodecs_pipelines.store.compress import compress
 
 
+@pytest.mark.slow
 def test_existing_store_is_kept_without_overwrite(scan, store, digests):
     before = digests(store)
     with pytest.raises(DestinationError, match="--overwrite"):
@@ -91,6 +92,7 @@ def test_empty_folder_needs_overwrite(scan, tmp_path):
     assert state(tmp_path / "out").kind == "complete"
 
 
+@pytest.mark.slow
 def test_foreign_zarr_store_is_replaced_only_on_request(scan, tmp_path):
     zarr.create_array(tmp_path / "other.zarr", shape=(3,), dtype="u1")[:] = 1
     with pytest.raises(DestinationError, match="--overwrite"):

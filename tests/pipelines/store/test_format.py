@@ -42,6 +42,7 @@ def store(tmp_path_factory):
     return folder / "a.zarr"
 
 
+@pytest.mark.slow
 def test_provenance_has_the_keys_and_types_of_the_page(store):
     written = json.loads((store / "zarr.json").read_text())["attributes"]["stemcodecs"]
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section(2), re.MULTILINE)

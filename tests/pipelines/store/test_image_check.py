@@ -52,6 +52,7 @@ def test_an_image_with_another_value_is_named(store, source, name):
     assert checked(store, source) == [f"{name} does not follow from the source; compress it again"]
 
 
+@pytest.mark.slow
 def test_stacks_have_two_and_patterns_none(counts, tmp_path):
     for values in (counts[0], counts[0, 0]):
         np.save(tmp_path / "a.npy", values)

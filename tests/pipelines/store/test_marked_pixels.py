@@ -108,6 +108,7 @@ def test_accessor_leaves_out_the_same(case, tmp_path):
     np.testing.assert_allclose(cut.stem.sum_image(), mean)
 
 
+@pytest.mark.slow
 def test_saturation_is_left_out_where_it_stands(tmp_path):
     values = a_scan().astype("u2")
     values[1, 2, 9, 11] = values[4, 4, 9, 11] = values[4, 4, 0, 0] = 65535
@@ -142,6 +143,7 @@ def test_counts_are_not_taken_for_marks(values, tmp_path):
     assert np.array_equal(dataset["sum_image"], values.sum((2, 3), dtype=int))
 
 
+@pytest.mark.slow
 def test_stacks_have_gaps_too(tmp_path):
     values = np.where(GAP, 255, a_scan()).astype("u1").reshape(-1, *DETECTOR)
     dataset = written(values, tmp_path, chunk=(10,))

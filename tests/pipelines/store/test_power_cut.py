@@ -141,6 +141,7 @@ def run(source: Path, store: Path, **options: Any) -> None:
         compress(scan, store, chunk=(3, 6), workers=1, **options)
 
 
+@pytest.mark.slow
 def test_no_power_cut_leaves_a_store_that_looks_complete_and_is_not(sources, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -185,6 +186,7 @@ def test_a_power_cut_while_a_store_is_replaced_leaves_the_old_or_the_new_one(sou
     assert all(content(tree, str(store)) == new for tree in disks_after(before, recorder.steps, rng))
 
 
+@pytest.mark.slow
 def test_every_change_of_the_store_is_recorded(sources, tmp_path, monkeypatch):
     """What the recorder does not see it cannot judge: replaying its steps gives the store."""
     folder = tmp_path / "out"

@@ -114,6 +114,7 @@ def test_death_while_finishing_leaves_no_complete_store(scan, tmp_path, whole, d
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 def test_death_after_the_last_byte_is_cleaned_up(scan, tmp_path, whole, digests, monkeypatch):
     place = tmp_path / "scan.zarr"
 
@@ -149,6 +150,7 @@ def test_damaged_blocks_are_done_again(scan, tmp_path, whole, digests, damage):
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 def test_resume_of_nothing_and_of_a_complete_store(scan, tmp_path, whole, digests):
     place = tmp_path / "scan.zarr"
     assert compress(scan, place, chunk=CHUNK, resume=True).kept_blocks == 0
@@ -156,6 +158,7 @@ def test_resume_of_nothing_and_of_a_complete_store(scan, tmp_path, whole, digest
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 def test_another_source_is_refused(scan, counts, tmp_path):
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
@@ -165,6 +168,7 @@ def test_another_source_is_refused(scan, counts, tmp_path):
     compress(scan, place, resume=True)
 
 
+@pytest.mark.slow
 def test_other_choices_are_refused(scan, tmp_path):
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
@@ -173,6 +177,7 @@ def test_other_choices_are_refused(scan, tmp_path):
     compress(scan, place, chunk=CHUNK, resume=True)
 
 
+@pytest.mark.slow
 def test_damaged_job_is_refused(scan, tmp_path):
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
@@ -182,6 +187,7 @@ def test_damaged_job_is_refused(scan, tmp_path):
     compress(scan, place, overwrite=True)
 
 
+@pytest.mark.slow
 def test_full_disk_says_so_and_can_be_resumed(scan, tmp_path, whole, digests, monkeypatch):
     place = tmp_path / "scan.zarr"
     replace = type(tmp_path).replace
@@ -203,6 +209,7 @@ def test_full_disk_says_so_and_can_be_resumed(scan, tmp_path, whole, digests, mo
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 def test_debris_of_a_killed_writer_goes_with_the_journal(scan, tmp_path, whole, digests):
     place = tmp_path / "scan.zarr"
     interrupted(scan, place)
@@ -211,6 +218,7 @@ def test_debris_of_a_killed_writer_goes_with_the_journal(scan, tmp_path, whole, 
     assert digests(place) == whole
 
 
+@pytest.mark.slow
 def test_orphaned_worker_cannot_write_into_a_finished_store(scan, tmp_path, whole, digests):
     place = tmp_path / "scan.zarr"
     compress(scan, place, chunk=CHUNK)
@@ -249,6 +257,7 @@ def test_orphaned_worker_cannot_write_into_the_next_run(scan, tmp_path, digests)
     assert digests(place) == digests(fresh)
 
 
+@pytest.mark.slow
 def test_orphaned_worker_does_not_hinder_the_end_of_the_run(scan, tmp_path):
     """It writes while the journal is being removed."""
     location = Location.of(tmp_path / "scan.zarr")

@@ -122,6 +122,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_verified(name, tmp_path):
     assert np.array_equal(stored(place), values(2))
 
 
+@pytest.mark.slow
 def test_a_file_rewritten_in_place_within_a_run_is_not_verified(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, values(1))
@@ -174,6 +175,7 @@ def test_a_copy_that_kept_size_and_time_is_another_source(tmp_path):
         compress(path, place, resume=True)
 
 
+@pytest.mark.slow
 def test_a_store_tells_no_path_of_the_machine(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, values(1))
@@ -182,6 +184,7 @@ def test_a_store_tells_no_path_of_the_machine(tmp_path):
         assert str(tmp_path) not in document.read_text()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_compared_nothing_does_not_say_verified(tmp_path, monkeypatch):
     """Killed after its last block, before the store was finished."""
     path = tmp_path / "a.npy"

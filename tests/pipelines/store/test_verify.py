@@ -29,6 +29,7 @@ def damage(store, how):
         path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_intact_store_passes_with_and_without_its_source(scan, store):
     assert verify(scan, store).intact
     report = verify(None, store)
@@ -51,6 +52,7 @@ def test_damage_is_found_and_repaired(scan, store, digests, how, with_source):
     assert digests(store) == before
 
 
+@pytest.mark.slow
 def test_wrong_value_is_named_by_its_coordinates(scan, counts, store, tmp_path):
     counts = counts.copy()
     counts[6, 9, 10, 11] += 1
@@ -74,6 +76,7 @@ def test_other_shape_and_dtype_are_refused(counts, store, tmp_path):
             verify(other, store)
 
 
+@pytest.mark.slow
 def test_another_scan_of_the_same_kind_is_told_from_a_wrong_store(scan, counts, tmp_path):
     """With a bound, values of another source may lie within it; what the store was made from is noted."""
     store = tmp_path / "poisson.zarr"
@@ -89,6 +92,7 @@ def test_another_scan_of_the_same_kind_is_told_from_a_wrong_store(scan, counts, 
     assert verify(scan, store).intact
 
 
+@pytest.mark.slow
 def test_a_path_is_opened_as_it_is_said(counts, store, tmp_path):
     counts.tofile(tmp_path / "scan.bin")
     assert verify(tmp_path / "scan.bin", store, shape=counts.shape, dtype="u2").intact
@@ -106,6 +110,7 @@ def test_chunk_in_another_ones_place_is_found(scan, store):
     assert {f.index for f in verify(scan, store).failures} >= {0}
 
 
+@pytest.mark.slow
 def test_shards_are_verified_and_repaired(scan, tmp_path, digests):
     store = tmp_path / "shards.zarr"
     compress(scan, store, chunk=(2, 4), shards=(4, 8))
@@ -149,6 +154,7 @@ def test_info_knows_the_sizes(scan, store):
     assert any("10×13×12×16 uint16" in value for _, value in found.rows())
 
 
+@pytest.mark.slow
 def test_info_says_when_chunks_are_missing(store):
     (store / VICTIM).unlink()
     with pytest.raises(IncompleteStoreError, match="1 of 6 chunks are missing"):
