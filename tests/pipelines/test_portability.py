@@ -14,6 +14,7 @@ absent = "posix_fallocate sched_getaffinity posix_fadvise getuid fork sync O_DIR
 for name in absent.split():
     if hasattr(os, name):
         delattr(os, name)
+os.process_cpu_count = os.cpu_count  # Python's own looks for one of them by name
 for name in ("SIGKILL", "SIGXFSZ", "SIGPIPE", "SIGHUP"):
     delattr(signal, name)
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):

@@ -109,7 +109,7 @@ def test_short_forms_are_noted_as_options(source, tmp_path, words, noted):
 def test_short_forms_that_do_not_fit_are_refused(source, tmp_path, words, message):
     done = run("compress", source, tmp_path / "out.zarr", *words)
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"stemcodecs: {message}")
+    assert done.stderr.lstrip().startswith(f"stemcodecs: {message}")
     assert not (tmp_path / "out.zarr").exists()
 
 
