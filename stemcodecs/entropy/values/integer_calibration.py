@@ -34,6 +34,8 @@ _WINDOW = 1 << 22
 """Places of a table of values: bounds what looking them up takes."""
 _FREQUENT = 8
 _LIMIT = 1 << 30
+_FAR = 1 << 62
+"""Differences beyond it may not be integers of 64 bits."""
 
 
 def sampled_positions(n_positions: int, n_pixels: int, most: int = 128) -> Array:
@@ -67,7 +69,7 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     table, spaced = _propose_table(values.reshape(-1), distinct, times, hidden)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
     low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
-    bounds = max(low - 4 * (high - low) - 64, -(2**62)), min(high + 16 * (high - low) + 64, 2**62)
+    bounds = max(low - 4 * (high - low) - 64, -_FAR), min(high + 16 * (high - low) + 64, _FAR)
     pixels = _propose_pixels(values, some, bounds, spaced=spaced)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
@@ -94,6 +96,8 @@ def _propose_table(flat: Array, distinct: Array, times: Array, hidden: bool) -> 
     if ours.size < 2:
         ours, weight = distinct, times
         low, high = int(ours[0]), int(ours[-1])
+    if int(ours[-1]) - int(ours[0]) >= _FAR:
+        return None, False
     step = int(np.gcd.reduce(np.diff(ours)))
     frequent = (weight[1:] >= _FREQUENT) & (weight[:-1] >= _FREQUENT)
     apart = float((np.diff(ours)[frequent] > 1).mean()) if frequent.any() else 0.0
@@ -215,8 +219,8 @@ def _shifts(values: Array, some: Array) -> Array | None:
         return None
     pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
     shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
-    # Where the dose varies rather than an offset, the sample takes no less with it.
-    return shift if np.abs(shift).max() < _LIMIT else None
+    # Where the dose varies rather than an offset, the sample takes no less with it. The lowest integer has no magnitude.
+    return shift if -_LIMIT < shift.min() and shift.max() < _LIMIT else None
 
 
 def _dark_value(row: Array) -> int:
@@ -230,7 +234,7 @@ def _pixel_calibration(
     values: Array, sample: Array, shift: Array, bounds: tuple[int, int], *, gains: bool
 ) -> IntegerCalibration | None:
     n_positions, n_pixels = values.shape
-    low = np.full(n_pixels, 2**62, np.int64)
+    low = np.full(n_pixels, _FAR, np.int64)
     total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
     pixel_sums(values, shift, *bounds, low, total, times)
     seen = times > 0
@@ -264,9 +268,10 @@ def _pixel_calibration(
             break
     middle = np.rint((least + most) / 2 * 2.0**fraction)
     inside = (middle > least * 2.0**fraction) & (middle < most * 2.0**fraction)
-    gain_units = np.where(inside, middle, whole).astype(np.int64)
-    if gain_units.min() < 1 or gain_units.max() >= _LIMIT:
+    chosen = np.where(inside, middle, whole)
+    if not (chosen.min() >= 1 and chosen.max() < _LIMIT):
         return None
+    gain_units = chosen.astype(np.int64)
     offset = (zeros << fraction) + ((1 << fraction) >> 1)
     if np.abs(offset).max() >= 2 * _LIMIT:
         return None
