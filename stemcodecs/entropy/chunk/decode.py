@@ -38,14 +38,33 @@ from stemcodecs.entropy.values.calibration import restore_calibrated
 from stemcodecs.entropy.values.plane import insert_exceptions, restore
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["decode_array", "decode_parsed", "decode_positions", "model_of", "stored_pieces"]
+__all__ = [
+    "DecodeGroup",
+    "DecodePositions",
+    "Fetch",
+    "decode_array",
+    "decode_groups",
+    "decode_parsed",
+    "decode_positions",
+    "model_bytes",
+    "model_of",
+    "patches_of",
+    "stored_pieces",
+    "stream_of",
+]
 
 Array = np.ndarray[Any, Any]
 Fetch = Callable[[int, int], "bytes | memoryview"]
 """Bytes ``[start, stop)`` of a chunk."""
+DecodePositions = Callable[[Header, Fetch, Array | None, SharedModel | None], Array]
+""":func:`decode_positions`, or what a model of another kind has in its place."""
+DecodeGroup = Callable[[Array, int, int, memoryview], int]
+"""Decodes the group of a step of a chain into the chain's rows, given these, the step, the index of the group's entry,
+and its bytes; 0 if it came out whole."""
 
 
-def _model_bytes(header: Header, shared: SharedModel | None) -> bytes:
+def model_bytes(header: Header, shared: SharedModel | None) -> bytes:
+    """The model of a counts chunk, its own or the shared one."""
     if not header.shared:
         return header.model
     # By digest, not by place: a chunk copied into another array must not decode with that one's model.
@@ -58,7 +77,7 @@ def _model_bytes(header: Header, shared: SharedModel | None) -> bytes:
 
 def model_of(header: Header, shared: SharedModel | None = None) -> HistogramModel:
     """Model of a counts chunk."""
-    return decoder_of(_model_bytes(header, shared), header.layout.detector).model
+    return decoder_of(model_bytes(header, shared), header.layout.detector).model
 
 
 def decode_array(data: bytes | memoryview, shared: SharedModel | None = None) -> Array:
@@ -80,12 +99,14 @@ def decode_array(data: bytes | memoryview, shared: SharedModel | None = None) ->
     return decode_parsed(read_header(data), data, shared)
 
 
-def decode_parsed(header: Header, data: memoryview, shared: SharedModel | None = None) -> Array:
-    """Decode a whole chunk whose header has been read."""
+def decode_parsed(
+    header: Header, data: memoryview, shared: SharedModel | None = None, decode: DecodePositions | None = None
+) -> Array:
+    """Decode a whole chunk whose header has been read, by :func:`decode_positions` or another function like it."""
     if header.kind == COUNTS:
         # Bytes behind the last group would be a chunk that two readers read differently.
         header.check_end(len(data))
-        out = decode_positions(header, lambda start, stop: data[start:stop], None, shared)
+        out = (decode or decode_positions)(header, lambda start, stop: data[start:stop], None, shared)
     else:
         out = _decode_stored(header, data)
     if header.flags & BIG_ENDIAN:
@@ -150,11 +171,41 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
         Gives bytes ``[start, stop)`` of the chunk.
     positions : int64[n], increasing, or None
         Flat scan positions; None for all.
+    shared : SharedModel, optional
+        Of the configuration.
 
     Returns
     -------
     ndarray
         The whole array if ``positions`` is None, else of shape (n, n_pixels).
+    """
+    decoder = decoder_of(model_bytes(header, shared), header.layout.detector)
+    if decoder.model.neighbours and header.doses.size == 0:
+        raise CorruptChunkError("no doses for a model with contexts")
+
+    def of_chain(chain: int, n_steps: int) -> DecodeGroup:
+        return lambda rows, step, index, payload: _decode_group(header, decoder, rows, chain, step, index, payload)
+
+    return decode_groups(header, fetch, positions, decoder.margin, of_chain)
+
+
+def decode_groups(
+    header: Header,
+    fetch: Fetch,
+    positions: Array | None,
+    margin: int,
+    of_chain: Callable[[int, int], DecodeGroup],
+) -> Array:
+    """As :func:`decode_positions`, whatever the model is.
+
+    Parameters
+    ----------
+    header, fetch, positions
+        See :func:`decode_positions`.
+    margin : int
+        Rows of zeros that the chain's rows begin with.
+    of_chain : callable
+        Given a chain and the steps that are decoded of it, in order, what decodes its groups.
     """
     layout = header.layout
     everything = positions is None
@@ -162,9 +213,6 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     row_of = np.full(layout.n_positions, -1, np.int64)
     row_of[wanted] = np.arange(wanted.size)
     native = header.dtype.newbyteorder("=")
-    decoder = decoder_of(_model_bytes(header, shared), layout.detector)
-    if decoder.model.neighbours and header.doses.size == 0:
-        raise CorruptChunkError("no doses for a model with contexts")
     # Bytes stay bytes: the plane of a large chunk would else take twice its size. A calibration may want more counts.
     narrow = native.itemsize == 1 and native.kind in "bu" and header.calibration is None
     counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
@@ -173,8 +221,13 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
 
     def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
         # One allocation for all steps of a chain: later steps look back into the rows of earlier ones.
-        with lent_rows(decoder.margin + n_steps * layout.n_pixels) as rows:
-            return _decode_chain(header, layout, decoder, fetch, rows, chain, first_entry, n_steps, row_of, counts, low)
+        with lent_rows(margin + n_steps * layout.n_pixels) as rows:
+            # Contexts of the first rows look above the detector: there must be zeros, not what the last chunk left.
+            rows[:margin] = 0
+            decode = of_chain(chain, n_steps)
+            return _decode_chain(
+                header, layout, decode, margin, fetch, rows, chain, first_entry, n_steps, row_of, counts, low
+            )
 
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
@@ -188,21 +241,17 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
 
 
 def _decode_chain(
-    header: Header, layout: GroupLayout, decoder: Decoder, fetch: Fetch, rows: Array, chain: int, first_entry: int,
-    n_steps: int, row_of: Array, counts: Array, low: Array | None,
+    header: Header, layout: GroupLayout, decode: DecodeGroup, margin: int, fetch: Fetch, rows: Array, chain: int,
+    first_entry: int, n_steps: int, row_of: Array, counts: Array, low: Array | None,
 ) -> list[tuple[Array, Array]]:  # fmt: skip
-    n, margin = layout.n_pixels, decoder.margin
-    # Contexts of the first rows look above the detector: there must be zeros, not what the last chunk left.
-    rows[:margin] = 0
-    simd = simd_path()
+    n = layout.n_pixels
     found: list[tuple[Array, Array]] = []
     entry_index = first_entry - 1
     for step in range(n_steps):
         positions = layout.chains[chain, step]
-        active = active_lanes(positions)
         origin = margin + step * n
         # A step without positions is not stored, but later steps may look at its rows.
-        if active == 0:
+        if active_lanes(positions) == 0:
             rows[origin : origin + n] = 0
             continue
         entry_index += 1
@@ -211,21 +260,7 @@ def _decode_chain(
         payload = memoryview(fetch(entry.offset, entry.offset + entry.size))
         if len(payload) != entry.size or checksum(payload) != entry.crc:
             raise CorruptChunkError(f"the checksum of group {entry_index} is wrong")
-        selection = _selection(header, decoder, entry_index, step)
-        group = GroupRows(
-            rows=rows,
-            origin=origin,
-            active=np.uint64(active),
-            step_masks=step_masks(active),
-            neighbours=decoder.model.row_offsets(layout, step),
-            dose=doses_of_lanes(header.doses, positions) if header.doses.size else np.zeros(LANES, np.int32),
-            selection=selection,
-            mixture=mixture_of(selection),
-        )
-        stream = _stream(payload[: entry.words], header.blocks)
-        patches = _read_patches(payload, entry, n)
-        status = decode_group(simd, group, decoder.program, decoder.tables, stream, patches)
-        if status != 0:
+        if decode(rows, step, entry_index, payload) != 0:
             raise CorruptChunkError(f"group {entry_index} does not decode to its end")
         # Lanes that nobody asked for are decoded, since the group is one stream, but not copied.
         target = np.where(positions >= 0, row_of[positions], -1)
@@ -234,7 +269,29 @@ def _decode_chain(
     return found
 
 
-def _stream(payload: memoryview, blocks: int) -> Stream:
+def _decode_group(
+    header: Header, decoder: Decoder, rows: Array, chain: int, step: int, index: int, payload: memoryview
+) -> int:
+    layout, entry = header.layout, header.groups[index]
+    positions = layout.chains[chain, step]
+    active = active_lanes(positions)
+    selection = _selection(header, decoder, index, step)
+    group = GroupRows(
+        rows=rows,
+        origin=decoder.margin + step * layout.n_pixels,
+        active=np.uint64(active),
+        step_masks=step_masks(active),
+        neighbours=decoder.model.row_offsets(layout, step),
+        dose=doses_of_lanes(header.doses, positions) if header.doses.size else np.zeros(LANES, np.int32),
+        selection=selection,
+        mixture=mixture_of(selection),
+    )
+    stream = stream_of(payload[: entry.words], header.blocks)
+    patches = patches_of(payload, entry, layout.n_pixels)
+    return int(decode_group(simd_path(), group, decoder.program, decoder.tables, stream, patches))
+
+
+def stream_of(payload: memoryview, blocks: int) -> Stream:
     """The words of a group, with slack on both sides."""
     # The kernel looks for the end once a pixel, not once a word: what it reads beyond must be ours.
     words = np.zeros(len(payload) // 2 + 2 * SLACK, np.uint16)
@@ -243,7 +300,8 @@ def _stream(payload: memoryview, blocks: int) -> Stream:
     return Stream(words=words, start=SLACK, end=end, blocks=blocks)
 
 
-def _read_patches(payload: memoryview, entry: GroupEntry, n_pixels: int) -> Patches:
+def patches_of(payload: memoryview, entry: GroupEntry, n_pixels: int) -> Patches:
+    """Values of a group that its model could not express, from the group's bytes."""
     if entry.patches == 0:
         return Patches(at=np.zeros(0, np.int64), values=np.zeros(0, np.uint16))
     start = entry.words + entry.low

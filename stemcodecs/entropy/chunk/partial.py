@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.decode import decode_positions
+from stemcodecs.entropy.chunk.decode import DecodePositions, decode_positions
 from stemcodecs.entropy.chunk.header import Header, read_header
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import CorruptChunkError
@@ -56,6 +56,7 @@ def decode_selection(
     positions: Array,
     selection: tuple[Any, ...],
     shared: SharedModel | None,
+    decode: DecodePositions = decode_positions,
 ) -> Array:
     """``chunk[selection]`` from the byte ranges of the chains that hold it; NumPy's indexing rules."""
 
@@ -66,7 +67,7 @@ def decode_selection(
         raise CorruptChunkError("a group is missing")
 
     shape = header.shape
-    patterns = decode_positions(header, fetch, positions, shared)
+    patterns = decode(header, fetch, positions, shared)
     k = _scan_axes(shape)
     if _is_basic(selection):
         index = np.arange(header.layout.n_positions).reshape(shape[:k])[selection[:k]]

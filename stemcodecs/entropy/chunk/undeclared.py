@@ -23,7 +23,7 @@ from typing import Any
 import numcodecs.compat
 import numpy as np
 
-from stemcodecs.entropy.chunk.decode import decode_parsed, decode_positions, stored_pieces
+from stemcodecs.entropy.chunk.decode import DecodePositions, decode_parsed, decode_positions, stored_pieces
 from stemcodecs.entropy.chunk.header import COUNTS, Header, read_header
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
@@ -90,7 +90,11 @@ def _may_hold(nbytes: int, encoded: int) -> bool:
 
 
 def decode_undeclared(
-    data: bytes | memoryview, out: Any = None, shared: SharedModel | None = None, itemsize: int | None = None
+    data: bytes | memoryview,
+    out: Any = None,
+    shared: SharedModel | None = None,
+    itemsize: int | None = None,
+    decode: DecodePositions = decode_positions,
 ) -> Array:
     """As :func:`stemcodecs.entropy.chunk.decode.decode_array`, with the limits of this module.
 
@@ -104,6 +108,8 @@ def decode_undeclared(
         Of the configuration.
     itemsize : int, optional
         Bytes of a value in ``out``, where the chunk holds codes of them.
+    decode : callable, optional
+        What decodes positions, for models of another kind.
 
     Raises
     ------
@@ -117,15 +123,15 @@ def decode_undeclared(
     nbytes = math.prod(header.shape) * (itemsize or header.dtype.itemsize)
     check_room(nbytes, len(data), out)
     if out is None and nbytes > max(_UNREHEARSED_BYTES, REHEARSED * len(data)):
-        _rehearse(header, data, shared)
-    return decode_parsed(header, data, shared)
+        _rehearse(header, data, shared, decode)
+    return decode_parsed(header, data, shared, decode)
 
 
-def _rehearse(header: Header, data: memoryview, shared: SharedModel | None) -> None:
+def _rehearse(header: Header, data: memoryview, shared: SharedModel | None, decode: DecodePositions) -> None:
     """Decode everything, and keep nothing."""
     if header.kind != COUNTS:
         deque(stored_pieces(header, data), maxlen=0)
         return
     for chain in header.layout.chains:
         positions = np.unique(chain[chain >= 0])
-        decode_positions(header, lambda start, stop: data[start:stop], positions, shared)
+        decode(header, lambda start, stop: data[start:stop], positions, shared)

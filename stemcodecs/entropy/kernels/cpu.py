@@ -29,7 +29,8 @@ def has_avx512() -> bool:
 def simd_path() -> bool | None:
     """The path marker that the kernels dispatch on: ``True`` for AVX-512, ``None`` for portable code.
 
-    ``STEMCODECS_SIMD`` set to ``portable`` or ``avx512`` forces a path; both write and read the same bytes.
+    ``STEMCODECS_SIMD`` set to ``portable`` or ``avx512`` forces a path; both write and read the same bytes. ``sse2`` and
+    ``avx2`` are paths of networks (:mod:`stemcodecs.learned.path`), and mean portable code here.
 
     Raises
     ------
@@ -37,8 +38,10 @@ def simd_path() -> bool | None:
         If ``STEMCODECS_SIMD`` names an unknown path, or AVX-512 on a processor without it.
     """
     wish = os.environ.get("STEMCODECS_SIMD", "")
-    if wish not in ("", "portable", "avx512"):
-        raise ConfigurationError(f"STEMCODECS_SIMD={wish!r}: set it to 'portable' or 'avx512', or unset it")
+    if wish not in ("", "portable", "sse2", "avx2", "avx512"):
+        raise ConfigurationError(
+            f"STEMCODECS_SIMD={wish!r}: set it to 'portable', 'sse2', 'avx2' or 'avx512', or unset it"
+        )
     if wish == "avx512" and not has_avx512():
         raise ConfigurationError("STEMCODECS_SIMD=avx512, but this processor has no AVX-512: unset it")
-    return True if wish != "portable" and has_avx512() else None
+    return True if wish in ("", "avx512") and has_avx512() else None

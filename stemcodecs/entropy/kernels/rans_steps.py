@@ -42,14 +42,19 @@ from stemcodecs.entropy.kernels.vector_ir import (
     typed_intrinsic,
 )
 
+__all__ = ["StateBlock", "decode_bits", "decode_step", "encode_bits", "encode_step"]
+
 VF32 = ir.VectorType(ir.FloatType(), 16)
 PAIRS = ir.VectorType(I64, 8)
 _STATES = 1
 """Argument of the states in every step."""
 
 
-class _Block(Memory):
+class StateBlock(Memory):
     """Sixteen states of one block, which of them are active, and the stream that they share."""
+
+    lowest = STATE_LOW
+    """States below it are refilled."""
 
     def __init__(self, context: Any, b: Any, signature: Any, args: Any, block: int, active: int, words: int) -> None:
         super().__init__(context, b, signature, args)
@@ -86,7 +91,7 @@ class _Block(Memory):
     def refill(self, x: Any) -> Any:
         """Read one 16-bit word, in lane order, into every active lane that fell below the lower bound."""
         b = self.b
-        low = b.and_(b.icmp_unsigned("<", x, constant(V32, STATE_LOW)), self.active)
+        low = b.and_(b.icmp_unsigned("<", x, constant(V32, self.lowest)), self.active)
         if self.native:
             word = b.zext(self.load(self.words, self.pos, V16), V32)
             expand = b.module.declare_intrinsic(
@@ -166,7 +171,7 @@ def decode_step(  # type: ignore[no-untyped-def]
     signature = i(simd, states, i, tables, offsets, i, i, i, words, i, symbols, i)
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-        lanes = _Block(context, b, signature, args, block=2, active=7, words=8)
+        lanes = StateBlock(context, b, signature, args, block=2, active=7, words=8)
         x, bits = lanes.states(), splat(b, args[6])
         slot = b.and_(x, _ones(b, bits))
         entry = lanes.gather(3, b.add(slot, lanes.load(4, args[5], V32)))
@@ -197,7 +202,7 @@ def encode_step(  # type: ignore[no-untyped-def]
     signature = i(simd, states, i, tables, i if same else offsets, i, i, i, words, i, symbols, i)
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-        lanes = _Block(context, b, signature, args, block=2, active=7, words=8)
+        lanes = StateBlock(context, b, signature, args, block=2, active=7, words=8)
         bits = splat(b, args[6])
         table = splat(b, args[4]) if same else lanes.load(4, args[5], V32)
         entry = lanes.gather(3, b.add(b.zext(lanes.load(10, args[11], V16), V32), table))
@@ -233,7 +238,7 @@ def encode_step(  # type: ignore[no-untyped-def]
 def decode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Decode ``width`` (1 to 15) equally likely bits in each active lane into ``values`` (uint16[64])."""
 
-    def move(lanes: _Block, b: Any, x: Any, width: Any, at: Any) -> Any:
+    def move(lanes: StateBlock, b: Any, x: Any, width: Any, at: Any) -> Any:
         lanes.store(b.trunc(b.and_(x, _ones(b, width)), V16), 8, at)
         return lanes.refill(b.select(lanes.active, b.lshr(x, width), x))
 
@@ -246,7 +251,7 @@ def decode_bits(_typing, simd, states, block, at, width, active, words, pos, val
 def encode_bits(_typing, simd, states, block, at, width, active, words, pos, values):  # type: ignore[no-untyped-def]
     """Encode ``width`` (1 to 15) equally likely bits in each active lane; returns the new word position."""
 
-    def move(lanes: _Block, b: Any, x: Any, width: Any, at: Any) -> Any:
+    def move(lanes: StateBlock, b: Any, x: Any, width: Any, at: Any) -> Any:
         y = lanes.spill(x, b.shl(constant(V32, 1), b.sub(constant(V32, 31), width)))
         y = b.or_(b.shl(y, width), b.zext(lanes.load(8, at, V16), V32))
         return b.select(lanes.active, y, x)
@@ -259,7 +264,7 @@ def _equally_likely_bits(simd: Any, states: Any, words: Any, values: Any, move: 
     i = types.int64
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        lanes = _Block(context, b, signature, args, block=2, active=5, words=6)
+        lanes = StateBlock(context, b, signature, args, block=2, active=5, words=6)
         return lanes.finish(move(lanes, b, lanes.states(), splat(b, args[4]), args[3]))
 
     return i(simd, states, i, i, i, i, words, i, values), codegen

@@ -1,0 +1,128 @@
+"""The bytes of a network: levels and maps by the map coder, weights by the adaptive coder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.model.range_coder import decode_map, decode_numbers, encode_map
+from stemcodecs.errors import CorruptChunkError
+from stemcodecs.learned.context_model import (
+    LARGEST_FEATURE,
+    MAX_HIDDEN,
+    MAX_MAPS,
+    MAX_NEIGHBOURS,
+    OUTPUTS,
+    PIXEL_FEATURES,
+    ContextModel,
+    Dense,
+    lane_features,
+)
+
+__all__ = ["CONTEXT", "map_bytes", "read_network", "write_network"]
+
+Array = np.ndarray[Any, Any]
+
+CONTEXT = 1
+"""Architecture of the only network so far."""
+
+
+def map_bytes(image: Array) -> int:
+    """What a map of the detector takes."""
+    return len(encode_map(image))
+
+
+def write_network(model: ContextModel) -> bytes:
+    """Serialise a network."""
+    w = Writer()
+    w.varint(CONTEXT)
+    w.varint(model.level_scale)
+    w.section(encode_map(model.levels.reshape(model.detector)))
+    w.numbers(np.diff(model.constants[model.levels < 0], prepend=0))
+    w.varint(len(model.maps))
+    for image in model.maps:
+        # Maps are small integers times a power of two: the factor is written once.
+        shift = _common_shift(image)
+        w.varint(shift)
+        w.section(encode_map(image.reshape(model.detector) >> shift))
+    w.numbers(np.array(model.neighbours, np.int64).ravel(), np.tile([0, 1, 2], len(model.neighbours)))
+    w.varint(model.hidden)
+    for layer in model.layers:
+        w.varint(layer.shift)
+        w.numbers(layer.weights)
+        w.numbers(layer.bias)
+    return w.getvalue()
+
+
+def _common_shift(image: Array) -> int:
+    bits = int(np.bitwise_or.reduce(np.abs(image).ravel(), initial=0))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> ContextModel:
+    """Inverse of :func:`write_network`.
+
+    Raises
+    ------
+    CorruptChunkError
+        If the bytes are not a network for this detector that the kernels can run.
+    """
+    r = Reader(data)
+    if r.varint() != CONTEXT:
+        raise CorruptChunkError("a network of an unknown architecture")
+    n = detector[0] * detector[1]
+    level_scale = r.varint()
+    levels = decode_map(r.coded(n), detector).ravel()
+    constant = levels < 0
+    values = r.numbers(int(constant.sum()))
+    if values.size != constant.sum():
+        raise CorruptChunkError("impossible network: constant pixels")
+    constants = np.zeros(n, np.int64)
+    constants[constant] = np.cumsum(values)
+    n_maps = r.varint()
+    if n_maps > MAX_MAPS:
+        raise CorruptChunkError("impossible network: maps")
+    maps = tuple(_read_map(r, detector) for _ in range(n_maps))
+    # Counted before it is decoded: the contexts are as many as the numbers.
+    flat = _triples(r)
+    neighbours = tuple((int(g), int(y), int(x)) for g, y, x in flat)
+    hidden = r.varint()
+    if not 4 <= hidden <= MAX_HIDDEN:
+        raise CorruptChunkError("impossible network: hidden units")
+    inputs = lane_features(neighbours) + PIXEL_FEATURES + n_maps
+    layers = tuple(_read_layer(r, *shape) for shape in ((hidden, inputs), (hidden, hidden), (OUTPUTS, hidden)))
+    r.end()
+    model = ContextModel(
+        detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
+        neighbours=neighbours, layers=(layers[0], layers[1], layers[2]),
+    )  # fmt: skip
+    # The kernels index by these numbers without looking.
+    model.check()
+    return model
+
+
+def _read_map(r: Reader, detector: tuple[int, int]) -> Array:
+    shift = r.varint()
+    image = decode_map(r.coded(detector[0] * detector[1]), detector)
+    if shift > 15 or np.abs(image).max(initial=0) > LARGEST_FEATURE >> shift:
+        raise CorruptChunkError("impossible network: maps")
+    return image << shift
+
+
+def _triples(r: Reader) -> Array:
+    n = r.varint()
+    if n % 3 or n > 3 * MAX_NEIGHBOURS:
+        raise CorruptChunkError("impossible network: neighbours")
+    if n == 0:
+        return np.zeros((0, 3), np.int64)
+    return decode_numbers(r.section(), n, np.tile([0, 1, 2], n // 3)).reshape(-1, 3)
+
+
+def _read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
+    shift = r.varint()
+    weights, bias = r.numbers(outputs * inputs), r.numbers(outputs)
+    if weights.size != outputs * inputs or bias.size != outputs:
+        raise CorruptChunkError("impossible network: layers")
+    return Dense(weights=weights.reshape(outputs, inputs), bias=bias, shift=shift)

@@ -1,0 +1,278 @@
+"""Fit a network to counts: which features it gets, how large it is, and its weights, by what all of it takes.
+
+Adam (D. P. Kingma and J. Ba, arXiv:1412.6980) on random counts. The steps are counted, not the seconds, so that the
+same counts and the same seed give the same bytes; gradients are summed in a fixed order on any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.static import fit_levels
+from stemcodecs.entropy.kernels.threads import run_all
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.learned.context_model import ContextModel, pixel_features, pixel_roots
+from stemcodecs.learned.context_model_bytes import map_bytes, write_network
+from stemcodecs.learned.integer_weights import FloatNetwork, float_network, integer_layers
+from stemcodecs.learned.pixel_maps import scatter_maps
+from stemcodecs.learned.tables import tables
+from stemcodecs.learned.training_kernels import TrainingData, features_of, loss_and_gradient, weights_in
+from stemcodecs.learned.unrolled_network import dose_roots
+
+__all__ = ["NetworkFit", "NetworkOptions", "fit_network"]
+
+Array = np.ndarray[Any, Any]
+
+PATTERN = (
+    (0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1), (0, 0, -2), (0, -2, 0), (0, -2, -1), (0, -2, 1), (0, -1, -2),
+    (0, -1, 2), (0, -2, -2), (0, -2, 2), (0, 0, -3),
+)  # fmt: skip
+"""The nearest counts of the same pattern: with the dose, seven pairs."""
+SCAN = tuple((reference, dy, dx) for reference in (1, 2) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+"""Counts around the pixel at the two nearest scan positions that are decoded before."""
+STEPS = 3000
+"""Steps of the fit: about ten seconds of one core."""
+RACE = 8
+"""A network competes for its features and size with an eighth of the steps."""
+BATCH, PARTS = 2048, 4
+"""Counts of a step, and the parts of them whose gradients are summed one after the other."""
+RATE, LAST_RATE = 1.2e-2, 1e-5
+SMALL, LARGE = 16, 32
+"""Hidden units."""
+LEAST_GAIN = 0.002
+"""Share of the bytes that the large network must save: it takes half as long again."""
+MOST_NORMALISED = 8.0
+"""Features are cut off at so many standard deviations while the network learns, lest one hot pixel teach it."""
+WEIGHT_BITS = (9, 11, 13, 15)
+_SAMPLE = 1 << 16
+"""Counts that sizes are estimated from."""
+_LEAST_SPREAD = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How long and from where a network is fitted.
+
+    Attributes
+    ----------
+    steps : int
+        Steps of the fit.
+    seed : int
+        Of its random numbers.
+    progress : callable, optional
+        Called with steps done and steps in all.
+    """
+
+    steps: int = STEPS
+    seed: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkFit:
+    """A fitted network, and what it is estimated to take.
+
+    Attributes
+    ----------
+    model : ContextModel
+    bits : float
+        Of a count that is not constant, without the model.
+    values : int
+        Such counts.
+    """
+
+    model: ContextModel
+    bits: float
+    values: int
+
+
+@dataclass(eq=False)
+class _Learner:
+    """A network while it is trained: one of those that compete."""
+
+    data: TrainingData
+    maps: tuple[Array, ...]
+    hidden: int
+    seed: int
+    live: Array
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+        self.lanes = 1 + self.data.chained + len(self.data.neighbours)
+        self.inputs = self.lanes + self.data.pixel.shape[1]
+        self.sample = self.draw(_SAMPLE)
+        features = self.sample[0]
+        self.mean = features.mean(axis=0, dtype=np.float64)
+        self.spread = np.maximum(features.std(axis=0, dtype=np.float64), _LEAST_SPREAD)
+        self.weights = self._begin()
+        self.first, self.second, self.count = np.zeros_like(self.weights), np.zeros_like(self.weights), 0
+
+    def _begin(self) -> Array:
+        out = np.zeros(weights_in(self.inputs, self.hidden), np.float32)
+        at = 0
+        for n_out, n_in in ((self.hidden, self.inputs), (self.hidden, self.hidden), (5, self.hidden)):
+            out[at : at + n_out * n_in] = self.random.uniform(-1, 1, n_out * n_in) / np.sqrt(n_in)
+            at += n_out * n_in + n_out
+        # Two logistics of different widths, about as wide as Poisson counts.
+        out[-4:] = (-0.05, 0.05, -1.1, -0.4)
+        return out
+
+    def draw(self, n: int) -> tuple[Array, Array, Array]:
+        """Features, base and count of ``n`` counts at random."""
+        positions = self.random.integers(0, self.data.plane.shape[0], n)
+        pixels = self.live[self.random.integers(0, self.live.size, n)]
+        features, base = np.empty((n, self.inputs), np.float32), np.empty(n, np.float32)
+        features_of(self.data, positions, pixels, features, base)
+        return features, base, self.data.plane[positions, pixels].astype(np.uint16)
+
+    def normalised(self, features: Array) -> Array:
+        """Features as the network in training sees them."""
+        out = (features - self.mean.astype(np.float32)) / self.spread.astype(np.float32)
+        return np.clip(out, -MOST_NORMALISED, MOST_NORMALISED, out=out)
+
+    def train(self, steps: int, done: Callable[[], None]) -> None:
+        """Steps of Adam, with a rate that falls as a cosine."""
+        cuts = np.linspace(0, BATCH, PARTS + 1).astype(int).tolist()
+        for k in range(steps):
+            features, base, counts = self.draw(BATCH)
+            x = self.normalised(features)
+
+            def part(first: int, last: int, x: Array = x, base: Array = base, counts: Array = counts) -> Array:
+                gradient = np.zeros_like(self.weights)
+                loss_and_gradient(
+                    self.weights, self.inputs, self.hidden, x, base, counts, first, last, gradient, True
+                )
+                return gradient
+
+            gradient = np.sum(run_all(part, list(zip(cuts, cuts[1:], strict=False))), axis=0) / BATCH
+            self.count += 1
+            rate = RATE * 0.5 * (1 + np.cos(np.pi * k / steps)) + LAST_RATE
+            self.first += np.float32(0.1) * (gradient - self.first)
+            self.second += np.float32(0.001) * (gradient * gradient - self.second)
+            first = self.first / np.float32(1 - 0.9**self.count)
+            second = self.second / np.float32(1 - 0.999**self.count)
+            self.weights -= np.float32(rate) * first / (np.sqrt(second) + np.float32(1e-8))
+            done()
+
+    def network(self) -> FloatNetwork:
+        """What was learned."""
+        return float_network(self.weights, self.inputs, self.hidden, self.mean, self.spread)
+
+    def bits(self, network: FloatNetwork) -> float:
+        """Bits a count of the sample, under a network that takes features as they are."""
+        flat = np.concatenate([part for w, b in network for part in (w.ravel(), b)]).astype(np.float32)
+        features, base, counts = self.sample
+        n = counts.size
+        total = loss_and_gradient(flat, self.inputs, self.hidden, features, base, counts, 0, n, flat, False)
+        return float(total) / n
+
+    def estimate(self, values: int) -> float:
+        """Bytes of the chunk's counts, the weights and the maps."""
+        return self.bits(self.network()) * values / 8 + 1.4 * self.weights.size + sum(map(map_bytes, self.maps))
+
+
+def fit_network(
+    counts: GroupedCounts, plane: Array, layout: GroupLayout, options: NetworkOptions, values: int | None = None
+) -> NetworkFit | None:
+    """Fit a network to counts.
+
+    Parameters
+    ----------
+    counts : GroupedCounts
+        Sums and doses of the plane.
+    plane : uint8 or uint16[n_positions, n_pixels]
+    layout : GroupLayout
+        With a tile of more than one position, scan neighbours are features.
+    options : NetworkOptions
+    values : int, optional
+        Counts that the network will code, if they are more than these.
+
+    Returns
+    -------
+    NetworkFit
+        None if all pixels are constant.
+    """
+    level_scale, levels, constants = fit_levels(counts.pixels, layout.detector)
+    live = np.flatnonzero(levels >= 0)
+    if live.size == 0:
+        return None
+    coded = live.size * layout.n_positions if values is None else values * live.size // layout.n_pixels
+    roots = pixel_roots(levels, level_scale)
+    neighbours = PATTERN + (SCAN if layout.chain_length > 1 else ())
+    data = TrainingData(
+        plane=plane,
+        width=layout.detector[1],
+        roots=np.where(levels < 0, -1, roots),
+        dose=dose_roots(counts.doses).astype(np.int64),
+        references=_references(layout),
+        neighbours=np.array(neighbours, np.int64),
+        chained=layout.chain_length > 1,
+        pixel=pixel_features(roots, (), layout.detector).astype(np.float32),
+        root6=tables().root6,
+    )
+    winner = _race(data, layout, roots, live, coded, options)
+    model, bits = _in_integers(winner, level_scale, levels, constants, layout.detector, neighbours, coded)
+    return NetworkFit(model=model, bits=bits, values=coded)
+
+
+def _race(
+    data: TrainingData, layout: GroupLayout, roots: Array, live: Array, values: int, options: NetworkOptions
+) -> _Learner:
+    """Train the network whose maps and size are estimated to take least."""
+    short = max(options.steps // RACE, 1)
+    total, done = options.steps + 3 * short, 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        options.progress(done, total)
+
+    def entrant(maps: tuple[Array, ...], hidden: int) -> tuple[float, _Learner]:
+        pixel = pixel_features(roots, maps, layout.detector).astype(np.float32)
+        learner = _Learner(data._replace(pixel=pixel), maps, hidden, options.seed, live)
+        learner.train(short, step)
+        return learner.estimate(values), learner
+
+    best, winner = min((entrant(maps, SMALL) for maps in ((), scatter_maps(data))), key=lambda one: one[0])
+    larger, other = entrant(winner.maps, LARGE)
+    if larger < best * (1 - LEAST_GAIN):
+        winner = other
+    winner.train(options.steps, step)
+    return winner
+
+
+def _in_integers(
+    learner: _Learner, level_scale: int, levels: Array, constants: Array, detector: tuple[int, int],
+    neighbours: tuple[tuple[int, int, int], ...], values: int,
+) -> tuple[ContextModel, float]:  # fmt: skip
+    """The network with as many bits a weight as pay."""
+    network = learner.network()
+    found = []
+    for bits in WEIGHT_BITS:
+        made = integer_layers(network, learner.sample[0], learner.lanes, bits)
+        if made is None:
+            continue
+        model = ContextModel(
+            detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=learner.maps,
+            neighbours=neighbours, layers=made[0],
+        )  # fmt: skip
+        each = learner.bits(made[1])
+        found.append((each * values / 8 + len(write_network(model)), model, each))
+    _, model, each = min(found, key=lambda one: one[0])
+    return model, each
+
+
+def _references(layout: GroupLayout) -> Array:
+    """Position that each reference of a position leads to: int64[n_positions, 4], -1 where there is none."""
+    out = np.full((layout.n_positions, 4), -1, np.int64)
+    for step in range(1, layout.chain_length):
+        here = layout.chains[:, step]
+        held = here >= 0
+        for k, back in enumerate(layout.references[step]):
+            out[here[held], k] = layout.chains[:, step - back][held]
+    return out

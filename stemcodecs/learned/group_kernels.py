@@ -1,0 +1,292 @@
+"""Encode and decode one group with a network: 64 scan positions, one lane each, pixel by pixel."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import int16, int32, int64, uint16, uint64
+
+from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES, aligned, write_states
+from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
+from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states, read_lane_states
+
+__all__ = ["BAD_PATCH", "OVERRUN", "Lanes", "Network", "decode_network_group", "encode_network_group"]
+
+OVERRUN, BAD_PATCH = 1, 2
+
+
+class Network(NamedTuple):
+    """A network unrolled for the kernels.
+
+    Attributes
+    ----------
+    width : int
+        Columns of the detector.
+    roots : int64[n_pixels]
+        Root of the mean of every pixel, ten fraction bits; -1 if it is constant.
+    constants : uint16[n_pixels]
+        Value of constant pixels.
+    first_bias : int32, flat
+        Of the first layer, by pixel: what the features of the pixel add to it.
+    first, second, last : int32, flat
+        Weights, two inputs in an int32.
+    second_bias, last_bias : int32, flat
+    shifts : int64[3]
+        Of the layers.
+    hidden : int
+        Units of each of the first two layers.
+    sigmoid, mantissa, root6, threshold10 : int32, flat
+        See :mod:`stemcodecs.learned.tables`.
+    """
+
+    width: int
+    roots: Any
+    constants: Any
+    first_bias: Any
+    first: Any
+    second: Any
+    last: Any
+    second_bias: Any
+    last_bias: Any
+    shifts: Any
+    hidden: int
+    sigmoid: Any
+    mantissa: Any
+    root6: Any
+    threshold10: Any
+
+
+class Lanes(NamedTuple):
+    """One group: its counts, its residuals, and what is known of its lanes.
+
+    Attributes
+    ----------
+    rows : uint16[n, 64]
+        Counts, from row ``origin`` on.
+    origin : int
+    active : uint64
+        Bit mask of the lanes that hold a position.
+    dose : int32[64]
+        Root of the dose of every lane, 4096 for the mean pattern.
+    residuals : int16[n, 64]
+        Of the chain, see :class:`stemcodecs.learned.context_model.ResidualRows`; zero where nothing is decoded yet.
+    first_residual, stride : int
+        Row of the first pixel, and rows between two rows of the detector.
+    feature_rows, feature_moves : int64[even]
+        Rows of the lane features, and whether they move with the pixel.
+    blocks : int
+        Blocks of states that the quarters take in turn: 1, 2 or 4.
+    """
+
+    rows: Any
+    origin: int
+    active: Any
+    dose: Any
+    residuals: Any
+    first_residual: int
+    stride: int
+    feature_rows: Any
+    feature_moves: Any
+    blocks: int
+
+
+class _Layers(NamedTuple):
+    """Values of one pixel: inputs, hidden units (two int16 in an int32), outputs, base, mixture."""
+
+    inputs: Any
+    one: Any
+    two: Any
+    outputs: Any
+    base: Any
+    mixture: Any
+
+
+@kernel
+def _layers(pairs, hidden):
+    return _Layers(
+        aligned(pairs * LANES, np.int32),
+        aligned(hidden // 2 * LANES, np.int32),
+        aligned(hidden // 2 * LANES, np.int32),
+        aligned(5 * LANES, np.int32),
+        aligned(LANES, np.int32),
+        aligned(MIXTURE_ROWS * LANES, np.int32),
+    )
+
+
+@kernel(forceinline=True)
+def _quarter_mask(active, quarter):
+    return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
+
+
+@kernel
+def _lanes_in_use(active, blocks):
+    """Bit mask of the states that any quarter works on."""
+    lanes = uint64(0)
+    for quarter in range(4):
+        lanes |= uint64(_quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
+    return lanes
+
+
+@kernel(forceinline=True)
+def _predict(path, network, group, flat, p, row, work):
+    """Mixture and window of the counts of a pixel whose residual is in ``row``; returns the OR of the widths."""
+    pairs = group.feature_rows.shape[0] // 2
+    hidden = network.hidden
+    base_row(network.roots[p], group.dose, work.base)
+    for j in range(pairs):
+        one = group.feature_rows[2 * j] + group.feature_moves[2 * j] * row
+        two = group.feature_rows[2 * j + 1] + group.feature_moves[2 * j + 1] * row
+        pack_pair(flat, one * LANES, two * LANES, work.inputs, int64(j * LANES))
+    for r in range(0, hidden, 4):
+        hidden_units(
+            path, work.inputs, int64(pairs), network.first, int64(r * pairs), network.first_bias,
+            int64(p * hidden + r), network.shifts[0], work.one, int64(r // 2 * LANES),
+        )  # fmt: skip
+    half = hidden // 2
+    for r in range(0, hidden, 4):
+        hidden_units(
+            path, work.one, int64(half), network.second, int64(r * half), network.second_bias, int64(r),
+            network.shifts[1], work.two, int64(r // 2 * LANES),
+        )  # fmt: skip
+    output_units(
+        path, work.two, int64(half), network.last, int64(0), network.last_bias, int64(0), network.shifts[2],
+        work.outputs, int64(0),
+    )  # fmt: skip
+    return describe_counts(work.outputs, work.base, network.sigmoid, network.mantissa, work.mixture)
+
+
+@kernel
+def encode_network_group(path, network, group, entries, low, stream, patches):
+    """Encode a group; returns the word position where its stream begins, and the number of patches.
+
+    entries, low : uint32, flat, 64 a pixel, to work in; stream : as of
+    :func:`stemcodecs.entropy.kernels.encode_group.encode_group`, written from its end backwards; patches : written in
+    increasing order.
+    """
+    return _encode(
+        path, network, group, entries, low, stream, patches, _layers(group.feature_rows.shape[0] // 2, network.hidden),
+        fresh_states(),
+    )  # fmt: skip
+
+
+@kernel
+def _encode(path, network, group, entries, low, stream, patches, work, states):
+    network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
+    entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
+    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    n = network.roots.shape[0]
+    found = 0
+    y = x = int64(0)
+    for p in range(n):
+        row = group.first_residual + y * group.stride + x
+        at = int64(group.origin + p) * LANES
+        if network.roots[p] < 0:
+            for j in range(LANES):
+                if (group.active >> uint64(j)) & uint64(1) and values[at + j] != network.constants[p]:
+                    patches.at[found], patches.values[found] = p * LANES + j, values[at + j]
+                    found += 1
+        else:
+            _predict(path, network, group, flat, p, row, work)
+            outside = count_intervals(
+                work.mixture, network.sigmoid, network.threshold10, values, at, entries, low, int64(p * LANES)
+            )
+            outside = uint64(outside) & group.active
+            if outside != 0:
+                for j in range(LANES):
+                    if (outside >> uint64(j)) & uint64(1):
+                        patches.at[found], patches.values[found] = p * LANES + j, values[at + j]
+                        found += 1
+            residual_row(values, at, work.base, network.root6, flat, row * LANES)
+        x += 1
+        if x == network.width:
+            x = int64(0)
+            y += 1
+    pos = int64(stream.end)
+    for p in range(n - 1, -1, -1):
+        if network.roots[p] < 0:
+            continue
+        for quarter in range(3, -1, -1):
+            mask = _quarter_mask(group.active, quarter)
+            if mask != 0:
+                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                at = int64(p * LANES + 16 * quarter)
+                pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
+    return write_states(states, _lanes_in_use(group.active, stream.blocks), stream.words, pos), found
+
+
+@kernel
+def decode_network_group(path, network, group, stream, patches):
+    """Decode a group into its rows, and its residuals; 0 if it came out whole, else ``OVERRUN`` or ``BAD_PATCH``."""
+    return _decode(
+        path, network, group, stream, patches, _layers(group.feature_rows.shape[0] // 2, network.hidden), fresh_states()
+    )
+
+
+@kernel
+def _decode(path, network, group, stream, patches, work, states):
+    network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
+    work, states = borrowed(work), borrowed(states)
+    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    pos = read_lane_states(states, _lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
+    patch = int64(0)
+    y = x = int64(0)
+    for p in range(network.roots.shape[0]):
+        row = group.first_residual + y * group.stride + x
+        at = int64(group.origin + p) * LANES
+        constant = network.roots[p] < 0
+        if constant:
+            for j in range(LANES):
+                values[at + j] = network.constants[p]
+        else:
+            # One pixel takes at most 4 x 2 x 16 words: the slack behind `end` covers it.
+            if pos > stream.end:
+                return int64(OVERRUN)
+            widths = _predict(path, network, group, flat, p, row, work)
+            steps = int64(4)
+            while (int64(32) << (steps - 4)) <= widths:
+                steps += 1
+            for quarter in range(4):
+                mask = _quarter_mask(group.active, quarter)
+                if mask != 0:
+                    block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                    pos = decode_counts(
+                        path, states, block, work.mixture, network.sigmoid, network.threshold10, int64(quarter), steps,
+                        mask, stream.words, pos, values, at,
+                    )  # fmt: skip
+        while patch < patches.at.shape[0] and patches.at[patch] < (p + 1) * LANES:
+            j = patches.at[patch] - p * LANES
+            if j < 0:
+                return int64(BAD_PATCH)
+            values[at + j] = patches.values[patch]
+            patch += 1
+        if group.active != ~uint64(0):
+            for j in range(LANES):
+                if not (group.active >> uint64(j)) & uint64(1):
+                    values[at + j] = uint16(0)
+        if not constant:
+            residual_row(values, at, work.base, network.root6, flat, row * LANES)
+        x += 1
+        if x == network.width:
+            x = int64(0)
+            y += 1
+    if patch != patches.at.shape[0]:
+        return int64(BAD_PATCH)
+    if pos != stream.end:
+        return int64(OVERRUN)
+    for i in range(LANES):
+        if states[i] != LOWEST_STATE:
+            return int64(OVERRUN)
+    return int64(0)
+
+
+@kernel
+def feature_rows_of_lanes(residuals, zero, dose, chained):
+    """Fill the three rows behind the last step: zeros, the dose, whether there are scan neighbours."""
+    for j in range(LANES):
+        residuals[zero, j] = int16(0)
+        residuals[zero + 1, j] = int16((int32(dose[j]) - 4096) >> 5)
+        residuals[zero + 2, j] = int16(64 if chained else 0)
