@@ -31,6 +31,7 @@ LOWER_ORDER = (
     {"entropy.values", "entropy.model"},
     {"entropy.fit"},
     {"entropy.chunk"},
+    {"learned"},
     {"quantize"},
     {"lowrank"},
     {"codecs"},

@@ -21,7 +21,9 @@ PUBLIC = {
     "stemcodecs": ["__version__", "open"],
     "stemcodecs.codecs": [
         "BitPack",
+        "Learned",
         "NumcodecsBitPack",
+        "NumcodecsLearned",
         "NumcodecsPca",
         "NumcodecsPixelHistogram",
         "NumcodecsPoissonHistogram",
@@ -87,7 +89,7 @@ BASES = {
     "VerificationError": ["StemcodecsError"],
     "WorkersLostError": ["StemcodecsError"],
 }
-CODECS = ("bit_pack", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize")
+CODECS = ("bit_pack", "learned", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize")
 
 
 @pytest.mark.parametrize("module", PUBLIC)

@@ -7,13 +7,16 @@ from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHist
 
 if TYPE_CHECKING:
     from stemcodecs.codecs.bit_pack import BitPack, NumcodecsBitPack
+    from stemcodecs.codecs.learned import Learned, NumcodecsLearned
     from stemcodecs.codecs.pca import NumcodecsPca, Pca
     from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
     from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
 
 __all__ = [
     "BitPack",
+    "Learned",
     "NumcodecsBitPack",
+    "NumcodecsLearned",
     "NumcodecsPca",
     "NumcodecsPixelHistogram",
     "NumcodecsPoissonHistogram",
@@ -26,6 +29,7 @@ __all__ = [
 
 _MODULES = {
     "BitPack": "bit_pack",
+    "Learned": "learned",
     "Pca": "pca",
     "PoissonHistogram": "poisson_histogram",
     "PoissonQuantize": "poisson_quantize",

@@ -24,6 +24,7 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 if TYPE_CHECKING:
+    from stemcodecs.entropy.chunk.decode import DecodePositions
     from stemcodecs.entropy.chunk.header import Header
     from stemcodecs.entropy.model.shared_model import SharedModel
 
@@ -72,6 +73,12 @@ class _Coding:
         from stemcodecs.entropy.model.shared_model import load_shared
 
         return load_shared(self.model, self.model_sha256 or "")
+
+    def decoder(self) -> DecodePositions:
+        """What decodes scan positions: the one thing that chunks of another model have of their own."""
+        from stemcodecs.entropy.chunk.decode import decode_positions
+
+        return decode_positions
 
 
 def _check_model(model: object, digest: object) -> None:
@@ -135,7 +142,7 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
         # The header is held against the metadata before anything of its size is allocated.
         header = read_header(data, tuple(chunk_spec.shape))
         check_declared(header.dtype, header.shape, chunk_spec)
-        array = decode_parsed(header, data, self.shared())
+        array = decode_parsed(header, data, self.shared(), self.decoder())
         native = chunk_spec.dtype.to_native_dtype()
         return as_buffer(array.astype(native, copy=False), chunk_spec)
 
@@ -192,7 +199,7 @@ class PixelHistogram(_Coding, PartialDecode, ChunkCodec):
     ) -> NDBuffer:
         from stemcodecs.entropy.chunk.partial import decode_selection
 
-        array = decode_selection(header, parts, positions, selection, self.shared())
+        array = decode_selection(header, parts, positions, selection, self.shared(), self.decoder())
         return as_buffer(np.asarray(array).astype(chunk_spec.dtype.to_native_dtype(), copy=False), chunk_spec)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.learned.context_model import OUTPUTS, PIXEL_WEIGHT_BITS, Dense
+from stemcodecs.learned.training_kernels import UNITS, padded
 
-__all__ = ["FloatNetwork", "float_network", "integer_layers"]
+__all__ = ["FloatNetwork", "float_network", "integer_layers", "pack"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,14 +25,30 @@ FloatNetwork = tuple[tuple[Array, Array], tuple[Array, Array], tuple[Array, Arra
 
 def float_network(weights: Array, inputs: int, hidden: int, mean: Array, spread: Array) -> FloatNetwork:
     """Layers of a trained vector of weights, taking features that have not been normalised."""
+    (w, b), second, (last, offsets) = unpack(weights, inputs, hidden)
+    w = w[:, :inputs]
+    return (w / spread, b - (w / spread) @ mean), second, (last[:OUTPUTS], offsets[:OUTPUTS])
+
+
+def unpack(weights: Array, inputs: int, hidden: int) -> FloatNetwork:
+    """Layers of a vector of weights, padded as :func:`stemcodecs.learned.training_kernels.weights_in` says."""
     at, layers = 0, []
-    for n_out, n_in in ((hidden, inputs), (hidden, hidden), (OUTPUTS, hidden)):
+    for n_out, n_in in ((hidden, padded(inputs)), (hidden, hidden), (UNITS, hidden)):
         w = weights[at : at + n_out * n_in].reshape(n_out, n_in).astype(np.float64)
         at += n_out * n_in
         layers.append((w, weights[at : at + n_out].astype(np.float64)))
         at += n_out
-    w, b = layers[0]
-    return (w / spread, b - (w / spread) @ mean), layers[1], layers[2]
+    return layers[0], layers[1], layers[2]
+
+
+def pack(network: FloatNetwork, inputs: int, hidden: int) -> Array:
+    """Inverse of :func:`unpack`: float32, zeros where it is padded."""
+    shapes = ((hidden, padded(inputs)), (hidden, hidden), (UNITS, hidden))
+    parts = []
+    for (w, b), (n_out, n_in) in zip(network, shapes, strict=True):
+        parts.append(np.pad(w, ((0, n_out - w.shape[0]), (0, n_in - w.shape[1]))).ravel())
+        parts.append(np.pad(b, (0, n_out - b.size)))
+    return np.concatenate(parts).astype(np.float32)
 
 
 def integer_layers(
@@ -73,8 +90,7 @@ def integer_layers(
             h = np.maximum(h, 0)
             top = max(float(np.quantile(h, _RARE)), 1e-6)
             after = min(2.0 ** np.floor(np.log2(_ACTIVATION_TOP / top)), scale * 2.0**exponent)
-        shift = int(round(np.log2(scale * 2.0**exponent / after)))
-        shift = min(shift, 31)
+        shift = min(round(float(np.log2(scale * 2.0**exponent / after))), 31)
         finer = np.full(w.shape[1], exponent)
         if i == 0:
             finer[lanes:] += PIXEL_WEIGHT_BITS

@@ -70,7 +70,9 @@ class Lookup(Memory):
         name = "llvm.masked.gather.v16i32.v16p0"
         addresses = b.add(b.shl(b.zext(index, _V64), constant(_V64, 2)), splat(b, self.base(k), _V64))
         gather = b.module.declare_intrinsic(name, fnty=ir.FunctionType(V32, [_POINTERS, I32, V1, V32]))
-        return b.call(gather, [b.inttoptr(addresses, _POINTERS), ir.Constant(I32, 4), constant(V1, 1), constant(V32, 0)])
+        return b.call(
+            gather, [b.inttoptr(addresses, _POINTERS), ir.Constant(I32, 4), constant(V1, 1), constant(V32, 0)]
+        )
 
     def sigmoid(self, k: int, argument: Any) -> Any:
         """Of an argument with seven fraction bits, from 0 to 2**15."""

@@ -1,4 +1,4 @@
-"""Which multiply-add instruction the network takes: chosen by what the processor can do, never by what the bytes say."""
+"""Which multiply-add instruction the network takes: chosen by what the processor can do, never by the bytes."""
 
 from __future__ import annotations
 

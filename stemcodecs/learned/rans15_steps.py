@@ -149,4 +149,3 @@ def encode_counts(  # type: ignore[no-untyped-def]
         return m.finish(b.select(m.active, coded, m.states()))
 
     return signature, codegen
-

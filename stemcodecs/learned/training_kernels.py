@@ -13,12 +13,13 @@ from numba import float32, int64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.learned.training_ir import ROWS, WIDTH, add_products
 
-__all__ = ["SAMPLES", "TrainingData", "features_of", "loss_and_gradient", "residual", "weights_in"]
+__all__ = ["SAMPLES", "UNITS", "TrainingData", "features_of", "loss_and_gradient", "padded", "residual", "weights_in"]
 
 SAMPLES = 32
 """Samples side by side."""
-_OUTPUTS = 5
+_OUTPUTS, UNITS = 5, 8
 _FLOOR = 1.0 / 32768.0
 """Probability that every symbol has whatever the network says."""
 _LN2 = 0.6931471805599453
@@ -58,9 +59,19 @@ class TrainingData(NamedTuple):
 
 
 @kernel
+def padded(inputs):
+    """Inputs of the first layer as they lie in the vector of weights: rows of sixteen."""
+    return -(-inputs // WIDTH) * WIDTH
+
+
+@kernel
 def weights_in(inputs, hidden):
-    """Weights and biases of a network, as they lie in one vector: layer by layer, the weights before the biases."""
-    return hidden * (inputs + 1) + hidden * (hidden + 1) + _OUTPUTS * (hidden + 1)
+    """Weights and biases of a network, as they lie in one vector: layer by layer, the weights before the biases.
+
+    Inputs of the first layer are :func:`padded`, and the last layer has three units that do nothing: they make rows
+    and columns of whole vectors.
+    """
+    return hidden * (padded(inputs) + 1) + hidden * (hidden + 1) + UNITS * (hidden + 1)
 
 
 @kernel
@@ -105,51 +116,61 @@ def features_of(data, positions, pixels, out, base):
             k += 1
 
 
-@kernel(fastmath=True)
-def _forward(weights, at, inputs, outputs, x, out, rectify):
-    """One layer for the samples side by side: x : float32[inputs, SAMPLES]; the layer's weights begin at ``at``."""
-    bias = at + outputs * inputs
+@kernel
+def _forward(weights, at, inputs, row, outputs, x, out, rectify):
+    """One layer for the samples side by side: x : float32[inputs * SAMPLES], out alike.
+
+    The layer's weights begin at ``at``, ``row`` of them a unit; its biases lie behind them.
+    """
+    bias = at + outputs * row
     for j in range(outputs):
-        start = weights[bias + j]
         for s in range(SAMPLES):
-            out[j, s] = start
-        for i in range(inputs):
-            w = weights[at + j * inputs + i]
-            for s in range(SAMPLES):
-                out[j, s] += w * x[i, s]
-        if rectify:
-            for s in range(SAMPLES):
-                out[j, s] = max(out[j, s], float32(0))
+            out[j * SAMPLES + s] = weights[bias + j]
+    for j in range(0, outputs, ROWS):
+        for s in range(0, SAMPLES, WIDTH):
+            add_products(
+                weights, int64(at + j * row), int64(row), int64(1), x, int64(s), int64(SAMPLES), int64(inputs),
+                out, int64(j * SAMPLES + s), int64(SAMPLES),
+            )  # fmt: skip
+    if rectify:
+        for i in range(outputs * SAMPLES):
+            out[i] = max(out[i], float32(0))
 
 
-@kernel(fastmath=True)
-def _backward(weights, at, inputs, outputs, x, g, gradient, g_in, wanted):
-    """Gradients of one layer's weights from those of its outputs, and of its inputs if they are wanted."""
-    bias = at + outputs * inputs
-    if wanted:
-        for i in range(inputs):
-            for s in range(SAMPLES):
-                g_in[i, s] = float32(0)
+@kernel
+def _add_gradient(at, row, outputs, x, turned, g, gradient):
+    """Gradients of one layer's weights and biases from those of its outputs; ``turned`` is room for x, turned round."""
+    for i in range(row):
+        for s in range(SAMPLES):
+            turned[s * row + i] = x[i * SAMPLES + s]
+    bias = at + outputs * row
     for j in range(outputs):
         total = float32(0)
         for s in range(SAMPLES):
-            total += g[j, s]
+            total += g[j * SAMPLES + s]
         gradient[bias + j] += total
-        for i in range(inputs):
-            dot = float32(0)
-            for s in range(SAMPLES):
-                dot += g[j, s] * x[i, s]
-            gradient[at + j * inputs + i] += dot
-        if wanted:
-            for i in range(inputs):
-                w = weights[at + j * inputs + i]
-                for s in range(SAMPLES):
-                    g_in[i, s] += w * g[j, s]
-    if wanted:
-        for i in range(inputs):
-            for s in range(SAMPLES):
-                # The inputs are rectified sums: where they are 0, nothing passes back.
-                g_in[i, s] = g_in[i, s] if x[i, s] > 0 else float32(0)
+    for j in range(0, outputs, ROWS):
+        for i in range(0, row, WIDTH):
+            add_products(
+                g, int64(j * SAMPLES), int64(SAMPLES), int64(1), turned, int64(i), int64(row), int64(SAMPLES),
+                gradient, int64(at + j * row + i), int64(row),
+            )  # fmt: skip
+
+
+@kernel
+def _backward(weights, at, inputs, outputs, x, g, g_in):
+    """Gradients of a layer's inputs, which are rectified sums: where they are 0, nothing passes back."""
+    for i in range(inputs * SAMPLES):
+        g_in[i] = float32(0)
+    for i in range(0, inputs, ROWS):
+        for s in range(0, SAMPLES, WIDTH):
+            add_products(
+                weights, int64(at + i), int64(1), int64(inputs), g, int64(s), int64(SAMPLES), int64(outputs),
+                g_in, int64(i * SAMPLES + s), int64(SAMPLES),
+            )  # fmt: skip
+    for i in range(inputs * SAMPLES):
+        if x[i] <= 0:
+            g_in[i] = float32(0)
 
 
 @kernel(fastmath=True)
@@ -203,15 +224,16 @@ def _distribution(o, base, counts, first, n, g):
 def loss_and_gradient(weights, inputs, hidden, x, base, counts, first, last, gradient, learn):
     """Bits of the samples ``first:last``, and, to learn, the gradient of their sum.
 
-    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], normalised features; base : float32[n];
+    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], features; base : float32[n];
     counts : uint16[n]; gradient : float32 as the weights, added to.
     """
-    zeros = np.zeros
-    x_in = zeros((inputs, SAMPLES), np.float32)
-    one, two = zeros((hidden, SAMPLES), np.float32), zeros((hidden, SAMPLES), np.float32)
-    g_one, g_two = zeros((hidden, SAMPLES), np.float32), zeros((hidden, SAMPLES), np.float32)
-    o, g = zeros((_OUTPUTS, SAMPLES), np.float32), zeros((_OUTPUTS, SAMPLES), np.float32)
-    at_one = hidden * (inputs + 1)
+    row = padded(inputs)
+    room = max(row, hidden) * SAMPLES
+    x_in, turned = np.zeros(row * SAMPLES, np.float32), np.zeros(room, np.float32)
+    one, two = np.zeros(hidden * SAMPLES, np.float32), np.zeros(hidden * SAMPLES, np.float32)
+    g_one, g_two = np.zeros(hidden * SAMPLES, np.float32), np.zeros(hidden * SAMPLES, np.float32)
+    o, g = np.zeros(UNITS * SAMPLES, np.float32), np.zeros(UNITS * SAMPLES, np.float32)
+    at_one = hidden * (row + 1)
     at_two = at_one + hidden * (hidden + 1)
     bits = 0.0
     for start in range(first, last, SAMPLES):
@@ -219,13 +241,15 @@ def loss_and_gradient(weights, inputs, hidden, x, base, counts, first, last, gra
         for s in range(SAMPLES):
             from_ = start + min(s, n - 1)
             for i in range(inputs):
-                x_in[i, s] = x[from_, i]
-        _forward(weights, 0, inputs, hidden, x_in, one, True)
-        _forward(weights, at_one, hidden, hidden, one, two, True)
-        _forward(weights, at_two, hidden, _OUTPUTS, two, o, False)
-        bits += _distribution(o, base, counts, start, n, g)
+                x_in[i * SAMPLES + s] = x[from_, i]
+        _forward(weights, 0, inputs, row, hidden, x_in, one, True)
+        _forward(weights, at_one, hidden, hidden, hidden, one, two, True)
+        _forward(weights, at_two, hidden, hidden, UNITS, two, o, False)
+        bits += _distribution(o.reshape(UNITS, SAMPLES), base, counts, start, n, g.reshape(UNITS, SAMPLES))
         if learn:
-            _backward(weights, at_two, hidden, _OUTPUTS, two, g, gradient, g_two, True)
-            _backward(weights, at_one, hidden, hidden, one, g_two, gradient, g_one, True)
-            _backward(weights, 0, inputs, hidden, x_in, g_one, gradient, x_in, False)
+            _add_gradient(at_two, hidden, UNITS, two, turned, g, gradient)
+            _backward(weights, at_two, hidden, UNITS, two, g, g_two)
+            _add_gradient(at_one, hidden, hidden, one, turned, g_two, gradient)
+            _backward(weights, at_one, hidden, hidden, one, g_two, g_one)
+            _add_gradient(0, row, hidden, x_in, turned, g_one, gradient)
     return bits

@@ -46,7 +46,9 @@ class UnrolledNetwork:
             root6=found.root6,
             threshold10=found.threshold10,
         )
-        maps = sum(m.nbytes for m in (model.levels, model.constants, model.pixel_features, model.first_bias, *model.maps))
+        maps = sum(
+            m.nbytes for m in (model.levels, model.constants, model.pixel_features, model.first_bias, *model.maps)
+        )
         self.nbytes = maps + self.network.first_bias.nbytes + self.network.roots.nbytes
 
 

@@ -29,8 +29,8 @@ def has_avx512() -> bool:
 def simd_path() -> bool | None:
     """The path marker that the kernels dispatch on: ``True`` for AVX-512, ``None`` for portable code.
 
-    ``STEMCODECS_SIMD`` set to ``portable`` or ``avx512`` forces a path; both write and read the same bytes. ``sse2`` and
-    ``avx2`` are paths of networks (:mod:`stemcodecs.learned.path`), and mean portable code here.
+    ``STEMCODECS_SIMD`` set to ``portable`` or ``avx512`` forces a path; both write and read the same bytes. ``sse2``
+    and ``avx2`` are paths of networks (:mod:`stemcodecs.learned.path`), and mean portable code here.
 
     Raises
     ------

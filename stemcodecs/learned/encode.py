@@ -1,0 +1,152 @@
+"""Encode an array by a network, one of its own or one that is shared, or by histograms where those are smaller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.chunk.choose_calibration import plane_behind
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, Header, read_header
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.plane import Plane, to_plane
+from stemcodecs.errors import ConfigurationError
+from stemcodecs.learned.context_model_bytes import write_network
+from stemcodecs.learned.encode_groups import encode_groups, write_chunk
+from stemcodecs.learned.fit import NetworkOptions, fit_network
+from stemcodecs.learned.prefix import HISTOGRAMS, NETWORK, with_prefix
+from stemcodecs.learned.unrolled_network import UnrolledNetwork, unrolled_network
+
+__all__ = ["LearnedOptions", "encode_learned", "network_of_patterns"]
+
+Array = np.ndarray[Any, Any]
+
+SMALL = 1 << 16
+"""Values below which a network costs more than it saves, so that none is fitted."""
+_PATCHES_OF_ANOTHER_NETWORK = 20
+"""Where patches are more than a twentieth of the bytes, a shared network was fitted to other data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedOptions:
+    """How chunks without a shared network are encoded.
+
+    Attributes
+    ----------
+    scan : str
+        ``auto``: scan neighbours where they pay; ``none``: each group of 64 patterns stands alone.
+    network : NetworkOptions
+        How the network of a chunk is fitted.
+    """
+
+    scan: str = "auto"
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+
+
+def encode_learned(array: Array, options: LearnedOptions | None = None, shared: SharedModel | None = None) -> bytes:
+    """Encode any real numeric array, losslessly.
+
+    Parameters
+    ----------
+    array : ndarray
+        Booleans, integers or floats of any width; the last two axes are the detector.
+    options : LearnedOptions, optional
+        For chunks with a network of their own.
+    shared : SharedModel, optional
+        Network to use instead of one fitted to the array.
+
+    Returns
+    -------
+    bytes
+        A chunk, see ``FORMAT.md``: never larger than the one of ``pixel_histogram`` by more than its prefix, where the
+        network is the chunk's own.
+    """
+    options = options or LearnedOptions()
+    flags = COLUMN_MAJOR * bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+    flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
+    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    plane = to_plane(native)
+    if plane is not None and native.size and shared is not None:
+        coded = _by_shared(native, plane, flags, shared)
+        if coded is not None:
+            return with_prefix(NETWORK, coded)
+    by_histograms = encode_array(array)
+    if shared is None and native.size >= SMALL:
+        coded = _by_own(native, flags, read_header(by_histograms), options)
+        if coded is not None and len(coded) < len(by_histograms):
+            return with_prefix(NETWORK, coded)
+    return with_prefix(HISTOGRAMS, by_histograms)
+
+
+def _by_own(array: Array, flags: int, found: Header, options: LearnedOptions) -> bytes | None:
+    """By a network fitted to the array; ``found`` is what the histograms made of it: counts, and the tile."""
+    if found.kind != COUNTS:
+        return None
+    known = found.calibration
+    plane = to_plane(array) if known is None else plane_behind(array, found.numbers, known)
+    if plane is None:
+        return None
+    layout = GroupLayout.of_shape(array.shape, found.tile if options.scan == "auto" else (1, 1))
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    counts = GroupedCounts(patterns, layout, 0)
+    fit = fit_network(counts, patterns, layout, options.network)
+    if fit is None:
+        return None
+    encoded = encode_groups(counts, UnrolledNetwork(fit.model), plane)
+    return write_chunk(array, flags, plane, counts, encoded, write_network(fit.model), shared=False)
+
+
+def _by_shared(array: Array, plane: Plane, flags: int, shared: SharedModel) -> bytes | None:
+    layout = GroupLayout.of_shape(array.shape)
+    if shared.detector != layout.detector:
+        raise ConfigurationError(
+            f"the shared network is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
+            "chunks must span the whole detector"
+        )
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    counts = GroupedCounts(patterns, layout, 0)
+    # The doses of all chunks relative to one pattern: the network was fitted to those.
+    counts.set_reference(shared.mean_frame_sum)
+    unrolled = unrolled_network(shared.model, shared.detector)
+    if unrolled.model.chained:
+        raise ConfigurationError("the shared network looks at scan neighbours, which chunks do not share")
+    encoded = encode_groups(counts, unrolled, plane)
+    if encoded.patches * _PATCHES_OF_ANOTHER_NETWORK > encoded.nbytes:
+        return None
+    return write_chunk(array, flags, plane, counts, encoded, shared.digest, shared=True)
+
+
+def network_of_patterns(patterns: Array, options: NetworkOptions, values: int) -> SharedModel | None:
+    """A network for a whole scan from some of its patterns.
+
+    Parameters
+    ----------
+    patterns : ndarray
+        Of shape (n, det_y, det_x), spread over the scan.
+    options : NetworkOptions
+    values : int
+        Values of the whole scan.
+
+    Returns
+    -------
+    SharedModel or None
+        None if the patterns are all alike, or hold no counts.
+    """
+    plane = to_plane(np.ascontiguousarray(patterns))
+    if plane is None or patterns.size == 0:
+        return None
+    layout = GroupLayout.of_shape(patterns.shape)
+    counts = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    grouped = GroupedCounts(counts, layout, 0)
+    fit = fit_network(grouped, counts, layout, options, values)
+    if fit is None:
+        return None
+    return SharedModel(
+        detector=layout.detector,
+        mean_frame_sum=float(grouped.position_sum.mean()),
+        model=write_network(fit.model),
+    )
