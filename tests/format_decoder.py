@@ -310,8 +310,9 @@ class Counts:
     """1.4, 1.5, 1.8, 1.9: a chunk of kind counts."""
 
     def __init__(
-        self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections, version: int
-    ) -> None:
+        self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections, version: int,
+        model: Any = Model,
+    ) -> None:  # fmt: skip
         self.data, self.shape, self.dtype, self.length = data, shape, dtype, length
         section = body.section()
         self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
@@ -321,7 +322,7 @@ class Counts:
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         assert body.varint() == 0
-        model = body.section()
+        model_bytes = body.section()
         scan, detector = (shape[:-2], shape[-2:]) if len(shape) > 2 else (shape[:1], shape[1:])
         self.detector = detector if len(detector) == 2 else (1, math.prod(detector))
         self.ny, self.nx = math.prod(scan[:-1]), scan[-1] if scan else 1
@@ -329,7 +330,7 @@ class Counts:
         self.calibration = None
         if calibration is not None:
             self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype)
-        self.model = Model(model, *self.detector)
+        self.model = model(model_bytes, *self.detector)
         self.doses = [4096 + d for d in body.numbers()]
         self.selections = body.section()
         sizes = body.numbers((0, 1, 2, 3))

@@ -1,0 +1,67 @@
+"""Chunks whose network is random: whatever it predicts, what goes in comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.static import fit_levels
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.values.plane import Plane, to_plane
+from stemcodecs.learned.context_model import ContextModel, Dense, lane_features
+from stemcodecs.learned.context_model_bytes import write_network
+from stemcodecs.learned.encode_groups import encode_groups, write_chunk
+from stemcodecs.learned.prefix import NETWORK, with_prefix
+from stemcodecs.learned.unrolled_network import UnrolledNetwork
+
+Array = np.ndarray[Any, Any]
+
+
+def random_network(counts: GroupedCounts, layout: GroupLayout, random: np.random.Generator) -> ContextModel:
+    """A network of random size, neighbours, maps and weights, with the levels of these counts."""
+    level_scale, levels, constants = fit_levels(counts.pixels, layout.detector)
+    before = [(0, dy, dx) for dy in range(-8, 1) for dx in range(-8, 9) if (dy, dx) < (0, 0)]
+    scan = [(r, dy, dx) for r in range(1, 5) for dy in range(-8, 9) for dx in range(-8, 9)]
+    pool = before + (scan if layout.chain_length > 1 else [])
+    chosen = random.choice(len(pool), int(random.integers(0, 14)), replace=False)
+    neighbours = tuple(pool[i] for i in chosen)
+    hidden = int(random.choice([4, 8, 12]))
+    maps = tuple(random.integers(-50, 51, layout.detector) * 16 for _ in range(random.integers(0, 4)))
+    size = int(random.choice([3, 60, 30000]))
+
+    def layer(units: int, inputs: int) -> Dense:
+        return Dense(
+            weights=random.integers(-size, size + 1, (units, inputs)),
+            bias=random.integers(-(2 ** int(random.integers(4, 31))), 2**10, units),
+            shift=int(random.integers(0, 14)),
+        )
+
+    inputs = lane_features(neighbours) + 5 + len(maps)
+    return ContextModel(
+        detector=layout.detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
+        neighbours=neighbours, layers=(layer(hidden, inputs), layer(hidden, hidden), layer(5, hidden)),
+    )  # fmt: skip
+
+
+def random_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) -> bytes | None:
+    """A chunk by a random network; None where the array has no counts."""
+    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    plane = to_plane(native) if native.size else None
+    return None if plane is None else chunk_of(native, plane, seed, tile, flags_of(array))
+
+
+def flags_of(array: Array) -> int:
+    column_major = array.flags.f_contiguous and not array.flags.c_contiguous
+    return int(column_major) + 2 * (array.dtype.str[0] == ">")
+
+
+def chunk_of(array: Array, plane: Plane, seed: int, tile: tuple[int, int], flags: int) -> bytes:
+    layout = GroupLayout.of_shape(array.shape, tile)
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    counts = GroupedCounts(patterns, layout, 0)
+    model = random_network(counts, layout, np.random.default_rng(seed))
+    model.check()
+    encoded = encode_groups(counts, UnrolledNetwork(model), plane)
+    return with_prefix(NETWORK, write_chunk(array, flags, plane, counts, encoded, write_network(model), shared=False))

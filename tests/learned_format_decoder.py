@@ -1,0 +1,220 @@
+"""A decoder of ``stemcodecs.learned`` written from its FORMAT.md alone, in plain Python, without the package.
+
+Section numbers are those of ``stemcodecs/learned/FORMAT.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from tests import format_decoder
+from tests.format_decoder import DTYPES, Adaptive, Counts, Sections
+
+SIGMOID = [round(2**15 / (1 + math.exp(-(i - 2047.5) / 128))) for i in range(4096)]
+MANTISSA = [round(2**11 * 2 ** (-i / 64)) for i in range(64)]
+
+
+def clip(v: int, low: int, high: int) -> int:
+    return min(max(v, low), high)
+
+
+def i32(v: int) -> int:
+    return (v + 2**31) % 2**32 - 2**31
+
+
+def root(v: int) -> int:
+    """3.1"""
+    return math.isqrt(4096 * v + 1536)
+
+
+def sigmoid(a: int) -> int:
+    return SIGMOID[clip(a, -2048, 2047) + 2048]
+
+
+class Network:
+    """2, and what it says of pixels."""
+
+    def __init__(self, data: bytes, height: int, width: int) -> None:
+        s = Sections(data)
+        assert s.varint() == 1
+        self.height, self.width = height, width
+        scale = s.varint()
+        self.levels = [v for line in Adaptive(s.section()).map(height, width) for v in line]
+        constants, total = iter(s.numbers()), 0
+        self.constants = []
+        for level in self.levels:
+            total += next(constants) if level < 0 else 0
+            self.constants.append(total)
+        self.maps = []
+        for _ in range(s.varint()):
+            shift = s.varint()
+            self.maps.append([v << shift for line in Adaptive(s.section()).map(height, width) for v in line])
+        triples = s.numbers((0, 1, 2))
+        self.neighbours = [tuple(triples[i : i + 3]) for i in range(0, len(triples), 3)]
+        self.chained = any(reference for reference, _, _ in self.neighbours)
+        h = s.varint()
+        lanes = 1 + self.chained + len(self.neighbours)
+        self.layers = []
+        for units, inputs in ((h, lanes + 5 + len(self.maps)), (h, h), (5, h)):
+            shift, weights, bias = s.varint(), s.numbers(), s.numbers()
+            self.layers.append((shift, [weights[u * inputs : (u + 1) * inputs] for u in range(units)], bias))
+        assert s.at == len(data)
+        self.lanes = lanes
+        means = [max(level, 0) ** 2 * scale >> 16 for level in self.levels]
+        self.roots = [math.isqrt((m + 24576) * 16) for m in means]
+
+    def first_bias(self, pixel: int) -> list[int]:
+        y, x = divmod(pixel, self.width)
+
+        def level(yy: int, xx: int) -> int:
+            return min(self.roots[clip(yy, 0, self.height - 1) * self.width + clip(xx, 0, self.width - 1)] >> 4, 32767)
+
+        own = level(y, x)
+        around = [level(*place) - own for place in ((y, x - 1), (y - 1, x), (y, x + 1), (y + 1, x))]
+        features = [own, *around, *(m[pixel] for m in self.maps)]
+        _, weights, bias = self.layers[0]
+        return [
+            b + (sum(w * f for w, f in zip(row[self.lanes :], features, strict=True)) >> 6)
+            for row, b in zip(weights, bias, strict=True)
+        ]
+
+    def outputs(self, first_bias: list[int], features: list[int]) -> list[int]:
+        """3.3"""
+        (s1, w1, _), (s2, w2, b2), (s3, w3, b3) = self.layers
+
+        def layer(weights: Any, bias: Any, shift: int, x: list[int]) -> list[int]:
+            return [
+                i32(b + sum(w * v for w, v in zip(row, x, strict=False))) >> shift
+                for row, b in zip(weights, bias, strict=True)
+            ]
+
+        one = [clip(v, 0, 32767) for v in layer(w1, first_bias, s1, features)]
+        two = [clip(v, 0, 32767) for v in layer(w2, b2, s2, one)]
+        return layer(w3, b3, s3, two)
+
+
+class Distribution:
+    """3.4 and 3.5"""
+
+    def __init__(self, o: list[int], base: int) -> None:
+        self.w = [sigmoid(o[0]), 2**15 - sigmoid(o[0])]
+        self.loc = [clip(i32(base + o[1 + k]), -(2**18), 2**19 - 1) for k in range(2)]
+        self.s = [clip(o[3 + k], -384, 511) for k in range(2)]
+        c = clip(sum(w * (loc >> 4) for w, loc in zip(self.w, self.loc, strict=True)) >> 11, 0, 2**18 - 1)
+        t = max([s for s, w in zip(self.s, self.w, strict=True) if w >= 256], default=-384)
+        s = (MANTISSA[-t & 63] << (6 - (-t >> 6))) >> 7
+        top = (min(c + 12 * s, 2**18 - 1) >> 5) ** 2 >> 10
+        self.shift = self.z0 = 0
+        self.width = next((width for width in (16, 32, 64) if top < width), 128)
+        if self.width == 128:
+            spread = ((c >> 6) * (s >> 6)) >> 7
+            self.shift = sum(2**k <= spread for k in range(3, 12))
+            self.z0 = max((((c >> 3) ** 2 >> 14) >> self.shift) - 64, 0)
+
+    def cumulative(self, z: int) -> int:
+        if z in (0, self.width):
+            return 2**15 if z else 0
+        y = math.isqrt((((self.z0 + z) << self.shift) - 1) * 2**20 + 917504)
+        f = 0
+        for w, loc, s in zip(self.w, self.loc, self.s, strict=True):
+            f += w * sigmoid(((y - loc) * MANTISSA[s & 63]) >> (14 + (s >> 6)))
+        f >>= 15
+        return f - ((f * self.width) >> 15) + z
+
+
+class NetworkCounts(Counts):
+    """4: groups of a chunk whose model is a network."""
+
+    def values(
+        self, payload: bytes, group: int, step: int, positions: list[int], earlier: list[list[list[int]]]
+    ) -> list[list[int]]:
+        net: Any = self.model
+        if step == 0:
+            self.residuals: list[list[list[int]]] = []
+        while len(self.residuals) < step:  # steps that hold no position
+            self.residuals.append([[0] * 64 for _ in range(self.n)])
+        words_size, low_size, patch_size, _ = self.sizes[group]
+        words = iter(struct.unpack(f"<{words_size // 2}H", payload[:words_size]))
+        patches = self.patches(payload[words_size + low_size :][:patch_size])
+        active = [int(p >= 0) for p in positions]
+        used = [0] * 64
+        for j in range(64):
+            used[16 * (j // 16 % self.blocks) + j % 16] |= active[j]
+        states = [next(words) | next(words) << 16 if u else 2**16 for u in used]
+        doses = [math.isqrt(4096 * self.doses[p]) if p >= 0 else 0 for p in positions]
+        values: list[list[int]] = []
+        mine: list[list[int]] = [[0] * 64 for _ in range(self.n)]
+        self.residuals.append(mine)
+        for pixel in range(self.n):
+            if net.levels[pixel] < 0:
+                row = [net.constants[pixel]] * 64
+            else:
+                bias = net.first_bias(pixel)
+                bases = [(net.roots[pixel] * d) >> 12 for d in doses]
+                row = [0] * 64
+                for b in range(4):
+                    lanes = [i for i in range(16) if active[16 * b + i]]
+                    first = 16 * (b % self.blocks)
+                    found = {}
+                    for i in lanes:
+                        j = 16 * b + i
+                        features = self.features(net, pixel, step, j, doses[j])
+                        d = found[i] = Distribution(net.outputs(bias, features), bases[j])
+                        x, slot, z = states[first + i], states[first + i] % 2**15, 0
+                        while d.cumulative(z + 1) <= slot:
+                            z += 1
+                        states[first + i] = (d.cumulative(z + 1) - d.cumulative(z)) * (x >> 15) + slot - d.cumulative(z)
+                        row[j] = (d.z0 + z) << d.shift
+                    self.more(states, first, lanes, words)
+                    for i in lanes:
+                        row[16 * b + i] += states[first + i] % 2 ** found[i].shift
+                        states[first + i] >>= found[i].shift
+                    self.more(states, first, lanes, words)
+            row = [patches.get(64 * pixel + j, v % 65536) * active[j] for j, v in enumerate(row)]
+            values.append(row)
+            if net.levels[pixel] >= 0:
+                mine[pixel] = [clip(root(v) - (base >> 4), -32768, 32767) for v, base in zip(row, bases, strict=True)]
+        assert states == [2**16] * 64
+        assert next(words, None) is None
+        return values
+
+    @staticmethod
+    def more(states: list[int], first: int, lanes: list[int], words: Any) -> None:
+        for i in lanes:
+            if states[first + i] < 2**16:
+                states[first + i] = states[first + i] << 16 | next(words)
+
+    def features(self, net: Network, pixel: int, step: int, lane: int, dose: int) -> list[int]:
+        """3.2"""
+        y, x = divmod(pixel, self.detector[1])
+        steps = self.references(step)
+        out = [(dose - 4096) >> 5]
+        if net.chained:
+            out.append(64 if step else 0)
+        for reference, dy, dx in net.neighbours:
+            inside = 0 <= y + dy < self.detector[0] and 0 <= x + dx < self.detector[1]
+            if not inside or (reference and not step):
+                out.append(0)
+            else:
+                out.append(self.residuals[steps[reference]][(y + dy) * self.detector[1] + x + dx][lane])
+        return out
+
+
+def decode(data: bytes) -> np.ndarray[Any, Any]:
+    """Array of a learned chunk."""
+    assert data[:5] == b"SCLN\x01"
+    assert data[6:8] == bytes(2)
+    assert struct.unpack_from("<I", data, 8)[0] == zlib.crc32(data[:8])
+    chunk = data[12:]
+    if data[5] == 0 or chunk[5] == 0:
+        return format_decoder.decode(chunk)
+    version, _, code, _, ndim = chunk[4:9]
+    (length,) = struct.unpack_from("<I", chunk, 12)
+    shape = struct.unpack_from(f"<{ndim}Q", chunk, 16)
+    body = Sections(chunk[16 + 8 * ndim : length - 4])
+    return NetworkCounts(chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=Network).array()
