@@ -11,7 +11,7 @@ import numpy as np
 from stemcodecs.entropy.model.group_layout import MAX_REFERENCES, GroupLayout
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["OUTPUTS", "ContextModel", "Dense", "ResidualRows", "lane_features", "pixel_roots"]
+__all__ = ["OUTPUTS", "ContextModel", "Dense", "ResidualRows", "lane_features", "may_be_seen", "pixel_features", "pixel_roots"]
 
 Array = np.ndarray[Any, Any]
 
@@ -26,6 +26,7 @@ REACH = 8
 """Farthest that a neighbour may lie, in rows and in columns."""
 MOST_SHIFT = 31
 LARGEST_FEATURE = 32767
+_PIXELS_AT_ONCE = 1 << 14
 PIXEL_WEIGHT_BITS = 6
 """Fraction bits that the weights of pixel features have more than the others: they are added up once a pixel, so that
 they need not fit 16 bits, and the levels of bright pixels are large numbers."""
@@ -94,16 +95,23 @@ class ContextModel:
         """``1024 * sqrt(mean + 3/8)`` of every pixel: int64[n_pixels]."""
         return pixel_roots(self.levels, self.level_scale)
 
-    @cached_property
+    @property
     def pixel_features(self) -> Array:
         """Features of the pixels by themselves: int64[n_pixels, 5 + maps]."""
         return pixel_features(self.roots, self.maps, self.detector)
 
-    @cached_property
     def first_bias(self) -> Array:
-        """Bias of the first layer, with what the features of each pixel add to it: int64[n_pixels, hidden]."""
-        first = self.layers[0]
-        return first.bias + ((self.pixel_features @ first.weights[:, self.n_lane_features :].T) >> PIXEL_WEIGHT_BITS)
+        """Bias of the first layer, with what the features of each pixel add to it: int32[n_pixels, hidden]."""
+        first, features = self.layers[0], self.pixel_features
+        weights = first.weights[:, self.n_lane_features :].T
+        out = np.empty((len(features), self.hidden), np.int32)
+        # Part by part: in 64 bits all of them would take more than the patterns of a group.
+        for start in range(0, len(features), _PIXELS_AT_ONCE):
+            part = slice(start, start + _PIXELS_AT_ONCE)
+            # Sums are modulo 2**32 from here on, so that no weights can do harm.
+            total = first.bias + ((features[part] @ weights) >> PIXEL_WEIGHT_BITS)
+            out[part] = total.astype(np.uint32).view(np.int32)
+        return out
 
     def check(self) -> None:
         """Refuse what the kernels cannot run.
@@ -128,7 +136,7 @@ class ContextModel:
             raise CorruptChunkError("impossible network: maps")
         if not 4 <= self.hidden <= MAX_HIDDEN or self.hidden % 4:
             raise CorruptChunkError("impossible network: hidden units")
-        if len(self.neighbours) > MAX_NEIGHBOURS or not all(map(_may_be_seen, self.neighbours)):
+        if len(self.neighbours) > MAX_NEIGHBOURS or not all(may_be_seen(n, self.detector) for n in self.neighbours):
             raise CorruptChunkError("impossible network: neighbours")
         for layer, shape in zip((first, second, last), shapes, strict=True):
             if layer.weights.shape != shape or layer.bias.shape != shape[:1] or not 0 <= layer.shift <= MOST_SHIFT:
@@ -139,10 +147,15 @@ class ContextModel:
                 raise CorruptChunkError("impossible network: weights")
 
 
-def _may_be_seen(neighbour: tuple[int, int, int]) -> bool:
+def may_be_seen(neighbour: tuple[int, int, int], detector: tuple[int, int]) -> bool:
+    """Whether a neighbour is decoded before the pixel, and can lie on the detector.
+
+    One that never does would say nothing, and its frame of zeros would take many times the rows of a narrow detector.
+    """
     reference, dy, dx = neighbour
     decoded = reference > 0 or (dy, dx) < (0, 0)
-    return 0 <= reference <= MAX_REFERENCES and decoded and abs(dy) <= REACH and abs(dx) <= REACH
+    near = abs(dy) <= min(REACH, detector[0] - 1) and abs(dx) <= min(REACH, detector[1] - 1)
+    return 0 <= reference <= MAX_REFERENCES and decoded and near
 
 
 def lane_features(neighbours: tuple[tuple[int, int, int], ...]) -> int:

@@ -17,7 +17,7 @@ from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import fit_levels
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.group_layout import GroupLayout
-from stemcodecs.learned.context_model import OUTPUTS, ContextModel, pixel_features, pixel_roots
+from stemcodecs.learned.context_model import OUTPUTS, ContextModel, may_be_seen, pixel_features, pixel_roots
 from stemcodecs.learned.context_model_bytes import map_bytes, write_network
 from stemcodecs.learned.integer_weights import FloatNetwork, float_network, integer_layers, pack
 from stemcodecs.learned.pixel_maps import scatter_maps
@@ -200,14 +200,15 @@ def fit_network(
         return None
     coded = live.size * layout.n_positions if values is None else values * live.size // layout.n_pixels
     roots = pixel_roots(levels, level_scale)
-    neighbours = PATTERN + (SCAN if layout.chain_length > 1 else ())
+    wanted = PATTERN + (SCAN if layout.chain_length > 1 else ())
+    neighbours = tuple(neighbour for neighbour in wanted if may_be_seen(neighbour, layout.detector))
     data = TrainingData(
         plane=plane,
         width=layout.detector[1],
         roots=np.where(levels < 0, -1, roots),
         dose=dose_roots(counts.doses).astype(np.int64),
         references=_references(layout),
-        neighbours=np.array(neighbours, np.int64),
+        neighbours=np.array(neighbours, np.int64).reshape(-1, 3),
         chained=layout.chain_length > 1,
         pixel=pixel_features(roots, (), layout.detector).astype(np.float32),
         root6=tables().root6,

@@ -33,7 +33,7 @@ class UnrolledNetwork:
             width=model.detector[1],
             roots=np.where(model.levels < 0, -1, model.roots),
             constants=model.constants.astype(np.uint16),
-            first_bias=_int32(model.first_bias),
+            first_bias=model.first_bias().ravel(),
             first=_pairs(first.weights[:, :lanes]),
             second=_pairs(second.weights),
             last=_pairs(last.weights),
@@ -46,9 +46,7 @@ class UnrolledNetwork:
             root6=found.root6,
             threshold10=found.threshold10,
         )
-        maps = sum(
-            m.nbytes for m in (model.levels, model.constants, model.pixel_features, model.first_bias, *model.maps)
-        )
+        maps = sum(array.nbytes for array in (model.levels, model.constants, model.roots, *model.maps))
         self.nbytes = maps + self.network.first_bias.nbytes + self.network.roots.nbytes
 
 
@@ -72,7 +70,6 @@ def dose_roots(doses: Array) -> Array:
 
 
 def _int32(values: Array) -> Array:
-    # Sums are modulo 2**32 throughout, so that no weights can do harm.
     return np.ascontiguousarray(values, np.int64).astype(np.uint32).view(np.int32).ravel()
 
 

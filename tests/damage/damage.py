@@ -76,7 +76,7 @@ def sealed(specimen: Specimen, random: Random, seed: int) -> bytes:
     generator = np.random.default_rng(seed)
     if specimen.family == "pixel_histogram":
         return _entropy(specimen.data, random, generator)
-    return {"poisson_histogram": _poisson, "bit_pack": _with_crc, "pca": _pca}[specimen.family](
+    return {"poisson_histogram": _poisson, "bit_pack": _with_crc, "learned": _learned, "pca": _pca}[specimen.family](
         specimen.data, random, generator
     )
 
@@ -132,6 +132,13 @@ def _poisson(data: bytes, random: Random, generator: np.random.Generator) -> byt
             struct.pack_into("<I", changed, 16, len(changed) - 20)
         head = bytes(changed)
     return head + _crc(head) + codes
+
+
+def _learned(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
+    head = bytearray(data[:8])
+    if random.random() < 0.1:
+        head[random.choice((4, 5, 6))] = random.choice((0, 1, 2, 255))
+    return bytes(head) + _crc(head) + _entropy(data[12:], random, generator)
 
 
 def _pca(data: bytes, random: Random, generator: np.random.Generator) -> bytes:

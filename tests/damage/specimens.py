@@ -19,6 +19,7 @@ from zarr.dtype import parse_dtype
 from zarr.storage import LocalStore, StorePath
 
 from stemcodecs.codecs.bit_pack import BitPack, NumcodecsBitPack
+from stemcodecs.codecs.learned import Learned, NumcodecsLearned
 from stemcodecs.codecs.pca import NumcodecsPca, Pca
 from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
@@ -27,8 +28,10 @@ from stemcodecs.entropy.chunk import encode
 from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.header import read_header
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
 from tests.entropy.specimens import specimens as entropy_specimens
+from tests.learned.random_networks import random_chunk
 from tests.strategies import simulated_scan
 
 __all__ = ["Chunk", "Specimen", "all_specimens", "array_spec", "bits", "check_specimens"]
@@ -203,6 +206,35 @@ def _bit_pack() -> dict[str, Specimen]:
     }  # fmt: skip
 
 
+def _learned() -> dict[str, Specimen]:
+    """Networks with and without scan neighbours, wide counts, a shared one, and a chunk of histograms."""
+    counts = simulated_scan((5, 14, 5, 6), 9.0, seed=13)
+    bright = simulated_scan((8, 9, 4, 5), 3000.0, seed=14)
+    marked = counts.astype(np.int32)
+    marked[..., 2, 3], marked[0, 0, 0, 0] = -1, 2**31 - 1
+    cases: dict[str, tuple[Array, tuple[int, int]]] = {
+        "pattern": (counts.astype(np.uint16), (1, 1)),
+        "scan": (bright.astype(np.uint16), (2, 2)),
+        "marks": (marked, (1, 1)),
+    }
+    found = {}
+    for name, (array, tile) in cases.items():
+        data = random_chunk(array, 4, tile)
+        assert data is not None
+        found[f"learned {name}"] = Specimen(
+            family="learned", data=data, values=array, face3=Learned(), face2=NumcodecsLearned()
+        )
+    header = read_header(found["learned pattern"].data[LENGTH:])
+    shared = SharedModel(detector=header.layout.detector, mean_frame_sum=float(counts.sum()) / 70, model=header.model)
+    for name, array in (("shared", counts.astype(np.uint16)), ("histograms", counts[:1].astype(np.float64) + 0.1)):
+        codec = Learned(**shared.configuration())
+        found[f"learned {name}"] = Specimen(
+            family="learned", data=codec.encode_chunk(array), values=array, face3=codec,
+            face2=NumcodecsLearned(**shared.configuration()),
+        )  # fmt: skip
+    return found
+
+
 def _pca() -> dict[str, Specimen]:
     random = np.random.default_rng(12)
     rate = random.random((70, 3)) @ random.gamma(0.7, 2.0, (3, 20)) * 4
@@ -231,7 +263,7 @@ def _pca() -> dict[str, Specimen]:
 @cache
 def all_specimens() -> dict[str, Specimen]:
     """Every specimen by name."""
-    makers: tuple[Callable[[], dict[str, Specimen]], ...] = (_pixel_histogram, _poisson, _bit_pack, _pca)
+    makers: tuple[Callable[[], dict[str, Specimen]], ...] = (_pixel_histogram, _poisson, _bit_pack, _learned, _pca)
     # Tiny arrays would be stored by the generic coder otherwise.
     with mock.patch.object(encode, "SMALL", 0):
         return {name: specimen for make in makers for name, specimen in make().items()}

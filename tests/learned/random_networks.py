@@ -10,7 +10,7 @@ from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import fit_levels
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.plane import Plane, to_plane
-from stemcodecs.learned.context_model import ContextModel, Dense, lane_features
+from stemcodecs.learned.context_model import ContextModel, Dense, lane_features, may_be_seen
 from stemcodecs.learned.context_model_bytes import write_network
 from stemcodecs.learned.encode_groups import encode_groups, write_chunk
 from stemcodecs.learned.prefix import NETWORK, with_prefix
@@ -25,7 +25,8 @@ def random_network(counts: GroupedCounts, layout: GroupLayout, random: np.random
     before = [(0, dy, dx) for dy in range(-8, 1) for dx in range(-8, 9) if (dy, dx) < (0, 0)]
     scan = [(r, dy, dx) for r in range(1, 5) for dy in range(-8, 9) for dx in range(-8, 9)]
     pool = before + (scan if layout.chain_length > 1 else [])
-    chosen = random.choice(len(pool), int(random.integers(0, 14)), replace=False)
+    pool = [neighbour for neighbour in pool if may_be_seen(neighbour, layout.detector)]
+    chosen = random.choice(len(pool), min(len(pool), int(random.integers(0, 14))), replace=False)
     neighbours = tuple(pool[i] for i in chosen)
     hidden = int(random.choice([4, 8, 12]))
     maps = tuple(random.integers(-50, 51, layout.detector) * 16 for _ in range(random.integers(0, 4)))
