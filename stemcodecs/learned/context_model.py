@@ -11,7 +11,16 @@ import numpy as np
 from stemcodecs.entropy.model.group_layout import MAX_REFERENCES, GroupLayout
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["OUTPUTS", "ContextModel", "Dense", "ResidualRows", "lane_features", "may_be_seen", "pixel_features", "pixel_roots"]
+__all__ = [
+    "OUTPUTS",
+    "ContextModel",
+    "Dense",
+    "ResidualRows",
+    "lane_features",
+    "may_be_seen",
+    "pixel_features",
+    "pixel_roots",
+]
 
 Array = np.ndarray[Any, Any]
 

@@ -21,7 +21,7 @@ from stemcodecs.learned.fit import NetworkOptions, fit_network
 from stemcodecs.learned.prefix import HISTOGRAMS, NETWORK, with_prefix
 from stemcodecs.learned.unrolled_network import UnrolledNetwork, unrolled_network
 
-__all__ = ["LearnedOptions", "encode_learned", "network_of_patterns"]
+__all__ = ["LearnedOptions", "encode_learned", "fit_patterns"]
 
 Array = np.ndarray[Any, Any]
 
@@ -120,7 +120,7 @@ def _by_shared(array: Array, plane: Plane, flags: int, shared: SharedModel) -> b
     return write_chunk(array, flags, plane, counts, encoded, shared.digest, shared=True)
 
 
-def network_of_patterns(patterns: Array, options: NetworkOptions, values: int) -> SharedModel | None:
+def fit_patterns(patterns: Array, options: NetworkOptions, values: int) -> tuple[SharedModel, float] | None:
     """A network for a whole scan from some of its patterns.
 
     Parameters
@@ -133,11 +133,13 @@ def network_of_patterns(patterns: Array, options: NetworkOptions, values: int) -
 
     Returns
     -------
-    SharedModel or None
-        None if the patterns are all alike, or hold no counts.
+    network, bits
+        The network, and the bits that a value of these patterns is estimated to take; None if the patterns are all
+        alike, or hold no counts.
     """
-    plane = to_plane(np.ascontiguousarray(patterns))
-    if plane is None or patterns.size == 0:
+    native = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("="))
+    plane = to_plane(native) if patterns.size else None
+    if plane is None:
         return None
     layout = GroupLayout.of_shape(patterns.shape)
     counts = plane.counts.reshape(layout.n_positions, layout.n_pixels)
@@ -145,8 +147,8 @@ def network_of_patterns(patterns: Array, options: NetworkOptions, values: int) -
     fit = fit_network(grouped, counts, layout, options, values)
     if fit is None:
         return None
-    return SharedModel(
-        detector=layout.detector,
-        mean_frame_sum=float(grouped.position_sum.mean()),
-        model=write_network(fit.model),
+    live = np.count_nonzero(fit.model.levels >= 0)
+    shared = SharedModel(
+        detector=layout.detector, mean_frame_sum=float(grouped.position_sum.mean()), model=write_network(fit.model)
     )
+    return shared, fit.bits * live / layout.n_pixels + plane.numbers.low_bits

@@ -36,7 +36,7 @@ PATTERN = (
 """The nearest counts of the same pattern: with the dose, seven pairs."""
 SCAN = tuple((reference, dy, dx) for reference in (1, 2) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 """Counts around the pixel at the two nearest scan positions that are decoded before."""
-STEPS = 3000
+STEPS = 6000
 """Steps of the fit: about ten seconds of one core."""
 RACE = 3
 """With and without maps, a network competes with a third of the steps each; the rest is for the better one."""

@@ -1,4 +1,4 @@
-"""What goes in comes out bit for bit: every dtype, shape and defect, whatever the network, on every instruction path."""
+"""What goes in comes out bit for bit: every dtype, shape and defect, any network, on every instruction path."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ __all__ = ["METHODS", "method_class", "parse_method"]
 
 METHODS = {
     "pixel_histogram": "stemcodecs_pipelines.histograms.method:PixelHistogramMethod",
+    "learned": "stemcodecs_pipelines.learned.method:LearnedMethod",
     "poisson": "stemcodecs_pipelines.poisson.method:PoissonMethod",
     "pca": "stemcodecs_pipelines.pca.method:PcaMethod",
 }

@@ -1,0 +1,1 @@
+"""Tiny integer networks, fitted to a scan."""

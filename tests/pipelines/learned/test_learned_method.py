@@ -1,0 +1,111 @@
+"""``compress --method learned``: one network for the scan or one a chunk, exact, and what is said where none pays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from stemcodecs.codecs import Learned, PixelHistogram
+from stemcodecs_pipelines.cli import app
+from stemcodecs_pipelines.methods.registry import parse_method
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def correlated(scan: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Patterns of speckles, new in every pattern, on a detector that shares charge."""
+    random = np.random.default_rng(seed)
+    rate = random.gamma(1.0, 1.0, (*scan, 12, 12)).repeat(2, axis=-2).repeat(2, axis=-1)
+    return random.poisson(4 * rate).astype(np.uint16)
+
+
+def serializer(store: Path) -> object:
+    (codec,) = zarr.open_array(store / "data", mode="r").metadata.codecs
+    return codec
+
+
+def test_one_network_for_the_scan(tmp_path: Path) -> None:
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, correlated((12, 20)))
+    code, output = run("compress", scan, store, "--method", "learned:steps=300", "--chunk", "6,10")
+    assert code == 0, output
+    assert "fitting a network to 240 of 240 patterns" in output
+    assert "the network is estimated to save" in output
+    codec = serializer(store)
+    assert isinstance(codec, Learned)
+    assert codec.model is not None
+    assert np.array_equal(zarr.open_array(store / "data", mode="r")[...], np.load(scan))
+    code, output = run("verify", scan, store)
+    assert code == 0, output
+    assert zarr.open_array(store / "data", mode="r")[7, 11].tobytes() == np.load(scan)[7, 11].tobytes()
+
+
+@pytest.mark.slow
+def test_a_network_in_every_chunk(tmp_path: Path) -> None:
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, correlated((24, 20)))
+    code, output = run("compress", scan, store, "--method", "learned:model=chunk,steps=200", "--chunk", "12,20")
+    assert code == 0, output
+    codec = serializer(store)
+    assert isinstance(codec, Learned)
+    assert codec.model is None
+    chunk = (store / "data" / "c" / "0" / "0" / "0" / "0").read_bytes()
+    assert chunk[:6] == b"SCLN\x01\x01"
+    assert np.array_equal(zarr.open_array(store / "data", mode="r")[...], np.load(scan))
+
+
+def test_counts_without_structure_are_stored_by_histograms(tmp_path: Path) -> None:
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, np.random.default_rng(0).poisson(1.0, (8, 9, 16, 16)).astype(np.uint8))
+    code, output = run("compress", scan, store, "--method", "learned:steps=30")
+    assert code == 0, output
+    assert "less than it costs: stored by pixel_histogram, as --method pixel_histogram does" in output
+    assert isinstance(serializer(store), PixelHistogram)
+
+
+def test_values_that_are_no_counts_are_stored_by_histograms(tmp_path: Path) -> None:
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, np.random.default_rng(0).normal(size=(3, 4, 16, 16)).astype(np.float32))
+    code, output = run("compress", scan, store, "--method", "learned:model=scan,steps=30")
+    assert code == 0, output
+    assert "nothing for a network to learn" in output
+    assert isinstance(serializer(store), PixelHistogram)
+
+
+@pytest.mark.slow
+def test_structured_scans_take_a_network_a_chunk(tmp_path: Path) -> None:
+    from stemcodecs.simulate import simulate_scan
+
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, simulate_scan("grains", (24, 24), (24, 24), mean_counts=2.0, dtype=np.uint16).counts)
+    code, output = run("compress", scan, store, "--method", "learned:steps=30")
+    assert code == 0, output
+    assert "scan neighbours pay: a network in every chunk" in output
+    codec = serializer(store)
+    assert isinstance(codec, Learned)
+    assert codec.model is None
+    assert np.array_equal(zarr.open_array(store / "data", mode="r")[...], np.load(scan))
+
+
+@pytest.mark.parametrize("text", ["learned:steps=0", "learned:model=patterns", "learned:seed=-1"])
+def test_impossible_options(text: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", correlated((2, 2)))
+    code, output = run("compress", tmp_path / "scan.npy", tmp_path / "out.zarr", "--method", text)
+    assert code == 2
+    assert "must be" in output
+
+
+def test_options_are_noted() -> None:
+    method = parse_method("learned:model=scan,steps=12")
+    assert method.exact
+    assert method.whole_detector
+    assert not parse_method("learned:model=chunk").whole_detector
+    assert json.loads(json.dumps(method.text)) == "learned:model=scan,steps=12"
