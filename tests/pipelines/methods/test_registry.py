@@ -40,7 +40,9 @@ def test_a_dash_is_as_good_as_an_underscore():
 
 
 def test_unknown_methods_are_refused_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca"):
+    with pytest.raises(
+        ConfigurationError, match="no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca"
+    ):
         parse_method("telepathy:strength=3")
 
 
