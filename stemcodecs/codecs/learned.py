@@ -67,6 +67,8 @@ class _Settings:
                 raise ConfigurationError(f"{NAME}: {key} {value!r} must be a whole number from {least} to {most}")
         if self.scan not in SCANS:
             raise ConfigurationError(f"{NAME}: scan {self.scan!r} is unknown; choose one of {', '.join(SCANS)}")
+        if (self.model is None) != (self.model_sha256 is None):
+            raise ConfigurationError(f"{NAME}: 'model' and 'model_sha256' go together; give both or neither")
         _ = self._of_network
 
     def configuration(self) -> dict[str, JSON]:

@@ -12,7 +12,9 @@ from zarr.registry import get_codec_class
 
 from stemcodecs.codecs import (
     BitPack,
+    Learned,
     NumcodecsBitPack,
+    NumcodecsLearned,
     NumcodecsPca,
     NumcodecsPixelHistogram,
     NumcodecsPoissonHistogram,
@@ -38,6 +40,9 @@ CODECS = [
     PixelHistogram(mode="scan"),
     PixelHistogram(model="data:,", model_sha256=DIGEST),
     BitPack(bits=9),
+    Learned(),
+    Learned(steps=12, seed=3, scan="none"),
+    Learned(model="data:,", model_sha256=DIGEST),
     Pca(sha256=DIGEST),
     Pca(sha256=DIGEST, model="data:,", residual="lossless"),
     Pca(sha256=DIGEST, residual="bounded", bound=0.25),
@@ -50,6 +55,8 @@ NUMCODECS = [
     NumcodecsPixelHistogram(mode="pixel"),
     NumcodecsPixelHistogram(model="data:,", model_sha256=DIGEST),
     NumcodecsBitPack(bits=9),
+    NumcodecsLearned(steps=12),
+    NumcodecsLearned(model="data:,", model_sha256=DIGEST),
     NumcodecsPca(sha256=DIGEST, residual="bounded", bound=0.25),
     *(NumcodecsPoissonHistogram(**options) for options in QUANTIZERS),
     *(NumcodecsPoissonQuantize(dtype="<u2", **options) for options in QUANTIZERS),
@@ -79,3 +86,19 @@ def test_zarr_2(codec: Any) -> None:
 def test_a_bound_that_nothing_would_keep_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="residual 'bounded'"):
         Pca(sha256=DIGEST, residual="lossless", bound=0.25)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ({"steps": 0}, "steps 0 must be a whole number"),
+        ({"steps": True}, "steps True must be"),
+        ({"seed": -1}, "seed -1 must be"),
+        ({"scan": "both"}, "scan 'both' is unknown"),
+        ({"model": "data:,"}, "'model' and 'model_sha256' go together"),
+    ],
+)
+def test_networks_are_not_fitted_by_impossible_settings(configuration: dict[str, Any], message: str) -> None:
+    for codec in (Learned, NumcodecsLearned):
+        with pytest.raises(ConfigurationError, match=message):
+            codec(**configuration)

@@ -78,7 +78,8 @@ def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) 
         )
         return PixelHistogram()
     learning.report(f"the network is estimated to save {100 * gain:.1f} % of what pixel_histogram takes", 1, 1)
-    return replace(alone, **shared.configuration())
+    configuration = shared.configuration()
+    return replace(alone, model=configuration["model"], model_sha256=configuration["model_sha256"])
 
 
 def _sample(scan: Scan) -> Array:
