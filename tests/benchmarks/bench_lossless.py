@@ -1,7 +1,7 @@
 """Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
 
 Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared |
---affine]``; without an option it prints one table of sizes and speeds. The real scans are looked for in ``--data``,
+--affine | --learned]``; without an option it prints one table of sizes and speeds. The real scans are looked for in ``--data``,
 ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
 
 Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
@@ -32,6 +32,8 @@ from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
 from tests.benchmarks.calibrated_scans import calibrated_scans
+from tests.benchmarks.learned_rows import coded as learned_row
+from tests.benchmarks.learned_rows import rows as learned_rows
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
@@ -338,6 +340,19 @@ def affine(only: str, positions: int) -> bool:
     return good
 
 
+def learned(folder: Path | None, only: str, steps: int) -> bool:
+    """Networks against histograms; returns whether all take as little as they should."""
+    print(f"learned: one chunk with its network, {steps} steps of fit; MB/s of uint16 a core, the fit left out")
+    titles = ["bits/pixel", "at most", "below auto", "/ bound", "fit CPU s", "enc MB/s", "dec MB/s"]
+    print_row("", [*titles, "enc x blosc", "dec x blosc", ""], rule=True)
+    good = True
+    for row in learned_rows(scans(folder, only)):
+        cells, enough = learned_row(row, steps)
+        good &= enough
+        print_row(row.name, cells)
+    return good
+
+
 def _worker(pipe: Any, mode: str, counts: Array) -> None:
     """A process that codes on one thread whenever it is told to."""
     set_threads(1)
@@ -420,11 +435,13 @@ def main() -> None:
     part.add_argument("--random-access", action="store_true", help="one pattern against its chunk")
     part.add_argument("--shared", action="store_true", help="small chunks with a shared model against a large one")
     part.add_argument("--affine", action="store_true", help="counts that were scaled, shifted, corrected, normalised")
+    part.add_argument("--learned", action="store_true", help="networks against histograms")
     part.add_argument("--threads", action="store_true", help="two threads against two processes")
     default = os.environ.get("STEMCODECS_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
-    parser.add_argument("--check", action="store_true", help="with --affine: fail if a row takes more than it should")
+    parser.add_argument("--check", action="store_true", help="with --affine, --learned: fail if a row takes too much")
     parser.add_argument("--positions", type=int, default=1024, help="with --affine: patterns of each scan")
+    parser.add_argument("--steps", type=int, default=6000, help="with --learned: of a fit")
     parser.add_argument("--only", default="", help="part of the name of the scans to take")
     arguments = parser.parse_args()
     if arguments.random_access:
@@ -432,6 +449,11 @@ def main() -> None:
     elif arguments.affine:
         set_threads(1)
         if not affine(arguments.only, arguments.positions) and arguments.check:
+            sys.exit("some rows take more than they should")
+    elif arguments.learned:
+        set_threads(1)
+        found = learned(arguments.data if arguments.data.is_dir() else None, arguments.only, arguments.steps)
+        if not found and arguments.check:
             sys.exit("some rows take more than they should")
     elif arguments.threads:
         threads()

@@ -28,22 +28,25 @@ def chunk_detail(place: str | Path, chunk: int | None = None) -> ChunkDetail:
     Raises
     ------
     ConfigurationError
-        If the store was not written with pixel_histogram, or has no such chunk.
+        If the store was written with neither pixel_histogram nor learned, or has no such chunk.
     IncompleteStoreError, SourceError
         As for :func:`stemcodecs.store.require_complete`.
     """
     import numpy as np
     import zarr
 
-    from stemcodecs.codecs import PixelHistogram
+    from stemcodecs.codecs import Learned, PixelHistogram
     from stemcodecs.entropy.chunk.describe import describe
+    from stemcodecs.learned.describe import describe_learned
 
     location = Location.of(place)
     known = require_complete(location).attributes
     array = zarr.open_array(location.zarr_store(), path="data", mode="r")
     codec = _entropy_codec(array)
-    if not isinstance(codec, PixelHistogram):
-        raise ConfigurationError(f"--detail opens up stores of pixel_histogram, this one is {known['codec']}")
+    if not isinstance(codec, PixelHistogram | Learned):
+        raise ConfigurationError(
+            f"--detail opens up stores of pixel_histogram and learned, this one is {known['codec']}"
+        )
     shape = tuple(known["chunk"])
     grid = [-(-n // c) for n, c in zip(array.shape, shape, strict=True)]
     count = int(np.prod(grid))
@@ -58,7 +61,8 @@ def chunk_detail(place: str | Path, chunk: int | None = None) -> ChunkDetail:
     padded = np.full(shape, array.fill_value, array.dtype)
     padded[tuple(slice(0, s) for s in block.shape)] = block
     # Encoding is deterministic: the same values give the bytes that are in the store, sharded or not.
-    return describe(codec.encode_chunk(padded), codec.shared())
+    data = codec.encode_chunk(padded)
+    return describe_learned(data, codec.shared()) if isinstance(codec, Learned) else describe(data, codec.shared())
 
 
 def _entropy_codec(array: Any) -> Any:
@@ -91,10 +95,14 @@ def detail_rows(detail: ChunkDetail) -> list[tuple[str, str]]:
         rows.append(
             (
                 f"mean {c.lowest_mean:.3g}-{c.highest_mean:.3g}",
-                f"{c.pixels:,} pixels, {c.method}, {c.histograms} histograms, {c.bits:.3f} bits per pixel",
+                f"{c.pixels:,} pixels, {c.method}, {_histograms(c.histograms)}{c.bits:.3f} bits per pixel",
             )
         )
     return rows
+
+
+def _histograms(number: int) -> str:
+    return f"{number} histograms, " if number else ""
 
 
 def _neighbour(neighbour: tuple[int, int, int]) -> str:

@@ -109,3 +109,27 @@ def test_options_are_noted() -> None:
     assert method.whole_detector
     assert not parse_method("learned:model=chunk").whole_detector
     assert json.loads(json.dumps(method.text)) == "learned:model=scan,steps=12"
+
+
+def test_info_opens_a_chunk_up(tmp_path: Path) -> None:
+    scan, store = tmp_path / "scan.npy", tmp_path / "scan.zarr"
+    np.save(scan, correlated((12, 20)))
+    code, output = run("compress", scan, store, "--method", "learned:model=scan,steps=300")
+    assert code == 0, output
+    code, output = run("info", store, "--detail")
+    assert code == 0, output
+    assert "network of 16 and 16 units" in output
+    assert "% saved" in output
+    assert "shared by all chunks" in output
+
+
+def test_what_a_pixel_takes_adds_up_to_the_chunk() -> None:
+    from stemcodecs.learned.describe import describe_learned
+
+    array = correlated((8, 20))
+    codec = Learned(steps=200)
+    data = codec.encode_chunk(array)
+    detail = describe_learned(data)
+    assert detail.bits is not None
+    words = len(data) - detail.header - detail.patches
+    assert detail.bits.sum() * 160 / 8 == pytest.approx(words, rel=0.02)
