@@ -32,8 +32,6 @@ class _States(StateBlock, Lookup):
         super().__init__(context, b, signature, args, block, active, words)
         self.native = vector_bits(signature.args[0]) == 512
 
-    gather = Lookup.gather
-
 
 @kernel
 def fresh_states():
