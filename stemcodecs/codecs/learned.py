@@ -53,7 +53,7 @@ class _NetworkChunks(PixelHistogram):
 class _Settings:
     """What both faces of the codec know, and do with an array."""
 
-    steps: int = 6000
+    steps: int = 8000
     seed: int = 0
     scan: str = "auto"
     model: str | None = field(default=None, repr=False, compare=False)
@@ -121,7 +121,7 @@ class Learned(_Settings, PartialDecode, ChunkCodec):
     Attributes
     ----------
     steps : int
-        Steps of the fit of a chunk's own network; 6,000 take about ten seconds of one core.
+        Steps of the fit of a chunk's own network; 8,000 take about fifteen seconds of one core.
     seed : int
         Of the fit: the same counts, steps and seed give the same bytes on one machine.
     scan : {"auto", "none"}

@@ -36,8 +36,8 @@ PATTERN = (
 """The nearest counts of the same pattern: with the dose, seven pairs."""
 SCAN = tuple((reference, dy, dx) for reference in (1, 2) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 """Counts around the pixel at the two nearest scan positions that are decoded before."""
-STEPS = 6000
-"""Steps of the fit: about ten seconds of one core."""
+STEPS = 8000
+"""Steps of the fit: about fifteen seconds of one core."""
 RACE = 4
 """With and without maps, networks compete for a quarter of the steps; the better one goes on."""
 JUDGED = 4

@@ -441,7 +441,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
     parser.add_argument("--check", action="store_true", help="with --affine, --learned: fail if a row takes too much")
     parser.add_argument("--positions", type=int, default=1024, help="with --affine: patterns of each scan")
-    parser.add_argument("--steps", type=int, default=6000, help="with --learned: of a fit")
+    parser.add_argument("--steps", type=int, default=8000, help="with --learned: of a fit")
     parser.add_argument("--only", default="", help="part of the name of the scans to take")
     arguments = parser.parse_args()
     if arguments.random_access:

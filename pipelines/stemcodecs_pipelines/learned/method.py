@@ -22,7 +22,7 @@ class LearnedOptions:
     model: Literal["auto", "scan", "chunk"] = option(
         "auto", "one network for the whole scan, or one in every chunk; auto takes the latter where scan neighbours pay"
     )
-    steps: int = option(6000, "steps of a fit; 6000 take about ten seconds of one core", least=1, most=1_000_000)
+    steps: int = option(8000, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
 
 
