@@ -53,7 +53,7 @@ LARGE_FROM = 1_500_000
 """Counts from which on the large network pays: its 1,200 further weights take 2 kB, and it saves 0.01 bits a count."""
 MOST_NORMALISED = 8.0
 """Features are cut off at so many standard deviations while the network learns, lest one hot pixel teach it."""
-WEIGHT_BITS = (9, 11, 13, 15)
+WEIGHT_BITS = tuple(range(8, 16))
 _SAMPLE = 1 << 16
 """Counts that sizes are estimated from."""
 _LEAST_SPREAD = 4.0

@@ -109,6 +109,7 @@ def bright_scan() -> Array:
     return array
 
 
+@pytest.mark.slow
 def test_instruction_paths_and_threads_write_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     chunks = set()
     before = set_threads(1)
@@ -123,6 +124,7 @@ def test_instruction_paths_and_threads_write_the_same_bytes(monkeypatch: pytest.
     assert len(chunks) == 1
 
 
+@pytest.mark.slow
 def test_every_path_reads_what_another_wrote(path: str) -> None:
     data = random_chunk(bright_scan(), 3, (2, 2))
     assert data is not None

@@ -30,7 +30,7 @@ class LearnedMethod(Method[LearnedOptions]):
     """A network of about two thousand parameters."""
 
     name = "learned"
-    summary = "lossless; a tiny integer network that is fitted to the scan: smallest, at a third of the speed"
+    summary = "lossless; a tiny integer network that is fitted to the scan: smallest, and slower"
     Options = LearnedOptions
 
     @property

@@ -23,7 +23,7 @@ FEWEST_PATTERNS, MOST_PATTERNS = 64, 2048
 BLOCK = 24
 """Scan positions along each side of the block that tells whether scan neighbours pay."""
 LEAST_GAIN = 0.001
-"""Share of the bytes that a network must save, its own included, to be worth a third of the speed."""
+"""Share of the bytes that a network must save, its own included, to be worth its lower speed."""
 
 
 def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) -> Learned | PixelHistogram:
