@@ -34,6 +34,10 @@ _WINDOW = 1 << 22
 """Places of a table of values: bounds what looking them up takes."""
 _FREQUENT = 8
 _LIMIT = 1 << 30
+_WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
+"""Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
+_FANO = 0.9
+"""Variance over mean: 1 of counts, more where the sample changes, less where an offset adds to the mean."""
 _FAR = 1 << 62
 """Differences beyond it may not be integers of 64 bits."""
 
@@ -53,8 +57,7 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     # An odd step meets every column of the detector.
     rows = sampled_positions(n_positions, n_pixels)
     some = values[rows, :: max(1, n_pixels * rows.size // _LOOKED_AT) | 1]
-    distinct, times = np.unique(some, return_counts=True)
-    distinct = distinct.astype(np.int64)
+    distinct, times = _distinct(some)
     if distinct.size < 2:
         return []
     specials = tuple(basic.specials) if basic is not None else ()
@@ -74,6 +77,19 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
     return proposals
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """The values that occur, sorted, and how often each does."""
+    if values.dtype.itemsize > 2:
+        distinct, times = np.unique(values, return_counts=True)
+        return distinct.astype(np.int64), times
+    # Counting codes takes a tenth of sorting values.
+    times = np.bincount(values.reshape(-1).view(f"u{values.dtype.itemsize}"))
+    codes = np.flatnonzero(times)
+    distinct = codes.astype(f"u{values.dtype.itemsize}").view(values.dtype).astype(np.int64)
+    order = np.argsort(distinct, kind="stable")
+    return distinct[order], times[codes][order]
 
 
 def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
@@ -176,8 +192,7 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     n_positions, n_pixels = values.shape
     if n_positions < 16 or n_pixels < 16:
         return None
-    some = some.astype(np.int64)
-    some = np.where((some < bounds[0]) | (some > bounds[1]), int(np.median(some)), some)
+    some = _within(some.astype(np.int64), bounds)
     shift = _shifts(values, some)
     rows = sampled_positions(n_positions, n_pixels)
     if shift is not None:
@@ -188,7 +203,9 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
     several = (steps > 0).sum(axis=0) >= 2
     gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
-    if shift is None and not gains and not _differ(some):
+    # The sample sees few values of each pixel; a few pixels seen whole say no at a small part of the cost of trying.
+    gains = gains and _spread_out(_watched(values, shift, bounds))
+    if shift is None and not gains and not (_differ(some) and _quieter_than_counts(_watched(values, shift, bounds))):
         return None
     if shift is None:
         shift = np.zeros(n_positions, np.int64)
@@ -197,6 +214,41 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     if calibration is None or shift.any():
         return calibration
     return replace(calibration, shift=None)
+
+
+def _watched(values: Array, shift: Array | None, bounds: tuple[int, int]) -> Array:
+    """All values, int64[positions, pixels], of a few pixels from all over the detector, less the shift of patterns."""
+    n_positions, n_pixels = values.shape
+    rows = np.unique(np.linspace(0, n_positions - 1, min(n_positions, _WATCHED_POSITIONS)).astype(np.int64))
+    # Runs of pixels share lines of the processor's cache.
+    starts = np.linspace(0, max(n_pixels - _RUN, 0), min(n_pixels // _RUN, _RUNS)).astype(np.int64)
+    pixels = (starts[:, None] + np.arange(_RUN)).reshape(-1)
+    watched = values[rows[:, None], pixels].astype(np.int64)
+    if shift is not None:
+        watched -= shift[rows, None]
+    return _within(watched, bounds)
+
+
+def _within(values: Array, bounds: tuple[int, int]) -> Array:
+    """Values, with the median in place of marks and outliers."""
+    outside = (values < bounds[0]) | (values > bounds[1])
+    return np.where(outside, int(np.median(values)), values) if outside.any() else values
+
+
+def _spread_out(watched: Array) -> bool:
+    """Whether most pixels leave out values between those that they have: two neighbouring integers deny a gain."""
+    steps = np.diff(np.sort(watched, axis=0), axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    return bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+
+
+def _quieter_than_counts(watched: Array) -> bool:
+    """Whether the brighter pixels vary less than counts of their mean: part of it is then an offset, not counts."""
+    mean = watched.mean(axis=0)
+    brighter = mean >= np.median(mean)
+    signal = float((mean[brighter] - watched.min()).sum())
+    return signal > 0 and float(watched[:, brighter].var(axis=0).sum()) < _FANO * signal
 
 
 def _differ(some: Array) -> bool:
