@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration import IntegerCalibration, ValueTable, special_bits, whole_integers
+from stemcodecs.entropy.values.calibration import (
+    IntegerCalibration,
+    ValueTable,
+    largest_product,
+    special_bits,
+    whole_integers,
+)
 from stemcodecs.entropy.values.calibration_kernels import (
+    dark_values,
     gain_intervals,
     integer_counts,
     integer_gains,
@@ -36,6 +43,10 @@ _FREQUENT = 8
 _LIMIT = 1 << 30
 _WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
 """Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
+_DARK_RANGE = 4096
+"""Values above the lowest of a pattern among which its dark pixels are looked for in one pass."""
+_MEAN_POSITIONS = 256
+"""Patterns that give the mean of pixels when there are at least twice as many."""
 _FANO = 0.9
 """Variance over mean: 1 of counts, more where the sample changes, less where an offset adds to the mean."""
 _FAR = 1 << 62
@@ -73,7 +84,9 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
     low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
     bounds = max(low - 4 * (high - low) - 64, -_FAR), min(high + 16 * (high - low) + 64, _FAR)
-    pixels = _propose_pixels(values, some, bounds, spaced=spaced)
+    # Of values that count backwards no offset of a pixel is known.
+    backwards = table is not None and int(table.values[0]) > int(table.values[-1])
+    pixels = None if backwards else _propose_pixels(values, some, bounds, spaced=spaced)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
     return proposals
@@ -270,12 +283,16 @@ def _shifts(values: Array, some: Array) -> Array | None:
     if np.ptp(tenth) < 2 or np.unique(tenth).size < 0.1 * tenth.size:
         return None
     pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
-    shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
-    # Where the dose varies rather than an offset, the sample takes no less with it. The lowest integer has no magnitude.
-    return shift if -_LIMIT < shift.min() and shift.max() < _LIMIT else None
+    shift = np.zeros(values.shape[0], np.int64)
+    seldom = np.zeros(_DARK_RANGE + 1, np.int64)
+    for at in np.flatnonzero(~dark_values(values, pixels, seldom, shift)):
+        shift[at] = _dark_value(values[at, pixels].astype(np.int64))
+    # Where the dose varies rather than an offset, the sample takes no less with it.
+    return shift if shift.min() > -_LIMIT and shift.max() < _LIMIT else None
 
 
 def _dark_value(row: Array) -> int:
+    """As :func:`dark_values`, of a pattern whose lowest value is far from the others."""
     ordered = np.sort(row)
     dark = ordered[ordered.size // 50 : max(ordered.size // 3, ordered.size // 50 + 1)]
     distinct, times = np.unique(dark, return_counts=True)
@@ -288,7 +305,13 @@ def _pixel_calibration(
     n_positions, n_pixels = values.shape
     low = np.full(n_pixels, _FAR, np.int64)
     total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
-    pixel_sums(values, shift, *bounds, low, total, times)
+    if shift.any() or int(values.min()) < bounds[0] or int(values.max()) > bounds[1]:
+        pixel_sums(values, shift, *bounds, low, total, times)
+    else:
+        # Without marks the lowest are found in narrow vectors; for the mean some patterns do.
+        low[:] = values.min(axis=0)
+        every = max(1, n_positions // _MEAN_POSITIONS)
+        pixel_sums(values[::every], shift, *bounds, np.empty_like(low), total, times)
     seen = times > 0
     if not seen.any():
         return None
@@ -339,6 +362,8 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
     else:
         gain, offset = whole_integers(calibration, values.shape[1])
+        if largest_product(gain, offset) >= 2**52:
+            return None
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
         n = integer_counts(
             values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
