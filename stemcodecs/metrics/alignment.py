@@ -116,7 +116,7 @@ def _peak(values: Array, sign: int) -> Array:
     transform = np.fft.fft2(values) if sign < 0 else np.fft.ifft2(values)
     coarse = np.unravel_index(int(np.abs(transform).argmax()), values.shape)
     sizes = np.array(values.shape)
-    peak = (np.array(coarse) + sizes // 2) % sizes - sizes // 2 + 0.0
+    peak: Array = (np.array(coarse) + sizes // 2) % sizes - sizes // 2 + 0.0
     step = _STEP
     # Frequencies and pixels beyond the middle are negative, as in `fftfreq`: the field wraps around in both spaces.
     places = [np.fft.fftfreq(n, 1 / n) if sign > 0 else np.arange(n) for n in values.shape]

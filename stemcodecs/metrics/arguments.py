@@ -59,7 +59,7 @@ def support_of(support: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray[
     """
     if support is None:
         return np.ones(shape, np.bool_)
-    inside = np.asarray(support) != 0
+    inside: np.ndarray[Any, np.dtype[np.bool_]] = np.asarray(support) != 0
     if inside.shape != shape:
         raise ConfigurationError(f"the support has shape {inside.shape}, the image {shape}; give one of the same shape")
     if not inside.any():
