@@ -15,10 +15,10 @@ from stemcodecs_pipelines.tomography.problem import simulate
 PIXELS, ANGLES = 16, 24
 
 
-def geometry(pixels=PIXELS, angles=ANGLES, points=3, **changes):
+def geometry(pixels=PIXELS, points=3, **changes):
     """The detector of the benchmark, looking at 50 µm."""
     known = {
-        "angles": np.linspace(0, 2 * np.pi, angles, endpoint=False),
+        "angles": np.linspace(0, 2 * np.pi, ANGLES, endpoint=False),
         "pixel_size": 50e-4 / pixels,
         "photons": 1e7,
         "detector_distance": 1.6,

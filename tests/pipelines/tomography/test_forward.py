@@ -90,6 +90,7 @@ def test_without_self_absorption_all_gets_out(sections, phantom):
     torch.testing.assert_close(with_it(thin, 3)[0], without(thin, 3)[0], rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [1, 3])
 def test_gradients_are_those_of_finite_differences(sections, points):
     n = 5
