@@ -16,6 +16,9 @@ from stemcodecs_pipelines.tomography.settings import DescentSettings
 from stemcodecs_pipelines.tomography.volume import open_volume
 from tests.pipelines.conftest import client  # noqa: F401  the fixture
 
+pytest.importorskip("torch")
+pytest.importorskip("xraylib")
+
 QUICK = DescentSettings(epochs=2)
 
 
