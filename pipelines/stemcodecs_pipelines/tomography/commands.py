@@ -139,8 +139,6 @@ def _tomography(
             start=bar.start,
             progress=bar.advance,
         )
-        for scan in [*counts, *([passed] if passed is not None else [])]:
-            scan.check_unchanged()
     if plot is not None:
         from stemcodecs_pipelines.tomography.plot import draw_densities
         from stemcodecs_pipelines.tomography.volume import open_volume
