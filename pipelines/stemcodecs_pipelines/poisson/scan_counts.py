@@ -1,0 +1,165 @@
+"""The counts behind a whole scan: the map on a sample of its patterns, gain and offset from all of them."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stemcodecs.counts.counts_map import CountsMap
+from stemcodecs.counts.find_map import FoundMap, find_map
+from stemcodecs.counts.photon_transfer import PARTS, PhotonTransfer, TransferSums
+from stemcodecs.errors import ConfigurationError
+from stemcodecs_pipelines.run.engine import ThreadEngine
+from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of
+from stemcodecs_pipelines.run.plan import available_cores
+from stemcodecs_pipelines.run.reduction import reduce_scan
+
+if TYPE_CHECKING:
+    from stemcodecs.readers.scan import Scan
+    from stemcodecs_pipelines.methods.base import Learning
+
+__all__ = ["map_of_scan", "photon_transfer"]
+
+Array = np.ndarray[Any, Any]
+
+SAMPLE_BYTES = 64 << 20
+"""Of the patterns on which the map is sought, whatever the size of the scan."""
+MOST_PATTERNS = 1280
+RUN = 5
+"""Neighbouring patterns that are read together: their differences tell the noise."""
+FLOAT_LIMIT = 2.0**52
+
+
+def map_of_scan(scan: Scan, learning: Learning) -> FoundMap:
+    """Look for one map on runs of neighbouring patterns spread evenly over a scan."""
+    runs = _runs(scan)
+    pickled = pickle.dumps(scan)
+    engine = learning.engine or ThreadEngine(learning.workers or available_cores())
+    tasks = _ReadRuns(scan=pickled, starts=tuple(int(run[0]) for run in runs), length=len(runs[0]))
+    parts: dict[int, Array] = {}
+    try:
+        for index, part in engine.map(_read_run, tasks, range(len(runs))):
+            parts[index] = part
+    finally:
+        engine.tell(close_source, source_key(pickled))
+    sample = np.concatenate([parts[i] for i in range(len(runs))])
+    sample = sample.astype(sample.dtype.newbyteorder("="), copy=False)
+    return find_map(sample, np.concatenate(runs), int(np.prod(scan.shape[:-2], dtype=np.int64)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReadRuns:
+    """Runs of patterns to read: the pickled scan, the flat position of the first of each run, and their length."""
+
+    scan: bytes
+    starts: tuple[int, ...]
+    length: int
+
+
+def _read_run(tasks: _ReadRuns, index: int) -> tuple[int, Array]:
+    """Patterns[length, det_y, det_x] of a run. Runs on a worker."""
+    scan = source_of(tasks.scan)
+    lead = scan.shape[:-2]
+    at = np.unravel_index(tasks.starts[index], lead)
+    region = (*(slice(int(i), int(i) + 1) for i in at[:-1]), slice(int(at[-1]), int(at[-1]) + tasks.length))
+    whole = tuple(slice(0, n) for n in scan.shape[-2:])
+    return index, np.ascontiguousarray(scan.read((*region, *whole))).reshape(-1, *scan.shape[-2:])
+
+
+def _runs(scan: Scan) -> list[Array]:
+    """Flat positions of the runs, increasing."""
+    lead = scan.shape[:-2]
+    total, row = int(np.prod(lead, dtype=np.int64)), int(lead[-1])
+    length = min(RUN, row)
+    pattern = int(np.prod(scan.shape[-2:], dtype=np.int64)) * scan.dtype.itemsize
+    most = int(np.clip(SAMPLE_BYTES // max(1, pattern), 2 * RUN, MOST_PATTERNS))
+    in_a_row = row // length
+    count = min(total // row * in_a_row, max(2, most // length))
+    chosen = np.unique(np.linspace(0, total // row * in_a_row - 1, count).round().astype(np.int64))
+    starts = chosen // in_a_row * row + chosen % in_a_row * length
+    return [np.arange(start, start + length) for start in starts]
+
+
+def photon_transfer(scan: Scan, behind: CountsMap | None, learning: Learning) -> PhotonTransfer:
+    """Gain and offset from the noise of the whole scan, in units of its values or of the whole numbers behind them.
+
+    Raises
+    ------
+    ConfigurationError
+        The noise is not that of Poisson counts.
+    """
+    text = "photon transfer: the variance of neighbouring patterns against their mean"
+    done, raw = 0, int(np.prod(scan.shape, dtype=np.int64)) * scan.dtype.itemsize
+
+    def progress(read: int) -> None:
+        nonlocal done
+        done += read
+        learning.report(text, min(done, raw - 1), raw)
+
+    learning.report(text, 0, raw)
+    statistics = TransferStatistics(behind=behind, total=int(np.prod(scan.shape[:-2], dtype=np.int64)))
+    found = reduce_scan(
+        scan, statistics, workers=learning.workers, memory=learning.memory, engine=learning.engine, progress=progress
+    )
+    learning.report(f"photon transfer: {found}", 1, 1)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransferStatistics:
+    """Sums for photon transfer, as `stemcodecs_pipelines.run.reduction.Statistics`.
+
+    Parameters
+    ----------
+    behind : CountsMap or None
+        How values become whole numbers, where they are none.
+    total : int
+        Positions of the scan.
+    """
+
+    behind: CountsMap | None
+    total: int
+
+    @property
+    def part_bytes(self) -> int:
+        """See `Statistics.part_bytes`."""
+        return 3 * 8 * PARTS * 320
+
+    def prepared(self, scan: Scan) -> TransferStatistics:
+        """See `Statistics.prepared`."""
+        return self
+
+    def block(self, patterns: Array, positions: Array) -> TransferSums:
+        """See `Statistics.block`."""
+        rows = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(len(patterns), -1)
+        order = np.argsort(positions, kind="stable")
+        return TransferSums.of(_whole(rows[order], self.behind), positions[order], self.total)
+
+    def merge(self, first: TransferSums, second: TransferSums) -> TransferSums:
+        """See `Statistics.merge`."""
+        return first.merge(second)
+
+    def finalize(self, total: TransferSums) -> PhotonTransfer:
+        """See `Statistics.finalize`."""
+        return PhotonTransfer.fit(total)
+
+
+def _whole(rows: Array, behind: CountsMap | None) -> Array:
+    """Whole numbers, those of marks beyond all others."""
+    mark = np.iinfo(np.int32).max
+    if behind is not None:
+        counts, unknown = behind.counts(rows)
+        counts[unknown] = mark
+        return counts
+    if rows.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = (np.floor(rows) == rows) & (np.abs(rows) < FLOAT_LIMIT)
+        if not whole[np.isfinite(rows)].all():
+            raise ConfigurationError(
+                "gain=auto found values that are no whole numbers in a scan of whole numbers; store it with pixel_histogram"
+            )
+        return np.where(whole, rows, mark).astype(np.int64)
+    return np.minimum(rows, mark) if rows.dtype.itemsize > 4 or rows.dtype.kind == "u" else rows

@@ -1,0 +1,248 @@
+"""Find the one map that leads from the values of a scan to the counts behind them, on a sample of its patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.counts.counts_map import CountsMap
+from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
+from stemcodecs.entropy.values.float_calibration import propose_floats
+from stemcodecs.entropy.values.integer_calibration import propose_integers
+from stemcodecs.entropy.values.plane import to_plane
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["FoundMap", "find_map"]
+
+Array = np.ndarray[Any, Any]
+
+_ENOUGH = 0.98
+"""Share of the values other than marks that a map must give."""
+_CERTAIN = 0.25
+"""Largest error of an offset, in counts, with which a whole number is certain."""
+_UNIT_GAIN = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundMap:
+    """What a sample says.
+
+    Attributes
+    ----------
+    map : CountsMap or None
+        None: the values are counts as they are, or nothing is known behind them.
+    plain : bool
+        The values are whole numbers, which the quantiser takes as they are.
+    problem : str
+        Where there is no map although one is needed: why.
+    """
+
+    map: CountsMap | None = None
+    plain: bool = False
+    problem: str = ""
+
+
+def find_map(sample: Array, positions: Array, total: int) -> FoundMap:
+    """The counts behind some patterns of a scan.
+
+    Parameters
+    ----------
+    sample : ndarray, (patterns, det_y, det_x)
+        Native integers or floats; runs of neighbouring patterns.
+    positions : int64[patterns]
+        Their flat positions in the scan, increasing.
+    total : int
+        Positions of the scan.
+    """
+    detector = (int(sample.shape[-2]), int(sample.shape[-1]))
+    values = np.ascontiguousarray(sample).reshape(len(sample), -1)
+    if sample.dtype.kind == "f":
+        return _of_floats(sample, values, detector)
+    if sample.dtype.kind not in "iu":
+        return FoundMap(plain=True)
+    return _of_integers(sample, values, detector, positions, total)
+
+
+def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> FoundMap:
+    n_pixels = values.shape[1]
+    nothing = np.zeros(n_pixels, np.int64)
+    plane = to_plane(np.ascontiguousarray(sample))
+    if plane is not None:
+        numbers = plane.numbers
+        if numbers.gain == 1 and values.dtype.itemsize > 2:
+            return FoundMap(plain=True)
+        gain = None if numbers.gain == 1 else np.full(n_pixels, float(numbers.gain))
+        calibration = FloatCalibration(gain=gain, gain_divides=numbers.divide, single=False)
+        return _proved(values, CountsMap(detector=detector, calibration=calibration, zero=nothing))
+    with np.errstate(all="ignore"):
+        proposal = propose_floats(values)
+    if proposal is None:
+        return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
+    calibration = proposal[1]
+    if calibration.scale is not None:
+        return FoundMap(
+            problem="the counts were divided by a dose of every pattern, which one map of the scan cannot undo"
+        )
+    # Rounded up, so that no value is taken for more counts than it is.
+    zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
+    return _proved(values, CountsMap(detector=detector, calibration=calibration, zero=zero))
+
+
+def _proved(values: Array, found: CountsMap) -> FoundMap:
+    """The map, if it gives most values of pixels that have more than one."""
+    unknown = found.counts(values)[1]
+    alive = (values != values[:1]).any(axis=0)
+    share = float(unknown[:, alive].mean()) if alive.any() else 0.0
+    if share > 1 - _ENOUGH:
+        return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")
+    return FoundMap(map=found)
+
+
+def _of_integers(
+    sample: Array, values: Array, detector: tuple[int, int], positions: Array, total: int
+) -> FoundMap:
+    signed = values.view(np.int64) if values.dtype == np.uint64 else values
+    plane = to_plane(np.ascontiguousarray(sample))
+    marks = () if plane is None else plane.numbers.specials
+    keep = ~np.isin(signed.astype(np.int64), np.array(marks, np.uint64).view(np.int64)) if marks else None
+    counted = signed if keep is None else signed[keep]
+    lowest = int(counted.min()) if counted.size else 0
+    candidates: list[CountsMap] = []
+    shifted = lowest < 0
+    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers):
+        if isinstance(calibration, ValueTable):
+            made = _of_table(calibration.values, detector)
+            if made is not None:
+                candidates.append(made)
+            shifted |= int(calibration.values[0]) != 0
+        elif calibration.shift is None and calibration.gain is not None:
+            candidates.append(_of_gains(calibration, detector))
+    # 64 bits, which the quantiser does not take as they are.
+    wide = values.dtype.itemsize > 4
+    whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
+    best: CountsMap | None = None
+    for candidate in [*candidates[::-1], *([whole] if wide or (shifted and lowest < 0) else [])]:
+        unknown = candidate.counts(signed)[1]
+        if float((unknown if keep is None else unknown[keep]).mean()) <= 1 - _ENOUGH:
+            best = candidate
+            break
+    if best is None:
+        if wide:
+            return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+        return FoundMap(plain=True)
+    if not _begins_at_zero(best, lowest, shifted):
+        placed = _placed(best, signed, positions, total)
+        if placed is None:
+            # A pedestal that cannot be told from counts: as the user says, or as it always was.
+            return FoundMap(map=best, problem=_NO_ZERO) if wide or lowest < 0 else FoundMap(plain=True)
+        best = placed
+    if _changes_nothing(best) and not wide:
+        return FoundMap(plain=True)
+    return FoundMap(map=best)
+
+
+_NO_ZERO = "the value at zero counts is not known: say it with offset=, or let gain=auto measure it"
+
+
+def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """A map that gives a list of values, if they are evenly spaced or multiples that were rounded."""
+    n_pixels = detector[0] * detector[1]
+    if values.size < 2:
+        return None
+    down = bool(values[1] < values[0])
+    # Values of outliers follow those of the bulk.
+    steps = np.diff(values)
+    end = int(np.argmax(steps > 0 if down else steps < 0)) if ((steps > 0) if down else (steps < 0)).any() else 0
+    core = values[: end + 1] if end else values
+    if core.size < 2:
+        return None
+    core = core[::-1] if down else core
+    step = int(np.gcd.reduce(np.diff(core)))
+    if step > 1 or not (np.diff(core) > 1).any():
+        residue = int(core[0]) % step
+        calibration = IntegerCalibration(
+            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64)
+        )
+        zero = (int(values[0]) - residue) // step
+        return CountsMap(
+            detector=detector, calibration=calibration, zero=np.full(n_pixels, zero, np.int64), reversed=down
+        )
+    if down:
+        return None
+    return _of_rounded(core, detector)
+
+
+def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """Multiples of one gain, rounded: as the values of a single pixel."""
+    zero, gain = core[:1].copy(), np.zeros(1)
+    integer_gains(core[None], zero, gain)
+    if not gain[0] > 1:
+        return None
+    low, high = gain * 0.5, gain * 1.5
+    column = np.ascontiguousarray(core[:, None])
+    gain_intervals(column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high)
+    for fraction in range(17):
+        whole = np.ceil(low[0] * 2.0**fraction)
+        if whole < high[0] * 2.0**fraction:
+            n_pixels = detector[0] * detector[1]
+            offset = (int(zero[0]) << fraction) + ((1 << fraction) >> 1)
+            calibration = IntegerCalibration(
+                fraction=fraction, gain=np.full(n_pixels, int(whole)), offset=np.full(n_pixels, offset)
+            )
+            return CountsMap(detector=detector, calibration=calibration, zero=np.zeros(n_pixels, np.int64))
+    return None
+
+
+def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> CountsMap:
+    return CountsMap(
+        detector=detector, calibration=replace(calibration, shift=None),
+        zero=np.zeros(detector[0] * detector[1], np.int64),
+    )  # fmt: skip
+
+
+def _changes_nothing(found: CountsMap) -> bool:
+    """Whether counts are the values themselves."""
+    c = found.calibration
+    assert isinstance(c, IntegerCalibration)
+    plain = c.fraction == 0 and (c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all())
+    return bool(plain and not found.reversed and (found.zero == 0).all())
+
+
+def _begins_at_zero(found: CountsMap, lowest: int, shifted: bool) -> bool:
+    """Whether the value 0 is that of zero counts in all pixels, and nothing lies below."""
+    zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))
+    return bool((zero == 0).all()) and lowest >= 0 and not found.reversed and not (shifted and _changes_nothing(found))
+
+
+def _placed(found: CountsMap, values: Array, positions: Array, total: int) -> CountsMap | None:
+    """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
+    counts, unknown = found.counts(values)
+    counts[unknown] = np.iinfo(np.int32).max
+    sums = TransferSums.of(counts, positions, total)
+    try:
+        noise = PhotonTransfer.fit(sums)
+    except ConfigurationError:
+        return None
+    if abs(noise.gain - 1) > max(_UNIT_GAIN, 3 * noise.gain_error):
+        return None
+    # Counts: the slope is one, and only the offset is asked.
+    offset, error = _unit_offset(sums)
+    if error > _CERTAIN or abs(offset - round(offset)) > max(0.3, 3 * error):
+        return None
+    shift = round(offset)
+    return replace(found, zero=found.zero - shift if found.reversed else found.zero + shift)
+
+
+def _unit_offset(sums: TransferSums) -> tuple[float, float]:
+    """Mean less variance, with its standard error: the offset of counts. Dim pixels tell most."""
+    times, mean, squares = (a.sum(axis=0).astype(np.float64) for a in (sums.times, sums.mean, sums.squares))
+    some = times >= 256
+    n = times[some]
+    apart = mean[some] / (3 * n) - squares[some] / (6 * n)
+    variance = np.maximum(squares[some] / (6 * n), 0.05)
+    weight = n / (2 * variance**2 + variance)
+    return float((weight * apart).sum() / weight.sum()), float(1 / np.sqrt(weight.sum()))

@@ -1,0 +1,208 @@
+"""Gain and offset of a detector from the noise of a scan: the variance of counts is their mean.
+
+Photon transfer (Janesick, *Photon Transfer*, SPIE 2007, doi:10.1117/3.725073): in units of ADU the variance of Poisson
+counts is gain · (mean − offset), a straight line whose slope is the gain. A scan has no two patterns alike, so the
+variance is taken from second differences of neighbouring patterns, a − 2b + c, in which a linear change of the specimen
+cancels, and pixels are sorted by the sum of the two patterns beside these, whose noise is independent of theirs. Where the
+specimen is sharper the variance comes out too large: so the line is fitted in parts of the scan, and their median is taken.
+
+Read noise σ adds σ² to every variance, which cannot be told from an offset that is lower by σ²/gain: the offset here is
+where the total variance vanishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Self
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["PARTS", "PhotonTransfer", "TransferSums"]
+
+Array = np.ndarray[Any, Any]
+
+PARTS = 64
+"""Parts of the scan that are fitted by themselves."""
+_PER_OCTAVE = 4
+_BINS = 2 * 40 * _PER_OCTAVE
+_PATTERNS = 5
+"""Neighbours in a row: the three of a second difference and one on either side."""
+_LARGEST = 1 << 24
+"""Values beyond it are marks."""
+_LEAST_VALUES = 256
+"""Values of a bin of a part that tell its variance to a tenth."""
+_STRAIGHT = 0.15
+_AGREE = 0.2
+"""Largest deviation of the variance from a straight line, and of the parts from each other."""
+_ROWS = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransferSums:
+    """Sums over pixels of neighbouring patterns, by part of the scan and by brightness; all whole numbers.
+
+    Attributes
+    ----------
+    times, mean, squares : int64[PARTS, bins]
+        How many second differences, the sum of their three values, the sum of their squares.
+    """
+
+    times: Array
+    mean: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, values: Array, positions: Array, total: int) -> Self:
+        """Of whole numbers[k, pixels], marks masked as _LARGEST or more, at flat scan positions of ``total``."""
+        sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(3))
+        step = np.diff(positions) == 1
+        in_row = np.lib.stride_tricks.sliding_window_view(step, _PATTERNS - 1).all(axis=1) if step.size > 3 else step[:0]
+        first = -_PATTERNS
+        for i in np.flatnonzero(in_row):
+            # Without overlap: differences that share a pattern would not tell the error of their mean.
+            if i < first + _PATTERNS:
+                continue
+            first = int(i)
+            part = int(positions[i]) * PARTS // total
+            for start in range(0, values.shape[1], _ROWS):
+                _add(values[i : i + _PATTERNS, start : start + _ROWS].astype(np.int64), [s[part] for s in sums])
+        return cls(times=sums[0], mean=sums[1], squares=sums[2])
+
+    def merge(self, other: TransferSums) -> TransferSums:
+        """Of both."""
+        return TransferSums(
+            times=self.times + other.times, mean=self.mean + other.mean, squares=self.squares + other.squares
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return 3 * 8 * PARTS * _BINS
+
+
+def _add(five: Array, sums: list[Array]) -> None:
+    good = (np.abs(five) < _LARGEST).all(axis=0)
+    five = five[:, good]
+    beside = five[0] + five[4]
+    magnitude = np.log2(np.abs(beside).astype(np.float64) + 1) * _PER_OCTAVE
+    bins = np.where(beside < 0, _BINS // 2 - 1 - magnitude.astype(np.int64), _BINS // 2 + magnitude.astype(np.int64))
+    difference = five[1] - 2 * five[2] + five[3]
+    for into, what in zip(sums, (None, five[1:4].sum(axis=0), difference**2), strict=True):
+        # Whole numbers below 2**53 stay whole in double precision.
+        weights = None if what is None else what.astype(np.float64)
+        into += np.bincount(bins, weights, minlength=_BINS)[:_BINS].astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotonTransfer:
+    """What the noise of a scan says.
+
+    Attributes
+    ----------
+    gain, gain_error : float
+        ADU per count, and its standard error.
+    offset, offset_error : float
+        ADU at which the variance vanishes, and its standard error.
+    """
+
+    gain: float
+    gain_error: float
+    offset: float
+    offset_error: float
+
+    def __str__(self) -> str:
+        return (
+            f"gain {_rounded(self.gain, self.gain_error)} ADU per count, "
+            f"offset {_rounded(self.offset, self.offset_error)} ADU"
+        )
+
+    @classmethod
+    def fit(cls, sums: TransferSums) -> Self:
+        """A straight line through the variances.
+
+        Raises
+        ------
+        ConfigurationError
+            The variance is no straight line of the mean: these are no Poisson counts.
+        """
+        bins = _points(sums.times.sum(axis=0), sums.mean.sum(axis=0), sums.squares.sum(axis=0), 16 * _LEAST_VALUES)
+        refused = "give gain= and offset= in ADU, or store the scan losslessly"
+        if len(bins[0]) < 2:
+            raise ConfigurationError(
+                "photon transfer needs pixels of different brightness in at least five neighbouring patterns, which this "
+                f"scan does not have; {refused}"
+            )
+        lines = []
+        for part in range(PARTS):
+            points = _points(sums.times[part], sums.mean[part], sums.squares[part], _LEAST_VALUES)
+            if len(points[0]) >= 2:
+                line = _line(*points)
+                if line is not None:
+                    lines.append(line)
+        whole = _line(*bins)
+        if whole is None or not lines:
+            raise ConfigurationError(f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}")
+        gains, offsets = np.array(lines)[:, 0], np.array(lines)[:, 1]
+        gain, offset = float(np.median(gains)), float(np.median(offsets))
+        if len(lines) >= 8:
+            # Of a median, from the median deviation: parts with sharp structure do not count.
+            wide = 1.2533 * 1.4826 / sqrt(len(lines))
+            errors = [wide * float(np.median(np.abs(x - m))) for x, m in ((gains, gain), (offsets, offset))]
+        else:
+            errors = [whole[2], whole[3]]
+        found = cls(gain=gain, gain_error=errors[0], offset=offset, offset_error=errors[1])
+        times, mean, variance = bins
+        expected = gain * (mean - offset)
+        # Where the mean is near the offset, read noise and rounding are most of the variance.
+        bright = (mean - offset) > max(4 * errors[1], 0.02 * float(np.average(mean - offset, weights=times)))
+        apart = np.abs(variance / np.where(bright, expected, 1) - 1)[bright]
+        spread = float(np.average(apart, weights=times[bright])) if bright.any() else np.inf
+        if gain <= 3 * errors[0] or spread > _STRAIGHT or abs(whole[0] / gain - 1) > _AGREE:
+            raise ConfigurationError(
+                "photon transfer finds no gain: the variance of neighbouring patterns is no straight line of their mean "
+                f"(deviation {100 * min(spread, 9.99):.0f} %), so these are no Poisson counts; {refused}"
+            )
+        return found
+
+
+def _points(times: Array, mean: Array, squares: Array, least: int) -> tuple[Array, Array, Array]:
+    """Number, mean and variance of the bins that hold enough."""
+    enough = times >= least
+    n = times[enough].astype(np.float64)
+    # The variance of a − 2b + c is six times that of each.
+    return n, mean[enough] / (3 * n), squares[enough] / (6 * n)
+
+
+def _line(times: Array, mean: Array, variance: Array) -> tuple[float, float, float, float] | None:
+    """Gain, offset and their errors; None where there is no rising line."""
+    expected = np.maximum(variance, 1e-12)
+    result = None
+    for _ in range(4):
+        # A squared difference of n normal values has a relative error of √(2/n), of the line and not of its own luck.
+        weight = times / (2 * np.maximum(expected, 1e-3 * float(expected.max())) ** 2)
+        total = weight.sum()
+        centre = (weight * mean).sum() / total
+        spread = (weight * (mean - centre) ** 2).sum()
+        if not spread > 0:
+            return None
+        height = (weight * variance).sum() / total
+        gain = (weight * (mean - centre) * variance).sum() / spread
+        if not gain > 0:
+            return None
+        offset = centre - height / gain
+        gain_error = 1 / sqrt(spread)
+        offset_error = sqrt(1 / total + ((offset - centre) * gain_error) ** 2) / gain
+        result = float(gain), float(offset), gain_error, offset_error
+        expected = np.maximum(gain * (mean - offset), 1e-12)
+    return result
+
+
+def _rounded(value: float, error: float) -> str:
+    """A value with as many digits as its error is worth."""
+    if not error > 0:
+        return f"{value:.6g}"
+    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
