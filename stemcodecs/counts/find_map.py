@@ -16,7 +16,7 @@ from stemcodecs.entropy.values.integer_calibration import propose_integers
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["FoundMap", "find_map"]
+__all__ = ["FoundMap", "find_map", "whole_numbers"]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,11 +39,14 @@ class FoundMap:
         The values are whole numbers, which the quantiser takes as they are.
     problem : str
         Where there is no map although one is needed: why.
+    dark : int
+        About the whole number of dark pixels.
     """
 
     map: CountsMap | None = None
     plain: bool = False
     problem: str = ""
+    dark: int = 0
 
 
 def find_map(sample: Array, positions: Array, total: int) -> FoundMap:
@@ -61,10 +64,32 @@ def find_map(sample: Array, positions: Array, total: int) -> FoundMap:
     detector = (int(sample.shape[-2]), int(sample.shape[-1]))
     values = np.ascontiguousarray(sample).reshape(len(sample), -1)
     if sample.dtype.kind == "f":
-        return _of_floats(sample, values, detector)
-    if sample.dtype.kind not in "iu":
-        return FoundMap(plain=True)
-    return _of_integers(sample, values, detector, positions, total)
+        found = _of_floats(sample, values, detector)
+    else:
+        found = _of_integers(sample, values, detector, positions, total)
+    counts = whole_numbers(values, found.map)
+    return replace(found, dark=_dark(counts)) if found.plain or found.map is not None else found
+
+
+def whole_numbers(values: Array, behind: CountsMap | None) -> Array:
+    """Counts behind native values[k, pixels], or these themselves; the largest of int32 where there are none."""
+    mark = np.iinfo(np.int32).max
+    if behind is not None:
+        counts, unknown = behind.counts(values)
+        counts[unknown] = mark
+        return counts
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            known = (np.floor(values) == values) & (np.abs(values) < mark)
+        return np.where(known, values, 0).astype(np.int64) + np.where(known, 0, mark)
+    top = np.iinfo(values.dtype).max
+    marked = values == top if values.dtype.itemsize > 1 else np.zeros(values.shape, bool)
+    return np.where(marked | (values > mark), mark, values.astype(np.int64))
+
+
+def _dark(counts: Array) -> int:
+    known = counts[counts < np.iinfo(np.int32).max]
+    return int(np.quantile(known, 0.02, method="lower")) if known.size else 0
 
 
 def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> FoundMap:
@@ -220,17 +245,17 @@ def _begins_at_zero(found: CountsMap, lowest: int, shifted: bool) -> bool:
 
 def _placed(found: CountsMap, values: Array, positions: Array, total: int) -> CountsMap | None:
     """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
-    counts, unknown = found.counts(values)
-    counts[unknown] = np.iinfo(np.int32).max
-    sums = TransferSums.of(counts, positions, total)
+    counts = whole_numbers(values, found)
+    sums = TransferSums.of(counts, positions, total, _dark(counts))
     try:
         noise = PhotonTransfer.fit(sums)
     except ConfigurationError:
         return None
-    if abs(noise.gain - 1) > max(_UNIT_GAIN, 3 * noise.gain_error):
+    if abs(noise.gain - 1) > max(_UNIT_GAIN, 3 * min(noise.gain_error, _UNIT_GAIN)):
         return None
     # Counts: the slope is one, and only the offset is asked.
-    offset, error = _unit_offset(sums)
+    above, error = _unit_offset(sums)
+    offset = above + sums.base
     if error > _CERTAIN or abs(offset - round(offset)) > max(0.3, 3 * error):
         return None
     shift = round(offset)

@@ -12,7 +12,7 @@ where the total variance vanishes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, Self
 
@@ -47,16 +47,19 @@ class TransferSums:
     Attributes
     ----------
     times, mean, squares : int64[PARTS, bins]
-        How many second differences, the sum of their three values, the sum of their squares.
+        How many second differences, the sum of their three values above ``base``, the sum of their squares.
+    base : int
+        About the value of dark pixels, from which brightness counts: a pedestal would hide it.
     """
 
     times: Array
     mean: Array
     squares: Array
+    base: int
 
     @classmethod
-    def of(cls, values: Array, positions: Array, total: int) -> Self:
-        """Of whole numbers[k, pixels], marks masked as _LARGEST or more, at flat scan positions of ``total``."""
+    def of(cls, values: Array, positions: Array, total: int, base: int) -> Self:
+        """Of whole numbers[k, pixels] at flat scan positions of ``total``; marks are the largest of int32."""
         sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(3))
         step = np.diff(positions) == 1
         in_row = np.lib.stride_tricks.sliding_window_view(step, _PATTERNS - 1).all(axis=1) if step.size > 3 else step[:0]
@@ -68,13 +71,17 @@ class TransferSums:
             first = int(i)
             part = int(positions[i]) * PARTS // total
             for start in range(0, values.shape[1], _ROWS):
-                _add(values[i : i + _PATTERNS, start : start + _ROWS].astype(np.int64), [s[part] for s in sums])
-        return cls(times=sums[0], mean=sums[1], squares=sums[2])
+                five = values[i : i + _PATTERNS, start : start + _ROWS].astype(np.int64)
+                _add(five - base, [s[part] for s in sums])
+        return cls(times=sums[0], mean=sums[1], squares=sums[2], base=base)
 
     def merge(self, other: TransferSums) -> TransferSums:
         """Of both."""
         return TransferSums(
-            times=self.times + other.times, mean=self.mean + other.mean, squares=self.squares + other.squares
+            times=self.times + other.times,
+            mean=self.mean + other.mean,
+            squares=self.squares + other.squares,
+            base=self.base,
         )
 
     @property
@@ -128,20 +135,14 @@ class PhotonTransfer:
         ConfigurationError
             The variance is no straight line of the mean: these are no Poisson counts.
         """
-        bins = _points(sums.times.sum(axis=0), sums.mean.sum(axis=0), sums.squares.sum(axis=0), 16 * _LEAST_VALUES)
+        bins = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)))
         refused = "give gain= and offset= in ADU, or store the scan losslessly"
         if len(bins[0]) < 2:
             raise ConfigurationError(
                 "photon transfer needs pixels of different brightness in at least five neighbouring patterns, which this "
                 f"scan does not have; {refused}"
             )
-        lines = []
-        for part in range(PARTS):
-            points = _points(sums.times[part], sums.mean[part], sums.squares[part], _LEAST_VALUES)
-            if len(points[0]) >= 2:
-                line = _line(*points)
-                if line is not None:
-                    lines.append(line)
+        lines = _lines(sums)
         whole = _line(*bins)
         if whole is None or not lines:
             raise ConfigurationError(f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}")
@@ -165,12 +166,24 @@ class PhotonTransfer:
                 "photon transfer finds no gain: the variance of neighbouring patterns is no straight line of their mean "
                 f"(deviation {100 * min(spread, 9.99):.0f} %), so these are no Poisson counts; {refused}"
             )
-        return found
+        return replace(found, offset=offset + sums.base)
 
 
-def _points(times: Array, mean: Array, squares: Array, least: int) -> tuple[Array, Array, Array]:
+def _lines(sums: TransferSums) -> list[tuple[float, float, float, float]]:
+    """A line for each part of the scan; of fewer, larger parts where these hold too little."""
+    lines: list[tuple[float, float, float, float]] = []
+    for parts in (PARTS, PARTS // 4, 1):
+        tables = (a.reshape(parts, -1, a.shape[1]).sum(axis=1) for a in (sums.times, sums.mean, sums.squares))
+        found = [_line(*points) for points in map(_points, *tables) if len(points[0]) >= 2]
+        lines = [line for line in found if line is not None]
+        if 2 * len(lines) >= parts:
+            break
+    return lines
+
+
+def _points(times: Array, mean: Array, squares: Array) -> tuple[Array, Array, Array]:
     """Number, mean and variance of the bins that hold enough."""
-    enough = times >= least
+    enough = times >= _LEAST_VALUES
     n = times[enough].astype(np.float64)
     # The variance of a − 2b + c is six times that of each.
     return n, mean[enough] / (3 * n), squares[enough] / (6 * n)

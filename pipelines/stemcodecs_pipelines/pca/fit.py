@@ -239,7 +239,7 @@ def _basis(
     progress: Progress | None,
     options: dict[str, Any],
 ) -> PcaBasis:
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes).filled()
     if rank == "auto":
         choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
         if choice.rank == 0:
@@ -280,7 +280,7 @@ def choose_rank(
     """
     engine = engine or ThreadEngine(workers or default_workers())
     with _patterns(source, **how) as scan:
-        blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+        blocks = PatternBlocks(source=scan, block_bytes=block_bytes).filled()
         largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
         basis = _fit(
             blocks, largest, engine, progress, seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
 from stemcodecs.lowrank.basis import PcaBasis, as_features
+from stemcodecs.lowrank.marked import expected_counts, marked
 from stemcodecs.lowrank.rangefinder import PassSums, pass_sums
 from stemcodecs.lowrank.stabilize import inverse_anscombe
 from stemcodecs_pipelines.run.engine import Engine
@@ -20,6 +21,10 @@ from stemcodecs_pipelines.run.engine import Engine
 __all__ = ["BlockTask", "DevianceTask", "PatternBlocks", "in_order"]
 
 Array = np.ndarray[Any, Any]
+
+_LOOKED_AT = 3
+"""Blocks that tell what a pixel has on average."""
+_MOST_MARKS = 0.05
 Result = TypeVar("Result")
 
 
@@ -34,10 +39,13 @@ class PatternBlocks:
     block_bytes : int
         Size of a block as float32; a chunk of the source is not cut, unless it is read as one array
         anyway.
+    filler : float64[pixels], optional
+        Counts that stand for marks of gaps, dead and saturated pixels, see :meth:`filled`.
     """
 
     source: Any
     block_bytes: int = 8 << 20
+    filler: Array | None = None
 
     def __post_init__(self) -> None:
         if len(self.source.shape) < 3:
@@ -88,8 +96,39 @@ class PatternBlocks:
             for corner in product(*starts)
         ]
 
+    def filled(self) -> PatternBlocks:
+        """The same blocks, with marks replaced by what their pixel has on average, in a few blocks over the scan: they tell
+        the fit nothing.
+        """
+        looked_at = sorted({round(i) for i in np.linspace(0, len(self) - 1, _LOOKED_AT)})
+        means = [expected_counts(self._stored(i)) for i in looked_at]
+        return replace(self, filler=np.rint(np.mean(means, axis=0)))
+
     def read(self, index: int) -> Array:
-        """Counts (positions, pixels) of a block."""
+        """Counts (positions, pixels) of a block.
+
+        Raises
+        ------
+        ConfigurationError
+            So many values are negative or not finite that these are no marks.
+        """
+        block = self._stored(index)
+        none = None if self.filler is None else marked(block)
+        if none is None:
+            return block
+        assert self.filler is not None
+        always = none.all(axis=0)
+        if np.count_nonzero(none[:, ~always]) > _MOST_MARKS * block.size + 8:
+            raise ConfigurationError(
+                "the scan holds many values that are NaN or negative, so they are no marks of gaps and dead pixels, and PCA "
+                "cannot model them; replace them first"
+            )
+        position, pixel = np.nonzero(none)
+        block = block.copy()
+        block[position, pixel] = self.filler[pixel].astype(block.dtype)
+        return block
+
+    def _stored(self, index: int) -> Array:
         region = self._regions[index]
         if hasattr(self.source, "read"):
             block = self.source.read((*region, slice(0, self.detector[0]), slice(0, self.detector[1])))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stemcodecs.counts.counts_map import CountsMap
+    from stemcodecs.counts.find_map import FoundMap
     from stemcodecs.quantize import PoissonQuantizer
     from stemcodecs.quantize.guarantee import Deviation
     from stemcodecs.readers.scan import Region, Scan
@@ -116,7 +117,9 @@ class PoissonMethod(Method[PoissonOptions]):
         from stemcodecs.codecs.poisson_histogram import PoissonHistogram
         from stemcodecs.codecs.poisson_quantize import PoissonQuantize
 
-        quantizer, found = self.quantizer, _map_behind(scan, self.options, learning)
+        quantizer = self.quantizer
+        sampled = _sampled(scan, self.options, learning)
+        found = sampled.map
         if found is not None:
             if self.options.bits is not None:
                 raise ConfigurationError(
@@ -124,7 +127,7 @@ class PoissonMethod(Method[PoissonOptions]):
                 )
             quantizer, found = _behind(quantizer, self.options, found, scan.dtype)
         if self.options.gain == "auto":
-            quantizer = _measured(scan, quantizer, found, learning)
+            quantizer = _measured(scan, quantizer, found, sampled.dark, learning)
         quantizer.levels("int32" if found is not None else scan.dtype)
         configuration: Any = quantizer.to_dict()
         if self.options.bits is not None:
@@ -174,35 +177,32 @@ def _configuration(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _map_behind(scan: Scan, options: PoissonOptions, learning: Learning) -> CountsMap | None:
-    """The map to the counts behind the values, or None where these are taken as they are.
+def _sampled(scan: Scan, options: PoissonOptions, learning: Learning) -> FoundMap:
+    """What a few patterns tell: the map to the counts behind the values, none where these are taken as they are.
 
     Raises
     ------
     UnsupportedDtypeError
         They cannot be taken as they are, and there is no map.
     """
+    from stemcodecs.counts.find_map import FoundMap
     from stemcodecs.errors import UnsupportedDtypeError
-
-    kind, width = scan.dtype.kind, scan.dtype.itemsize
-    narrow = kind in "iu" and width <= 4
-    # A user who says what a count is knows better.
-    said = options.offset != 0 or options.gain not in (None, "auto") or options.saturation is not None
-    if kind not in "iuf" or len(scan.shape) < 3 or (narrow and (said or options.bits is not None)):
-        return None
     from stemcodecs_pipelines.poisson.scan_counts import map_of_scan
 
+    narrow = scan.dtype.kind in "iu" and scan.dtype.itemsize <= 4
+    # A user who says what a count is knows better.
+    said = options.offset != 0 or options.gain not in (None, "auto") or options.saturation is not None
+    as_it_is = scan.dtype.kind not in "iuf" or len(scan.shape) < 3
+    if as_it_is or (narrow and (said or (options.bits is not None and options.gain != "auto"))):
+        return FoundMap(plain=True)
     found = map_of_scan(scan, learning)
-    if found.plain:
-        return None
+    if narrow and options.bits is not None:
+        return FoundMap(plain=True, dark=found.dark)
     placed = options.offset != 0 or options.gain == "auto"
-    if found.map is not None and (placed or not found.problem):
-        return found.map
-    raise UnsupportedDtypeError(
-        f"poisson cannot store this scan: {found.problem}; store it losslessly with pixel_histogram"
-        if found.map is None
-        else f"poisson cannot store this scan: {found.problem}"
-    )
+    if found.plain or (found.map is not None and (placed or not found.problem)):
+        return found
+    rest = "" if found.map is not None else "; store it losslessly with pixel_histogram"
+    raise UnsupportedDtypeError(f"poisson cannot store this scan: {found.problem}{rest}")
 
 
 def _behind(
@@ -226,7 +226,7 @@ def _behind(
 
 
 def _measured(
-    scan: Scan, quantizer: PoissonQuantizer, found: CountsMap | None, learning: Learning
+    scan: Scan, quantizer: PoissonQuantizer, found: CountsMap | None, dark: int, learning: Learning
 ) -> PoissonQuantizer:
     """The quantiser with gain and offset by photon transfer."""
     from dataclasses import replace
@@ -234,7 +234,7 @@ def _measured(
 
     from stemcodecs_pipelines.poisson.scan_counts import photon_transfer
 
-    noise = photon_transfer(scan, found, learning)
+    noise = photon_transfer(scan, found, dark, learning)
     # Rounded up: no value is taken for more counts than it is.
     return replace(quantizer, gain=f"{noise.gain:.5g}", offset=ceil(noise.offset - 1e-9))
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
-from stemcodecs.counts.find_map import FoundMap, find_map
+from stemcodecs.counts.find_map import FoundMap, find_map, whole_numbers
 from stemcodecs.counts.photon_transfer import PARTS, PhotonTransfer, TransferSums
-from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.run.engine import ThreadEngine
 from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of
 from stemcodecs_pipelines.run.plan import available_cores
@@ -30,7 +29,6 @@ SAMPLE_BYTES = 64 << 20
 MOST_PATTERNS = 1280
 RUN = 5
 """Neighbouring patterns that are read together: their differences tell the noise."""
-FLOAT_LIMIT = 2.0**52
 
 
 def map_of_scan(scan: Scan, learning: Learning) -> FoundMap:
@@ -83,8 +81,9 @@ def _runs(scan: Scan) -> list[Array]:
     return [np.arange(start, start + length) for start in starts]
 
 
-def photon_transfer(scan: Scan, behind: CountsMap | None, learning: Learning) -> PhotonTransfer:
-    """Gain and offset from the noise of the whole scan, in units of its values or of the whole numbers behind them.
+def photon_transfer(scan: Scan, behind: CountsMap | None, dark: int, learning: Learning) -> PhotonTransfer:
+    """Gain and offset from the noise of the whole scan, in units of its values or of the whole numbers behind them;
+    ``dark`` is about what dark pixels have.
 
     Raises
     ------
@@ -100,7 +99,7 @@ def photon_transfer(scan: Scan, behind: CountsMap | None, learning: Learning) ->
         learning.report(text, min(done, raw - 1), raw)
 
     learning.report(text, 0, raw)
-    statistics = TransferStatistics(behind=behind, total=int(np.prod(scan.shape[:-2], dtype=np.int64)))
+    statistics = TransferStatistics(behind=behind, dark=dark, total=int(np.prod(scan.shape[:-2], dtype=np.int64)))
     found = reduce_scan(
         scan, statistics, workers=learning.workers, memory=learning.memory, engine=learning.engine, progress=progress
     )
@@ -116,11 +115,14 @@ class TransferStatistics:
     ----------
     behind : CountsMap or None
         How values become whole numbers, where they are none.
+    dark : int
+        About the whole number of dark pixels.
     total : int
         Positions of the scan.
     """
 
     behind: CountsMap | None
+    dark: int
     total: int
 
     @property
@@ -136,7 +138,7 @@ class TransferStatistics:
         """See `Statistics.block`."""
         rows = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(len(patterns), -1)
         order = np.argsort(positions, kind="stable")
-        return TransferSums.of(_whole(rows[order], self.behind), positions[order], self.total)
+        return TransferSums.of(whole_numbers(rows[order], self.behind), positions[order], self.total, self.dark)
 
     def merge(self, first: TransferSums, second: TransferSums) -> TransferSums:
         """See `Statistics.merge`."""
@@ -145,21 +147,3 @@ class TransferStatistics:
     def finalize(self, total: TransferSums) -> PhotonTransfer:
         """See `Statistics.finalize`."""
         return PhotonTransfer.fit(total)
-
-
-def _whole(rows: Array, behind: CountsMap | None) -> Array:
-    """Whole numbers, those of marks beyond all others."""
-    mark = np.iinfo(np.int32).max
-    if behind is not None:
-        counts, unknown = behind.counts(rows)
-        counts[unknown] = mark
-        return counts
-    if rows.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = (np.floor(rows) == rows) & (np.abs(rows) < FLOAT_LIMIT)
-        if not whole[np.isfinite(rows)].all():
-            raise ConfigurationError(
-                "gain=auto found values that are no whole numbers in a scan of whole numbers; store it with pixel_histogram"
-            )
-        return np.where(whole, rows, mark).astype(np.int64)
-    return np.minimum(rows, mark) if rows.dtype.itemsize > 4 or rows.dtype.kind == "u" else rows
