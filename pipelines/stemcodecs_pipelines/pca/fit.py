@@ -239,7 +239,10 @@ def _basis(
     progress: Progress | None,
     options: dict[str, Any],
 ) -> PcaBasis:
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes).filled()
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+    if options["stabilised"]:
+        # Plain values may be negative; counts may not.
+        blocks = blocks.filled()
     if rank == "auto":
         choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
         if choice.rank == 0:

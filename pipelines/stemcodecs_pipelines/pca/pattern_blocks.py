@@ -117,8 +117,9 @@ class PatternBlocks:
         if none is None:
             return block
         assert self.filler is not None
-        always = none.all(axis=0)
-        if np.count_nonzero(none[:, ~always]) > _MOST_MARKS * block.size + 8:
+        with np.errstate(invalid="ignore"):
+            below = ~(block >= 0)
+        if np.count_nonzero(below[:, ~below.all(axis=0)]) > _MOST_MARKS * block.size + 8:
             raise ConfigurationError(
                 "the scan holds many values that are NaN or negative, so they are no marks of gaps and dead pixels, and PCA "
                 "cannot model them; replace them first"
