@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
-from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums
+from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums, unit_offset
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
 from stemcodecs.entropy.values.float_calibration import propose_floats
@@ -254,20 +254,8 @@ def _placed(found: CountsMap, values: Array, positions: Array, total: int) -> Co
     if abs(noise.gain - 1) > max(_UNIT_GAIN, 3 * min(noise.gain_error, _UNIT_GAIN)):
         return None
     # Counts: the slope is one, and only the offset is asked.
-    above, error = _unit_offset(sums)
-    offset = above + sums.base
+    offset, error = unit_offset(sums)
     if error > _CERTAIN or abs(offset - round(offset)) > max(0.3, 3 * error):
         return None
     shift = round(offset)
     return replace(found, zero=found.zero - shift if found.reversed else found.zero + shift)
-
-
-def _unit_offset(sums: TransferSums) -> tuple[float, float]:
-    """Mean less variance, with its standard error: the offset of counts. Dim pixels tell most."""
-    times, mean, squares = (a.sum(axis=0).astype(np.float64) for a in (sums.times, sums.mean, sums.squares))
-    some = times >= 256
-    n = times[some]
-    apart = mean[some] / (3 * n) - squares[some] / (6 * n)
-    variance = np.maximum(squares[some] / (6 * n), 0.05)
-    weight = n / (2 * variance**2 + variance)
-    return float((weight * apart).sum() / weight.sum()), float(1 / np.sqrt(weight.sum()))

@@ -2,9 +2,10 @@
 
 Photon transfer (Janesick, *Photon Transfer*, SPIE 2007, doi:10.1117/3.725073): in units of ADU the variance of Poisson
 counts is gain · (mean − offset), a straight line whose slope is the gain. A scan has no two patterns alike, so the
-variance is taken from second differences of neighbouring patterns, a − 2b + c, in which a linear change of the specimen
-cancels, and pixels are sorted by the sum of the two patterns beside these, whose noise is independent of theirs. Where the
-specimen is sharper the variance comes out too large: so the line is fitted in parts of the scan, and their median is taken.
+variance is taken from fourth differences of neighbouring patterns, a − 4b + 6c − 4d + e, in which the specimen cancels where
+it is smooth, and pixels are sorted by the sum of the two patterns beside these, whose noise is independent of theirs. Where the
+specimen is sharper the variance comes out too large: so the line is fitted in parts of the scan, and their median is taken;
+second differences, in which more of it is left, tell how much that may be, which is part of the error.
 
 Read noise σ adds σ² to every variance, which cannot be told from an offset that is lower by σ²/gain: the offset here is
 where the total variance vanishes.
@@ -13,14 +14,14 @@ where the total variance vanishes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any, Self
 
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["PARTS", "PhotonTransfer", "TransferSums"]
+__all__ = ["RUN", "SUMS_BYTES", "PhotonTransfer", "TransferSums", "unit_offset"]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,8 +29,15 @@ PARTS = 64
 """Parts of the scan that are fitted by themselves."""
 _PER_OCTAVE = 4
 _BINS = 2 * 40 * _PER_OCTAVE
-_PATTERNS = 5
-"""Neighbours in a row: the three of a second difference and one on either side."""
+RUN = 7
+"""Neighbouring patterns in a row: the five of a fourth difference and one on either side."""
+_STEP = 3
+"""From one run to the next, where the row goes on."""
+_FOURTH = np.array([1, -4, 6, -4, 1])
+_NOISE_OF_FOURTH, _NOISE_OF_SECOND = 70, 6
+"""What the differences make of the variance of a value: the sum of their squared factors."""
+SUMS_BYTES = 4 * 8 * PARTS * _BINS
+"""What sums take in memory."""
 _LARGEST = 1 << 24
 """Values beyond it are marks."""
 _LEAST_VALUES = 256
@@ -46,8 +54,9 @@ class TransferSums:
 
     Attributes
     ----------
-    times, mean, squares : int64[PARTS, bins]
-        How many second differences, the sum of their three values above ``base``, the sum of their squares.
+    times, mean, squares, second : int64[PARTS, bins]
+        How many fourth differences, the sum of their five values above ``base``, the sum of their squares, and that of the
+        squares of the second differences in their middle.
     base : int
         About the value of dark pixels, from which brightness counts: a pedestal would hide it.
     """
@@ -55,25 +64,25 @@ class TransferSums:
     times: Array
     mean: Array
     squares: Array
+    second: Array
     base: int
 
     @classmethod
     def of(cls, values: Array, positions: Array, total: int, base: int) -> Self:
         """Of whole numbers[k, pixels] at flat scan positions of ``total``; marks are the largest of int32."""
-        sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(3))
+        sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(4))
         step = np.diff(positions) == 1
-        in_row = np.lib.stride_tricks.sliding_window_view(step, _PATTERNS - 1).all(axis=1) if step.size > 3 else step[:0]
-        first = -_PATTERNS
+        in_row = np.lib.stride_tricks.sliding_window_view(step, RUN - 1).all(axis=1) if step.size >= RUN - 1 else step[:0]
+        first = -RUN
         for i in np.flatnonzero(in_row):
-            # Without overlap: differences that share a pattern would not tell the error of their mean.
-            if i < first + _PATTERNS:
+            if i < first + _STEP:
                 continue
             first = int(i)
             part = int(positions[i]) * PARTS // total
             for start in range(0, values.shape[1], _ROWS):
-                five = values[i : i + _PATTERNS, start : start + _ROWS].astype(np.int64)
-                _add(five - base, [s[part] for s in sums])
-        return cls(times=sums[0], mean=sums[1], squares=sums[2], base=base)
+                run = values[i : i + RUN, start : start + _ROWS].astype(np.int64)
+                _add(run - base, [s[part] for s in sums])
+        return cls(times=sums[0], mean=sums[1], squares=sums[2], second=sums[3], base=base)
 
     def merge(self, other: TransferSums) -> TransferSums:
         """Of both."""
@@ -81,23 +90,20 @@ class TransferSums:
             times=self.times + other.times,
             mean=self.mean + other.mean,
             squares=self.squares + other.squares,
+            second=self.second + other.second,
             base=self.base,
         )
 
-    @property
-    def nbytes(self) -> int:
-        """Size in memory."""
-        return 3 * 8 * PARTS * _BINS
 
-
-def _add(five: Array, sums: list[Array]) -> None:
-    good = (np.abs(five) < _LARGEST).all(axis=0)
-    five = five[:, good]
-    beside = five[0] + five[4]
-    magnitude = np.log2(np.abs(beside).astype(np.float64) + 1) * _PER_OCTAVE
-    bins = np.where(beside < 0, _BINS // 2 - 1 - magnitude.astype(np.int64), _BINS // 2 + magnitude.astype(np.int64))
-    difference = five[1] - 2 * five[2] + five[3]
-    for into, what in zip(sums, (None, five[1:4].sum(axis=0), difference**2), strict=True):
+def _add(run: Array, sums: list[Array]) -> None:
+    run = run[:, (np.abs(run) < _LARGEST).all(axis=0)]
+    beside = run[0] + run[-1]
+    magnitude = (np.log2(np.abs(beside).astype(np.float64) + 1) * _PER_OCTAVE).astype(np.int64)
+    bins = np.where(beside < 0, _BINS // 2 - 1 - magnitude, _BINS // 2 + magnitude)
+    five = run[1:-1]
+    fourth = np.tensordot(_FOURTH, five, 1)
+    second = five[1] - 2 * five[2] + five[3]
+    for into, what in zip(sums, (None, five.sum(axis=0), fourth**2, second**2), strict=True):
         # Whole numbers below 2**53 stay whole in double precision.
         weights = None if what is None else what.astype(np.float64)
         into += np.bincount(bins, weights, minlength=_BINS)[:_BINS].astype(np.int64)
@@ -135,16 +141,16 @@ class PhotonTransfer:
         ConfigurationError
             The variance is no straight line of the mean: these are no Poisson counts.
         """
-        bins = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)))
+        bins = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)), _NOISE_OF_FOURTH)
         refused = "give gain= and offset= in ADU, or store the scan losslessly"
         if len(bins[0]) < 2:
             raise ConfigurationError(
-                "photon transfer needs pixels of different brightness in at least five neighbouring patterns, which this "
+                "photon transfer needs pixels of different brightness in at least seven neighbouring patterns, which this "
                 f"scan does not have; {refused}"
             )
-        lines = _lines(sums)
+        lines, rough = _lines(sums, sums.squares, _NOISE_OF_FOURTH), _lines(sums, sums.second, _NOISE_OF_SECOND)
         whole = _line(*bins)
-        if whole is None or not lines:
+        if whole is None or not lines or not rough:
             raise ConfigurationError(f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}")
         gains, offsets = np.array(lines)[:, 0], np.array(lines)[:, 1]
         gain, offset = float(np.median(gains)), float(np.median(offsets))
@@ -154,6 +160,9 @@ class PhotonTransfer:
             errors = [wide * float(np.median(np.abs(x - m))) for x, m in ((gains, gain), (offsets, offset))]
         else:
             errors = [whole[2], whole[3]]
+        # What of the specimen is left in second differences is more than in fourth ones.
+        left = np.median(np.array(rough)[:, :2], axis=0) - (gain, offset)
+        errors = [hypot(error, float(more) / 2) for error, more in zip(errors, left, strict=True)]
         found = cls(gain=gain, gain_error=errors[0], offset=offset, offset_error=errors[1])
         times, mean, variance = bins
         expected = gain * (mean - offset)
@@ -169,24 +178,24 @@ class PhotonTransfer:
         return replace(found, offset=offset + sums.base)
 
 
-def _lines(sums: TransferSums) -> list[tuple[float, float, float, float]]:
+def _lines(sums: TransferSums, squares: Array, noise: int) -> list[tuple[float, float, float, float]]:
     """A line for each part of the scan; of fewer, larger parts where these hold too little."""
     lines: list[tuple[float, float, float, float]] = []
     for parts in (PARTS, PARTS // 4, 1):
-        tables = (a.reshape(parts, -1, a.shape[1]).sum(axis=1) for a in (sums.times, sums.mean, sums.squares))
-        found = [_line(*points) for points in map(_points, *tables) if len(points[0]) >= 2]
+        tables = (a.reshape(parts, -1, a.shape[1]).sum(axis=1) for a in (sums.times, sums.mean, squares))
+        points = [_points(*rows, noise) for rows in zip(*tables, strict=True)]
+        found = [_line(*some) for some in points if len(some[0]) >= 2]
         lines = [line for line in found if line is not None]
         if 2 * len(lines) >= parts:
             break
     return lines
 
 
-def _points(times: Array, mean: Array, squares: Array) -> tuple[Array, Array, Array]:
+def _points(times: Array, mean: Array, squares: Array, noise: int) -> tuple[Array, Array, Array]:
     """Number, mean and variance of the bins that hold enough."""
     enough = times >= _LEAST_VALUES
     n = times[enough].astype(np.float64)
-    # The variance of a − 2b + c is six times that of each.
-    return n, mean[enough] / (3 * n), squares[enough] / (6 * n)
+    return n, mean[enough] / (len(_FOURTH) * n), squares[enough] / (noise * n)
 
 
 def _line(times: Array, mean: Array, variance: Array) -> tuple[float, float, float, float] | None:
@@ -211,6 +220,17 @@ def _line(times: Array, mean: Array, variance: Array) -> tuple[float, float, flo
         result = float(gain), float(offset), gain_error, offset_error
         expected = np.maximum(gain * (mean - offset), 1e-12)
     return result
+
+
+def unit_offset(sums: TransferSums) -> tuple[float, float]:
+    """Offset of values whose gain is known to be one, and its standard error: mean less variance. Dim pixels tell most."""
+    n, mean, variance = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)), _NOISE_OF_FOURTH)
+    expected = np.maximum(variance, 0.05)
+    weight = n / (2 * expected**2 + expected)
+    total = float(weight.sum())
+    if not total > 0:
+        return float(sums.base), float("inf")
+    return sums.base + float((weight * (mean - variance)).sum()) / total, 1 / sqrt(total)
 
 
 def _rounded(value: float, error: float) -> str:

@@ -37,8 +37,9 @@ def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: 
     else:
         words = _of_numbers(numbers)
     marks = _marks(numbers, dtype)
-    parts = [part for part in (words, f"marks {marks}" if marks else "") if part]
-    return "; ".join(parts) or None
+    if marks:
+        return f"{words or 'counts'}; {marks} marked"
+    return words or None
 
 
 def _of_numbers(numbers: NumberMap) -> str:

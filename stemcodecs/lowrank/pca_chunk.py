@@ -14,7 +14,7 @@ import numpy as np
 from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, UnsupportedDtypeError
 
-__all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "MARKED", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients"]
+__all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "MARKED", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients", "starts_with_marks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -116,6 +116,11 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     if bytes(view[at : at + 8]) != bytes.fromhex(digest)[:8]:
         raise CorruptChunkError("the chunk was coded with another PCA model")
     return Head(dtype=dtype, shape=shape, kind=kind, flags=flags), view[at + 8 : len(view) - 4]
+
+
+def starts_with_marks(head: bytes) -> bool:
+    """Whether the first 8 bytes are those of a chunk that keeps marks exactly."""
+    return head[:4] == MAGIC and head[4] == WITH_MARKS
 
 
 def join_coefficients(coefficients: Array) -> bytes:

@@ -235,8 +235,12 @@ def _measured(
     from stemcodecs_pipelines.poisson.scan_counts import photon_transfer
 
     noise = photon_transfer(scan, found, dark, learning)
-    # Rounded up: no value is taken for more counts than it is.
-    return replace(quantizer, gain=f"{noise.gain:.5g}", offset=ceil(noise.offset - 1e-9))
+    # A counting detector has a gain of one, and an offset that is a whole number: where the error allows them, these it is.
+    # Else rounded up: no value is taken for more counts than it is.
+    near = round(noise.offset)
+    offset = near if abs(noise.offset - near) <= 2 * noise.offset_error else ceil(noise.offset)
+    gain = "1" if abs(noise.gain - 1) <= 2 * noise.gain_error else f"{noise.gain:.5g}"
+    return replace(quantizer, gain=gain, offset=offset)
 
 
 def _quantizer(options: PoissonOptions) -> PoissonQuantizer:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.find_map import FoundMap, find_map, whole_numbers
-from stemcodecs.counts.photon_transfer import PARTS, PhotonTransfer, TransferSums
+from stemcodecs.counts.photon_transfer import RUN, SUMS_BYTES, PhotonTransfer, TransferSums
 from stemcodecs_pipelines.run.engine import ThreadEngine
 from stemcodecs_pipelines.run.open_sources import close_source, source_key, source_of
 from stemcodecs_pipelines.run.plan import available_cores
@@ -27,8 +27,6 @@ Array = np.ndarray[Any, Any]
 SAMPLE_BYTES = 64 << 20
 """Of the patterns on which the map is sought, whatever the size of the scan."""
 MOST_PATTERNS = 1280
-RUN = 5
-"""Neighbouring patterns that are read together: their differences tell the noise."""
 
 
 def map_of_scan(scan: Scan, learning: Learning) -> FoundMap:
@@ -128,7 +126,7 @@ class TransferStatistics:
     @property
     def part_bytes(self) -> int:
         """See `Statistics.part_bytes`."""
-        return 3 * 8 * PARTS * 320
+        return SUMS_BYTES
 
     def prepared(self, scan: Scan) -> TransferStatistics:
         """See `Statistics.prepared`."""
