@@ -22,8 +22,8 @@ chunk of the codes::
     20+n   CRC-32 of all bytes before it
     24+n   a stemcodecs.pixel_histogram chunk
 
-With a map in the configuration (:class:`stemcodecs.counts.counts_map.CountsMap`) it is the counts behind the values that
-are quantised. Such a chunk has version 2, and in its header the values that the map does not give, kept exactly.
+With a map in the configuration (:class:`stemcodecs.counts.counts_map.CountsMap`) it is the counts behind the values
+that are quantised. Such a chunk has version 2, and in its header the values that the map does not give, kept exactly.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _zarr_dtype(dtype: np.dtype[Any]) -> Any:
     return parse_dtype(dtype, zarr_format=3)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class _Meaning:
     """What codes stand for, by the configuration.
 
@@ -206,7 +206,9 @@ class _Head:
         if declared is not None and dtype != declared.newbyteorder("="):
             raise CorruptChunkError(f"the chunk holds {dtype}, the array expects {declared}")
         if (version == _MAPPED) != (meaning.map is not None):
-            raise CorruptChunkError("the chunk and its array's metadata do not agree whether values are mapped to counts")
+            raise CorruptChunkError(
+                "the chunk and its array's metadata do not agree whether values are mapped to counts"
+            )
         try:
             table = meaning.table(dtype)
         except (ConfigurationError, UnsupportedDtypeError) as error:

@@ -1,7 +1,7 @@
 """One map of a whole scan from values to the counts behind them, and back.
 
-A pixel's value is what its whole number gives by a calibration, gains and offsets of pixels, bit by bit; counts begin at
-``zero``. What the map does not give is kept beside the counts (:class:`stemcodecs.counts.exact_values.ExactValues`).
+A pixel's value is what its whole number gives by a calibration, gains and offsets of pixels, bit by bit; counts begin
+at ``zero``. What the map does not give is kept beside the counts (:class:`stemcodecs.counts.exact_values.ExactValues`).
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class CountsMap:
             raise ConfigurationError(f"this map of counts is not one of {dtype}; let the method find one for this scan")
         if len(shape) < 3 or tuple(shape[-2:]) != self.detector:
             raise ConfigurationError(
-                f"the map of counts is of a detector of {self.detector[0]} × {self.detector[1]} pixels, a chunk has shape "
-                f"{tuple(shape)}; its last two dimensions must be the whole detector"
+                f"the map of counts is of a detector of {self.detector[0]} × {self.detector[1]} pixels, a chunk has "
+                f"shape {tuple(shape)}; its last two dimensions must be the whole detector"
             )
 
     def values(self, counts: Array, dtype: np.dtype[Any]) -> Array:
@@ -172,7 +172,7 @@ class CountsMap:
         # One IEEE operation at a time, each rounded: the same bits on every machine.
         row = whole.astype(kind)
         if c.dark is not None:
-            row -= c.dark.astype(kind)
+            row = row - c.dark.astype(kind)
         if c.gain is not None:
             gain = c.gain.astype(kind)
             row = row / gain if c.gain_divides else row * gain
@@ -265,8 +265,8 @@ class CountsMap:
         packed = self.to_bytes()
         if len(packed) > REFUSE_BYTES:
             raise ConfigurationError(
-                f"the gains of {self.detector[0]} × {self.detector[1]} pixels take {len(packed) / 2**20:.0f} MiB, too much "
-                "for an array's metadata; store the scan losslessly with pixel_histogram"
+                f"the gains of {self.detector[0]} × {self.detector[1]} pixels take {len(packed) / 2**20:.0f} MiB, too "
+                "much for an array's metadata; store the scan losslessly with pixel_histogram"
             )
         return PREFIX + base64.b64encode(packed).decode("ascii")
 

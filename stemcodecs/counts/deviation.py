@@ -47,7 +47,7 @@ def deviation_behind(
         broken = (unknown | lost) & ~same
         decoded_counts[unknown | lost] = counts[unknown | lost]
         found = Deviation.of(counts, decoded_counts, quantizer)
-        indices = [np.ravel_multi_index(found.first_violation, counts.shape)] if found.first_violation else []
+        indices = [int(np.ravel_multi_index(found.first_violation, counts.shape))] if found.first_violation else []
         indices += [int(np.argmax(broken))] if broken.any() else []
         index = None
         if indices:

@@ -47,7 +47,9 @@ class ExactValues:
         always = mask.all(axis=0) & (raw == raw[:1]).all(axis=0) if len(values) else np.zeros(values.shape[1], bool)
         pixels = np.flatnonzero(always)
         at = np.flatnonzero(mask & ~always if pixels.size else mask)
-        return cls(pixels=pixels, pixel_bits=raw[0, pixels] if len(raw) else raw[:0, 0], at=at, bits=raw.reshape(-1)[at])
+        return cls(
+            pixels=pixels, pixel_bits=raw[0, pixels] if len(raw) else raw[:0, 0], at=at, bits=raw.reshape(-1)[at]
+        )
 
     @property
     def scattered(self) -> int:
@@ -72,9 +74,7 @@ class ExactValues:
         def cast(bits: Array) -> Array:
             return bits.view(source).astype(dtype).view(f"u{dtype.itemsize}")
 
-        return ExactValues(
-            pixels=self.pixels, pixel_bits=cast(self.pixel_bits), at=self.at, bits=cast(self.bits)
-        )
+        return ExactValues(pixels=self.pixels, pixel_bits=cast(self.pixel_bits), at=self.at, bits=cast(self.bits))
 
     def to_bytes(self) -> bytes:
         """Serialise."""

@@ -49,7 +49,7 @@ class FoundMap:
     dark: int = 0
 
 
-def find_map(sample: Array, positions: Array, total: int) -> FoundMap:
+def find_map(sample: Array, positions: Array, scan: tuple[int, ...]) -> FoundMap:
     """The counts behind some patterns of a scan.
 
     Parameters
@@ -58,15 +58,15 @@ def find_map(sample: Array, positions: Array, total: int) -> FoundMap:
         Native integers or floats; runs of neighbouring patterns.
     positions : int64[patterns]
         Their flat positions in the scan, increasing.
-    total : int
-        Positions of the scan.
+    scan : tuple of int
+        Shape of the scan.
     """
     detector = (int(sample.shape[-2]), int(sample.shape[-1]))
     values = np.ascontiguousarray(sample).reshape(len(sample), -1)
     if sample.dtype.kind == "f":
         found = _of_floats(sample, values, detector)
     else:
-        found = _of_integers(sample, values, detector, positions, total)
+        found = _of_integers(sample, values, detector, positions, scan)
     counts = whole_numbers(values, found.map)
     return replace(found, dark=_dark(counts)) if found.plain or found.map is not None else found
 
@@ -128,7 +128,7 @@ def _proved(values: Array, found: CountsMap) -> FoundMap:
 
 
 def _of_integers(
-    sample: Array, values: Array, detector: tuple[int, int], positions: Array, total: int
+    sample: Array, values: Array, detector: tuple[int, int], positions: Array, scan: tuple[int, ...]
 ) -> FoundMap:
     signed = values.view(np.int64) if values.dtype == np.uint64 else values
     plane = to_plane(np.ascontiguousarray(sample))
@@ -160,7 +160,7 @@ def _of_integers(
             return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
         return FoundMap(plain=True)
     if not _begins_at_zero(best, lowest, shifted):
-        placed = _placed(best, signed, positions, total)
+        placed = _placed(best, signed, positions, scan)
         if placed is None:
             # A pedestal that cannot be told from counts: as the user says, or as it always was.
             return FoundMap(map=best, problem=_NO_ZERO) if wide or lowest < 0 else FoundMap(plain=True)
@@ -243,10 +243,10 @@ def _begins_at_zero(found: CountsMap, lowest: int, shifted: bool) -> bool:
     return bool((zero == 0).all()) and lowest >= 0 and not found.reversed and not (shifted and _changes_nothing(found))
 
 
-def _placed(found: CountsMap, values: Array, positions: Array, total: int) -> CountsMap | None:
+def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:
     """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
     counts = whole_numbers(values, found)
-    sums = TransferSums.of(counts, positions, total, _dark(counts))
+    sums = TransferSums.of(counts, positions, scan, _dark(counts))
     try:
         noise = PhotonTransfer.fit(sums)
     except ConfigurationError:

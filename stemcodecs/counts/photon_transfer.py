@@ -2,10 +2,11 @@
 
 Photon transfer (Janesick, *Photon Transfer*, SPIE 2007, doi:10.1117/3.725073): in units of ADU the variance of Poisson
 counts is gain · (mean − offset), a straight line whose slope is the gain. A scan has no two patterns alike, so the
-variance is taken from fourth differences of neighbouring patterns, a − 4b + 6c − 4d + e, in which the specimen cancels where
-it is smooth, and pixels are sorted by the sum of the two patterns beside these, whose noise is independent of theirs. Where the
-specimen is sharper the variance comes out too large: so the line is fitted in parts of the scan, and their median is taken;
-second differences, in which more of it is left, tell how much that may be, which is part of the error.
+variance is taken from fourth differences of neighbouring patterns, a − 4b + 6c − 4d + e, in which the specimen cancels
+where it is smooth, and pixels are sorted by the sum of the two patterns beside these, whose noise is independent of
+theirs. Where the specimen is sharper the variance comes out too large: so the line is fitted in parts of the scan, and
+their median is taken; second differences, in which more of it is left, tell how much that may be, which is part of the
+error.
 
 Read noise σ adds σ² to every variance, which cannot be told from an offset that is lower by σ²/gain: the offset here is
 where the total variance vanishes.
@@ -13,6 +14,7 @@ where the total variance vanishes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
 from typing import Any, Self
@@ -55,8 +57,8 @@ class TransferSums:
     Attributes
     ----------
     times, mean, squares, second : int64[PARTS, bins]
-        How many fourth differences, the sum of their five values above ``base``, the sum of their squares, and that of the
-        squares of the second differences in their middle.
+        How many fourth differences, the sum of their five values above ``base``, the sum of their squares, and that of
+        the squares of the second differences in their middle.
     base : int
         About the value of dark pixels, from which brightness counts: a pedestal would hide it.
     """
@@ -68,16 +70,20 @@ class TransferSums:
     base: int
 
     @classmethod
-    def of(cls, values: Array, positions: Array, total: int, base: int) -> Self:
-        """Of whole numbers[k, pixels] at flat scan positions of ``total``; marks are the largest of int32."""
+    def of(cls, values: Array, positions: Array, scan: tuple[int, ...], base: int) -> Self:
+        """Of whole numbers[k, pixels] at increasing flat positions of a scan of this shape.
+
+        The largest of int32 stands where there are none.
+        """
         sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(4))
-        step = np.diff(positions) == 1
-        in_row = np.lib.stride_tricks.sliding_window_view(step, RUN - 1).all(axis=1) if step.size >= RUN - 1 else step[:0]
-        first = -RUN
-        for i in np.flatnonzero(in_row):
-            if i < first + _STEP:
+        total, row = math.prod(scan), scan[-1]
+        # A run that went on in the next row would cross the whole scan.
+        first, last = positions[: max(0, len(positions) - RUN + 1)], positions[RUN - 1 :]
+        before = -RUN
+        for i in np.flatnonzero((last - first == RUN - 1) & (first // row == last // row)):
+            if i < before + _STEP:
                 continue
-            first = int(i)
+            before = int(i)
             part = int(positions[i]) * PARTS // total
             for start in range(0, values.shape[1], _ROWS):
                 run = values[i : i + RUN, start : start + _ROWS].astype(np.int64)
@@ -141,17 +147,19 @@ class PhotonTransfer:
         ConfigurationError
             The variance is no straight line of the mean: these are no Poisson counts.
         """
-        bins = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)), _NOISE_OF_FOURTH)
+        bins = _points(sums.times.sum(axis=0), sums.mean.sum(axis=0), sums.squares.sum(axis=0), _NOISE_OF_FOURTH)
         refused = "give gain= and offset= in ADU, or store the scan losslessly"
         if len(bins[0]) < 2:
             raise ConfigurationError(
-                "photon transfer needs pixels of different brightness in at least seven neighbouring patterns, which this "
-                f"scan does not have; {refused}"
+                "photon transfer needs pixels of different brightness in at least seven neighbouring patterns, which "
+                f"this scan does not have; {refused}"
             )
         lines, rough = _lines(sums, sums.squares, _NOISE_OF_FOURTH), _lines(sums, sums.second, _NOISE_OF_SECOND)
         whole = _line(*bins)
         if whole is None or not lines or not rough:
-            raise ConfigurationError(f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}")
+            raise ConfigurationError(
+                f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}"
+            )
         gains, offsets = np.array(lines)[:, 0], np.array(lines)[:, 1]
         gain, offset = float(np.median(gains)), float(np.median(offsets))
         if len(lines) >= 8:
@@ -172,8 +180,8 @@ class PhotonTransfer:
         spread = float(np.average(apart, weights=times[bright])) if bright.any() else np.inf
         if gain <= 3 * errors[0] or spread > _STRAIGHT or abs(whole[0] / gain - 1) > _AGREE:
             raise ConfigurationError(
-                "photon transfer finds no gain: the variance of neighbouring patterns is no straight line of their mean "
-                f"(deviation {100 * min(spread, 9.99):.0f} %), so these are no Poisson counts; {refused}"
+                "photon transfer finds no gain: the variance of neighbouring patterns is no straight line of their "
+                f"mean (deviation {100 * min(spread, 9.99):.0f} %), so these are no Poisson counts; {refused}"
             )
         return replace(found, offset=offset + sums.base)
 
@@ -182,8 +190,8 @@ def _lines(sums: TransferSums, squares: Array, noise: int) -> list[tuple[float, 
     """A line for each part of the scan; of fewer, larger parts where these hold too little."""
     lines: list[tuple[float, float, float, float]] = []
     for parts in (PARTS, PARTS // 4, 1):
-        tables = (a.reshape(parts, -1, a.shape[1]).sum(axis=1) for a in (sums.times, sums.mean, squares))
-        points = [_points(*rows, noise) for rows in zip(*tables, strict=True)]
+        times, mean, square = (a.reshape(parts, -1, a.shape[1]).sum(axis=1) for a in (sums.times, sums.mean, squares))
+        points = [_points(*rows, noise) for rows in zip(times, mean, square, strict=True)]
         found = [_line(*some) for some in points if len(some[0]) >= 2]
         lines = [line for line in found if line is not None]
         if 2 * len(lines) >= parts:
@@ -223,8 +231,12 @@ def _line(times: Array, mean: Array, variance: Array) -> tuple[float, float, flo
 
 
 def unit_offset(sums: TransferSums) -> tuple[float, float]:
-    """Offset of values whose gain is known to be one, and its standard error: mean less variance. Dim pixels tell most."""
-    n, mean, variance = _points(*(a.sum(axis=0) for a in (sums.times, sums.mean, sums.squares)), _NOISE_OF_FOURTH)
+    """Offset of values whose gain is known to be one, and its standard error: mean less variance.
+
+    Dim pixels tell most.
+    """
+    tables = sums.times.sum(axis=0), sums.mean.sum(axis=0), sums.squares.sum(axis=0)
+    n, mean, variance = _points(*tables, _NOISE_OF_FOURTH)
     expected = np.maximum(variance, 0.05)
     weight = n / (2 * expected**2 + expected)
     total = float(weight.sum())

@@ -41,13 +41,16 @@ MOST_SCATTERED = 0.02
 
 
 def without_marks(flat: Array, model: LowRankModel, *, largest: int, whole: bool) -> tuple[Array, bytes] | None:
-    """Values (positions, pixels) with what the model expects in place of marks, and the marks; None where all are counts,
-    and where so few are that these are no counts.
+    """Values (positions, pixels) with what the model expects in place of marks, and the marks.
+
+    None where all are counts, and where so few are that the chunk holds something else.
     """
     none = marked(flat, largest, whole=whole)
     if none is None:
         return None
     exact = ExactValues.of(flat, none)
+    if whole and 2 * int(none.sum()) > flat.size:
+        return None
     if exact.scattered > MOST_SCATTERED * flat.size + 8:
         return None
     mean = np.ldexp(model.mean.astype(np.float64), -model.mean_bits)

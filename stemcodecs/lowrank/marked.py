@@ -45,10 +45,16 @@ def marked(values: Array, largest: int = LARGEST_COUNT, *, whole: bool = False) 
     # Two numbers tell it of most blocks. False for NaN.
     if values.min().item() >= 0 and values.max().item() < end and (kind != "f" or not whole):
         return None
-    with np.errstate(invalid="ignore"):
-        none = ~((values >= 0) & (values < end)) if values.dtype.itemsize > 4 or kind == "f" else _outside(values, end)
-        if whole and kind == "f":
-            none |= (values != np.floor(values)) | ((values == 0) & np.signbit(values))
+    if kind != "f":
+        none = _outside(values, end)
+    else:
+        with np.errstate(invalid="ignore"):
+            # No half float is that large.
+            half = values.dtype.itemsize == 2
+            few = np.isfinite(values) if half else values < values.dtype.type(end)
+            none = ~((values >= 0) & few)
+            if whole:
+                none |= (values != np.floor(values)) | ((values == 0) & np.signbit(values))
     return none if none.any() else None
 
 
@@ -60,12 +66,11 @@ def _outside(values: Array, end: int) -> Array:
     return none
 
 
-def expected_counts(patterns: Array) -> Array:
-    """Rounded mean of every pixel over patterns[k, pixels] without marks, 0 where there are only these: float64[pixels]."""
-    none = marked(patterns)
-    if none is None:
-        return np.rint(patterns.mean(axis=0, dtype=np.float64)) if len(patterns) else np.zeros(patterns.shape[1])
+def expected_counts(patterns: Array, none: Array) -> Array:
+    """Rounded mean of every pixel over patterns[k, pixels] but for what is none, 0 where there is nothing else:
+    float64[pixels].
+    """
     counts = (~none).sum(axis=0)
-    total = np.where(none, 0, patterns).sum(axis=0, dtype=np.float64)
+    total = np.sum(patterns, axis=0, dtype=np.float64, where=~none)
     result: Array = np.rint(total / np.maximum(counts, 1))
     return result

@@ -14,7 +14,18 @@ import numpy as np
 from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, UnsupportedDtypeError
 
-__all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "MARKED", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients", "starts_with_marks"]
+__all__ = [
+    "BIG_ENDIAN",
+    "COLUMN_MAJOR",
+    "LOW_RANK",
+    "MARKED",
+    "WHOLE",
+    "Head",
+    "join_coefficients",
+    "read",
+    "split_coefficients",
+    "starts_with_marks",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -61,11 +72,12 @@ class Head:
     def write(self, digest: str, content: bytes) -> bytes:
         """The chunk, given the model's digest."""
         name = self.dtype.str.encode()
+        # Only what an older reader would not understand has the newer version.
+        version = WITH_MARKS if self.kind == MARKED else VERSION
         body = b"".join(
             [
                 MAGIC,
-                # Only what an older reader would not understand has the newer version.
-                struct.pack("<BBBB", WITH_MARKS if self.kind == MARKED else VERSION, self.kind | self.flags, len(name), len(self.shape)),
+                struct.pack("<BBBB", version, self.kind | self.flags, len(name), len(self.shape)),
                 name,
                 struct.pack(f"<{len(self.shape)}Q", *self.shape),
                 # Eight bytes tell models apart; the whole digest is in the configuration.
@@ -98,7 +110,8 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     if zlib.crc32(view[:-4]) != struct.unpack_from("<I", view, len(view) - 4)[0]:
         raise CorruptChunkError("checksum mismatch")
     at = 8 + dtype_size
-    if kind not in (WHOLE, LOW_RANK, MARKED) or (kind == MARKED) != (version == WITH_MARKS) or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
+    known = kind == MARKED if version == WITH_MARKS else kind in (WHOLE, LOW_RANK)
+    if not known or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
         raise CorruptChunkError("the header is out of range")
     dtype_name = bytes(view[8:at]).decode("ascii", "replace")
     # NumPy would read a whole language from the name, and fail in as many ways.

@@ -239,10 +239,8 @@ def _basis(
     progress: Progress | None,
     options: dict[str, Any],
 ) -> PcaBasis:
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
-    if options["stabilised"]:
-        # Plain values may be negative; counts may not.
-        blocks = blocks.filled()
+    # Plain values may be negative; those that are stabilised are counts.
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes, of_counts=options["stabilised"])
     if rank == "auto":
         choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
         if choice.rank == 0:
@@ -283,7 +281,7 @@ def choose_rank(
     """
     engine = engine or ThreadEngine(workers or default_workers())
     with _patterns(source, **how) as scan:
-        blocks = PatternBlocks(source=scan, block_bytes=block_bytes).filled()
+        blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
         largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
         basis = _fit(
             blocks, largest, engine, progress, seed,

@@ -156,7 +156,7 @@ def _smallest(scan: Scan, basis: PcaBasis, options: PcaOptions) -> LowRankModel:
     from stemcodecs_pipelines.pca.fit import CANDIDATES
     from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks
 
-    blocks = PatternBlocks(source=scan).filled()
+    blocks = PatternBlocks(source=scan)
     chosen = sorted({round(i) for i in np.linspace(0, len(blocks) - 1, SAMPLE // 64)})
     sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen])
     bound = Fraction(repr(options.r)) if options.residual == "bounded" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, TypeVar
@@ -22,8 +22,6 @@ __all__ = ["BlockTask", "DevianceTask", "PatternBlocks", "in_order"]
 
 Array = np.ndarray[Any, Any]
 
-_LOOKED_AT = 3
-"""Blocks that tell what a pixel has on average."""
 _MOST_MARKS = 0.05
 Result = TypeVar("Result")
 
@@ -39,13 +37,13 @@ class PatternBlocks:
     block_bytes : int
         Size of a block as float32; a chunk of the source is not cut, unless it is read as one array
         anyway.
-    filler : float64[pixels], optional
-        Counts that stand for marks of gaps, dead and saturated pixels, see :meth:`filled`.
+    of_counts : bool
+        What is no count marks a gap, a dead or a saturated pixel; otherwise every value is one.
     """
 
     source: Any
     block_bytes: int = 8 << 20
-    filler: Array | None = None
+    of_counts: bool = True
 
     def __post_init__(self) -> None:
         if len(self.source.shape) < 3:
@@ -96,16 +94,11 @@ class PatternBlocks:
             for corner in product(*starts)
         ]
 
-    def filled(self) -> PatternBlocks:
-        """The same blocks, with marks replaced by what their pixel has on average, in a few blocks over the scan: they tell
-        the fit nothing.
-        """
-        looked_at = sorted({round(i) for i in np.linspace(0, len(self) - 1, _LOOKED_AT)})
-        means = [expected_counts(self._stored(i)) for i in looked_at]
-        return replace(self, filler=np.rint(np.mean(means, axis=0)))
-
     def read(self, index: int) -> Array:
         """Counts (positions, pixels) of a block.
+
+        Marks are replaced by what their pixel has on average in the block, and by 0 where it has only these: so they
+        tell the fit nothing.
 
         Raises
         ------
@@ -113,21 +106,20 @@ class PatternBlocks:
             So many values are negative or not finite that these are no marks.
         """
         block = self._stored(index)
-        none = None if self.filler is None else marked(block)
+        none = marked(block) if self.of_counts else None
         if none is None:
             return block
-        assert self.filler is not None
         with np.errstate(invalid="ignore"):
             below = ~(block >= 0)
         if np.count_nonzero(below[:, ~below.all(axis=0)]) > _MOST_MARKS * block.size + 8:
             raise ConfigurationError(
-                "the scan holds many values that are NaN or negative, so they are no marks of gaps and dead pixels, and PCA "
-                "cannot model them; replace them first"
+                "the scan holds many values that are NaN or negative, so they are no marks of gaps and dead pixels, "
+                "and PCA cannot model them; replace them first"
             )
         position, pixel = np.nonzero(none)
-        block = block.copy()
-        block[position, pixel] = self.filler[pixel].astype(block.dtype)
-        return block
+        filled = block.copy()
+        filled[position, pixel] = expected_counts(block, none)[pixel].astype(block.dtype)
+        return filled
 
     def _stored(self, index: int) -> Array:
         region = self._regions[index]

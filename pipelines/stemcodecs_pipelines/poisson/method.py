@@ -104,7 +104,7 @@ class PoissonMethod(Method[PoissonOptions]):
         return known
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
-        """The codec for a scan: a few patterns tell how its values become counts, and with gain=auto all of them what one is.
+        """The codec for a scan: a few patterns tell how values become counts, with gain=auto all tell what one is.
 
         Raises
         ------
@@ -235,8 +235,8 @@ def _measured(
     from stemcodecs_pipelines.poisson.scan_counts import photon_transfer
 
     noise = photon_transfer(scan, found, dark, learning)
-    # A counting detector has a gain of one, and an offset that is a whole number: where the error allows them, these it is.
-    # Else rounded up: no value is taken for more counts than it is.
+    # A counting detector has a gain of one, and an offset that is a whole number, where the error allows these. Else
+    # the offset is rounded up: no value is taken for more counts than it is.
     near = round(noise.offset)
     offset = near if abs(noise.offset - near) <= 2 * noise.offset_error else ceil(noise.offset)
     gain = "1" if abs(noise.gain - 1) <= 2 * noise.gain_error else f"{noise.gain:.5g}"

@@ -43,7 +43,7 @@ def map_of_scan(scan: Scan, learning: Learning) -> FoundMap:
         engine.tell(close_source, source_key(pickled))
     sample = np.concatenate([parts[i] for i in range(len(runs))])
     sample = sample.astype(sample.dtype.newbyteorder("="), copy=False)
-    return find_map(sample, np.concatenate(runs), int(np.prod(scan.shape[:-2], dtype=np.int64)))
+    return find_map(sample, np.concatenate(runs), scan.shape[:-2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def photon_transfer(scan: Scan, behind: CountsMap | None, dark: int, learning: L
         learning.report(text, min(done, raw - 1), raw)
 
     learning.report(text, 0, raw)
-    statistics = TransferStatistics(behind=behind, dark=dark, total=int(np.prod(scan.shape[:-2], dtype=np.int64)))
+    statistics = TransferStatistics(behind=behind, dark=dark, scan=scan.shape[:-2])
     found = reduce_scan(
         scan, statistics, workers=learning.workers, memory=learning.memory, engine=learning.engine, progress=progress
     )
@@ -115,13 +115,13 @@ class TransferStatistics:
         How values become whole numbers, where they are none.
     dark : int
         About the whole number of dark pixels.
-    total : int
-        Positions of the scan.
+    scan : tuple of int
+        Shape of the scan.
     """
 
     behind: CountsMap | None
     dark: int
-    total: int
+    scan: tuple[int, ...]
 
     @property
     def part_bytes(self) -> int:
@@ -136,7 +136,7 @@ class TransferStatistics:
         """See `Statistics.block`."""
         rows = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(len(patterns), -1)
         order = np.argsort(positions, kind="stable")
-        return TransferSums.of(whole_numbers(rows[order], self.behind), positions[order], self.total, self.dark)
+        return TransferSums.of(whole_numbers(rows[order], self.behind), positions[order], self.scan, self.dark)
 
     def merge(self, first: TransferSums, second: TransferSums) -> TransferSums:
         """See `Statistics.merge`."""

@@ -17,7 +17,7 @@ _FIRST_READ = 1 << 16
 
 
 def values_found(metadata: Mapping[str, Any], plan: Plan, place: Location) -> str | None:
-    """One line, such as "counts times a gain per pixel; offset 100 ADU"; None where values are counts, or nothing is known.
+    """One line, such as "counts times a gain per pixel; offset 100 ADU"; None where values are counts, or unknown.
 
     Parameters
     ----------
