@@ -250,7 +250,7 @@ class CountsMap:
             raise CorruptChunkError("the map of counts has parameters of patterns")
         zero = decode_map(r.coded(height * width), detector).ravel()
         r.end()
-        if (np.abs(zero) > 1 << 40).any():
+        if (np.abs(zero) >= 1 << 31).any():
             raise CorruptChunkError("the map of counts is out of range")
         return cls(detector=detector, calibration=calibration, zero=zero, reversed=bool(flags))
 

@@ -25,6 +25,7 @@ _ENOUGH = 0.98
 _CERTAIN = 0.25
 """Largest error of an offset, in counts, with which a whole number is certain."""
 _UNIT_GAIN = 0.1
+_LARGEST = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +194,9 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
             gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64)
         )
         zero = (int(values[0]) - residue) // step
+        # Maps are of numbers of 32 bits.
+        if max(step, abs(zero)) >= _LARGEST:
+            return None
         return CountsMap(
             detector=detector, calibration=calibration, zero=np.full(n_pixels, zero, np.int64), reversed=down
         )
