@@ -48,7 +48,10 @@ class ExactValues:
         pixels = np.flatnonzero(always)
         at = np.flatnonzero(mask & ~always if pixels.size else mask)
         return cls(
-            pixels=pixels, pixel_bits=raw[0, pixels] if len(raw) else raw[:0, 0], at=at, bits=raw.reshape(-1)[at]
+            pixels=pixels,
+            pixel_bits=raw[0, pixels] if len(raw) else np.zeros(0, raw.dtype),
+            at=at,
+            bits=raw.reshape(-1)[at],
         )
 
     @property

@@ -115,13 +115,35 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         )
     # Rounded up, so that no value is taken for more counts than it is.
     zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
-    return _proved(values, CountsMap(detector=detector, calibration=calibration, zero=zero))
+    return _proved(values, _without_stuck(values, CountsMap(detector=detector, calibration=calibration, zero=zero)))
+
+
+def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
+    """The map with other gains for pixels that never change, so that it does not give their value."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    stuck = (bits == bits[:1]).all(axis=0) & (values[0] != 0)
+    if c.gain is None or not stuck.any() or stuck.all():
+        return found
+    # The gain of the pixel before costs the map nothing.
+    before = np.maximum.accumulate(np.where(stuck, 0, np.arange(stuck.size)))
+    before[before == 0] = int(np.argmin(stuck))
+    gain, zero, dark = c.gain[before], found.zero[before], c.dark if c.dark is None else c.dark[before]
+    for _ in range(3):
+        found = replace(found, calibration=replace(c, gain=gain, dark=dark), zero=zero)
+        given = stuck & ~found.counts(values[:1])[1][0]
+        if not given.any():
+            break
+        gain = np.where(given, (gain * (1 + 2.0**-10)).astype(np.float32), gain)
+    return found
 
 
 def _proved(values: Array, found: CountsMap) -> FoundMap:
     """The map, if it gives most values of pixels that have more than one."""
     unknown = found.counts(values)[1]
-    alive = (values != values[:1]).any(axis=0)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    alive = (bits != bits[:1]).any(axis=0)
     share = float(unknown[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")

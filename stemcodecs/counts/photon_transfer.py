@@ -47,6 +47,8 @@ _LEAST_VALUES = 256
 _STRAIGHT = 0.15
 _AGREE = 0.2
 """Largest deviation of the variance from a straight line, and of the parts from each other."""
+_COMMON = 0.1
+"""Largest share of the variance that all pixels of a pattern may have in common."""
 _ROWS = 1 << 20
 
 
@@ -59,6 +61,8 @@ class TransferSums:
     times, mean, squares, second : int64[PARTS, bins]
         How many fourth differences, the sum of their five values above ``base``, the sum of their squares, and that of
         the squares of the second differences in their middle.
+    common : int64[PARTS]
+        Squares of the mean difference of a pattern, times its pixels: of noise they are one square, of a dose all.
     base : int
         About the value of dark pixels, from which brightness counts: a pedestal would hide it.
     """
@@ -67,6 +71,7 @@ class TransferSums:
     mean: Array
     squares: Array
     second: Array
+    common: Array
     base: int
 
     @classmethod
@@ -76,6 +81,7 @@ class TransferSums:
         The largest of int32 stands where there are none.
         """
         sums = tuple(np.zeros((PARTS, _BINS), np.int64) for _ in range(4))
+        common = np.zeros(PARTS, np.int64)
         total, row = math.prod(scan), scan[-1]
         # A run that went on in the next row would cross the whole scan.
         first, last = positions[: max(0, len(positions) - RUN + 1)], positions[RUN - 1 :]
@@ -87,8 +93,8 @@ class TransferSums:
             part = int(positions[i]) * PARTS // total
             for start in range(0, values.shape[1], _ROWS):
                 run = values[i : i + RUN, start : start + _ROWS].astype(np.int64)
-                _add(run - base, [s[part] for s in sums])
-        return cls(times=sums[0], mean=sums[1], squares=sums[2], second=sums[3], base=base)
+                common[part] += _add(run - base, [s[part] for s in sums])
+        return cls(times=sums[0], mean=sums[1], squares=sums[2], second=sums[3], common=common, base=base)
 
     def merge(self, other: TransferSums) -> TransferSums:
         """Of both."""
@@ -97,11 +103,13 @@ class TransferSums:
             mean=self.mean + other.mean,
             squares=self.squares + other.squares,
             second=self.second + other.second,
+            common=self.common + other.common,
             base=self.base,
         )
 
 
-def _add(run: Array, sums: list[Array]) -> None:
+def _add(run: Array, sums: list[Array]) -> int:
+    """Add a run of patterns; what it adds to ``common`` is returned."""
     run = run[:, (np.abs(run) < _LARGEST).all(axis=0)]
     beside = run[0] + run[-1]
     magnitude = (np.log2(np.abs(beside).astype(np.float64) + 1) * _PER_OCTAVE).astype(np.int64)
@@ -113,6 +121,7 @@ def _add(run: Array, sums: list[Array]) -> None:
         # Whole numbers below 2**53 stay whole in double precision.
         weights = None if what is None else what.astype(np.float64)
         into += np.bincount(bins, weights, minlength=_BINS)[:_BINS].astype(np.int64)
+    return int(fourth.sum()) ** 2 // max(1, fourth.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +168,11 @@ class PhotonTransfer:
         if whole is None or not lines or not rough:
             raise ConfigurationError(
                 f"the noise of the scan tells no gain: it is not that of Poisson counts; {refused}"
+            )
+        if int(sums.common.sum()) > _COMMON * int(sums.squares.sum()):
+            raise ConfigurationError(
+                "photon transfer finds no gain: the dose of neighbouring patterns differs by more than their noise; "
+                f"{refused}"
             )
         gains, offsets = np.array(lines)[:, 0], np.array(lines)[:, 1]
         gain, offset = float(np.median(gains)), float(np.median(offsets))
