@@ -112,17 +112,23 @@ def exact_values(data: bytes, values: np.ndarray[Any, Any]) -> None:
     width = values.dtype.itemsize
     bits = values.reshape(-1, values.shape[-2] * values.shape[-1]).view(f"u{width}")
     s = format_decoder.Sections(data)
-    for always in (True, False):
+
+    def numbers(n: int, w: int) -> Any:
+        raw = np.frombuffer(numcodecs.Zstd().decode(s.section()), "u1")
+        return raw.reshape(w, n).T.copy().view(f"<u{w}").ravel()
+
+    without: list[int] = []
+    for which in range(3):
         if n := s.varint():
-            steps, raw = (
-                np.frombuffer(numcodecs.Zstd().decode(s.section()), "u1").reshape(w, n).T.copy() for w in (8, width)
-            )
-            places = np.cumsum(steps.view("<u8").ravel().astype(np.int64)) - 1
-            kept = raw.view(f"<u{width}").ravel()
-            if always:
-                bits[:, places] = kept
+            places = np.cumsum(numbers(n, 8).astype(np.int64)) - 1
+            if which == 0:
+                without = places.tolist()
+            elif which == 1:
+                kept = numbers(n, width)
+                for position in set(range(len(bits))) - set(without):
+                    bits[position, places] = kept
             else:
-                bits.reshape(-1)[places] = kept
+                bits.reshape(-1)[places] = numbers(n, width)
     assert s.at == len(data)
 
 

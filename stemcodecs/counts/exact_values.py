@@ -28,13 +28,16 @@ class ExactValues:
 
     Attributes
     ----------
+    without : int64[k]
+        Positions of patterns that have none of these values, such as those that fill a chunk up, in increasing order.
     pixels, pixel_bits : int64[m], unsigned[m]
-        Pixels that have one and the same value in every pattern, in increasing order, and its bits.
+        Pixels that have one and the same value in every other pattern, in increasing order, and its bits.
     at, bits : int64[n], unsigned[n]
         Other places, as increasing flat indices (position · pixels + pixel), and the bits of their values; unsigned of
         the width of the dtype.
     """
 
+    without: Array
     pixels: Array
     pixel_bits: Array
     at: Array
@@ -44,15 +47,18 @@ class ExactValues:
     def of(cls, values: Array, mask: Array) -> Self:
         """Those of native values[positions, pixels] where a mask of the same shape is true."""
         raw = values.view(f"u{values.dtype.itemsize}")
-        always = mask.all(axis=0) & (raw == raw[:1]).all(axis=0) if len(values) else np.zeros(values.shape[1], bool)
+        some = mask.any(axis=1)
+        if not some.any():
+            nothing = np.zeros(0, np.int64)
+            return cls(
+                without=nothing, pixels=nothing, pixel_bits=raw.reshape(-1)[:0], at=nothing, bits=raw.reshape(-1)[:0]
+            )
+        first = raw[int(np.argmax(some))]
+        always = (mask | ~some[:, None]).all(axis=0) & ((raw == first) | ~some[:, None]).all(axis=0)
         pixels = np.flatnonzero(always)
-        at = np.flatnonzero(mask & ~always if pixels.size else mask)
-        return cls(
-            pixels=pixels,
-            pixel_bits=raw[0, pixels] if len(raw) else np.zeros(0, raw.dtype),
-            at=at,
-            bits=raw.reshape(-1)[at],
-        )
+        at = np.flatnonzero(mask & ~always)
+        without = np.flatnonzero(~some) if pixels.size else np.zeros(0, np.int64)
+        return cls(without=without, pixels=pixels, pixel_bits=first[pixels], at=at, bits=raw.reshape(-1)[at])
 
     @property
     def scattered(self) -> int:
@@ -62,7 +68,8 @@ class ExactValues:
     def insert(self, rows: Array, positions: Array | None = None) -> None:
         """Write the values into rows[k, pixels], which are the patterns of these increasing positions, or all."""
         raw = rows.view(f"u{rows.dtype.itemsize}")
-        raw[:, self.pixels] = self.pixel_bits
+        with_them = ~np.isin(np.arange(len(rows)) if positions is None else positions, self.without)
+        raw[np.ix_(with_them, self.pixels)] = self.pixel_bits
         position, pixel = np.divmod(self.at, rows.shape[1])
         if positions is None:
             raw[position, pixel] = self.bits
@@ -77,19 +84,19 @@ class ExactValues:
         def cast(bits: Array) -> Array:
             return bits.view(source).astype(dtype).view(f"u{dtype.itemsize}")
 
-        return ExactValues(pixels=self.pixels, pixel_bits=cast(self.pixel_bits), at=self.at, bits=cast(self.bits))
+        pixel_bits, bits = cast(self.pixel_bits), cast(self.bits)
+        return ExactValues(without=self.without, pixels=self.pixels, pixel_bits=pixel_bits, at=self.at, bits=bits)
 
     def to_bytes(self) -> bytes:
         """Serialise."""
         w = Writer()
-        for places, bits in ((self.pixels, self.pixel_bits), (self.at, self.bits)):
+        for places, bits in ((self.without, None), (self.pixels, self.pixel_bits), (self.at, self.bits)):
             w.varint(places.size)
             if places.size:
                 # Neighbours in a gap are one apart: what repeats takes next to nothing.
-                steps = np.diff(places, prepend=-1).astype("<u8")
-                for numbers in (steps, bits.astype(bits.dtype.newbyteorder("<"))):
-                    shuffled = numcodecs.Shuffle(numbers.itemsize).encode(numbers.view(np.uint8))
-                    w.section(bytes(numcodecs.Zstd(_LEVEL).encode(shuffled)))
+                w.section(_packed(np.diff(places, prepend=-1).astype("<u8")))
+                if bits is not None:
+                    w.section(_packed(bits.astype(bits.dtype.newbyteorder("<"))))
         return w.getvalue()
 
     @classmethod
@@ -102,20 +109,22 @@ class ExactValues:
             If these are no places of such an array.
         """
         r = Reader(data)
+        without, _ = _read(r, shape[0], 0)
         pixels, pixel_bits = _read(r, shape[1], itemsize)
         at, bits = _read(r, shape[0] * shape[1], itemsize)
         r.end()
-        return cls(pixels=pixels, pixel_bits=pixel_bits, at=at, bits=bits)
+        return cls(without=without, pixels=pixels, pixel_bits=pixel_bits, at=at, bits=bits)
 
 
 def _read(r: Reader, end: int, itemsize: int) -> tuple[Array, Array]:
+    """Places below ``end``, and the bits of their values if these have a width."""
     n = r.varint()
     if n > end:
         raise CorruptChunkError("more values are kept exactly than there are")
     if n == 0:
-        return np.zeros(0, np.int64), np.zeros(0, f"u{itemsize}")
+        return np.zeros(0, np.int64), np.zeros(0, f"u{itemsize or 1}")
     steps = _unpacked(r.section(), n, 8)
-    bits = _unpacked(r.section(), n, itemsize)
+    bits = _unpacked(r.section(), n, itemsize) if itemsize else np.zeros(0, np.uint8)
     # Each below the end before they are added, so that no sum of two wraps.
     if (steps == 0).any() or (steps > end).any():
         raise CorruptChunkError("places of exact values are out of order")
@@ -123,6 +132,11 @@ def _read(r: Reader, end: int, itemsize: int) -> tuple[Array, Array]:
     if (np.diff(places) <= 0).any() or places[-1] >= end:
         raise CorruptChunkError("places of exact values are out of range")
     return places, bits
+
+
+def _packed(numbers: Array) -> bytes:
+    shuffled = numcodecs.Shuffle(numbers.itemsize).encode(numbers.view(np.uint8))
+    return bytes(numcodecs.Zstd(_LEVEL).encode(shuffled))
 
 
 def _unpacked(frame: memoryview, n: int, width: int) -> Array:

@@ -438,6 +438,7 @@ def marked(counts: Array, mark: float) -> Array:
     counts = counts.copy()
     counts[..., 2], counts[..., 3, 4] = mark, mark
     counts.reshape(-1)[::997] = mark
+    counts[-1] = 0
     return counts
 
 

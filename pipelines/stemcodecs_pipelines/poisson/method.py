@@ -239,7 +239,7 @@ def _measured(
     # the offset is rounded up: no value is taken for more counts than it is.
     near = round(noise.offset)
     offset = near if abs(noise.offset - near) <= 2 * noise.offset_error else ceil(noise.offset)
-    gain = "1" if abs(noise.gain - 1) <= 2 * noise.gain_error else f"{noise.gain:.5g}"
+    gain: int | str = 1 if abs(noise.gain - 1) <= 2 * noise.gain_error else f"{noise.gain:.5g}"
     return replace(quantizer, gain=gain, offset=offset)
 
 
