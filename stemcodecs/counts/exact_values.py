@@ -47,14 +47,14 @@ class ExactValues:
     def of(cls, values: Array, mask: Array) -> Self:
         """Those of native values[positions, pixels] where a mask of the same shape is true."""
         raw = values.view(f"u{values.dtype.itemsize}")
-        some = mask.any(axis=1)
+        some: Array = mask.any(axis=1)
         if not some.any():
             nothing = np.zeros(0, np.int64)
             return cls(
                 without=nothing, pixels=nothing, pixel_bits=raw.reshape(-1)[:0], at=nothing, bits=raw.reshape(-1)[:0]
             )
         first = raw[int(np.argmax(some))]
-        always = (mask | ~some[:, None]).all(axis=0) & ((raw == first) | ~some[:, None]).all(axis=0)
+        always = np.all((mask & (raw == first)) | ~some[:, None], axis=0)
         pixels = np.flatnonzero(always)
         at = np.flatnonzero(mask & ~always)
         without = np.flatnonzero(~some) if pixels.size else np.zeros(0, np.int64)
