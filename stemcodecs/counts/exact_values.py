@@ -47,7 +47,7 @@ class ExactValues:
     def of(cls, values: Array, mask: Array) -> Self:
         """Those of native values[positions, pixels] where a mask of the same shape is true."""
         raw = values.view(f"u{values.dtype.itemsize}")
-        some: Array = mask.any(axis=1)
+        some = np.asarray(mask.any(axis=1))
         if not some.any():
             nothing = np.zeros(0, np.int64)
             return cls(

@@ -13,18 +13,20 @@ from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalib
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
 from stemcodecs.entropy.values.float_calibration import propose_floats
 from stemcodecs.entropy.values.integer_calibration import propose_integers
+from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["FoundMap", "find_map", "whole_numbers"]
+__all__ = ["FoundMap", "find_map", "unlit_pixels", "whole_numbers", "with_gains_of"]
 
 Array = np.ndarray[Any, Any]
 
-_ENOUGH = 0.98
+_ENOUGH = 0.9
 """Share of the values other than marks that a map must give."""
 _CERTAIN = 0.25
 """Largest error of an offset, in counts, with which a whole number is certain."""
 _UNIT_GAIN = 0.1
+_LIT = 4
 _LARGEST = 1 << 30
 
 
@@ -70,6 +72,28 @@ def find_map(sample: Array, positions: Array, scan: tuple[int, ...]) -> FoundMap
         found = _of_integers(sample, values, detector, positions, scan)
     counts = whole_numbers(values, found.map)
     return replace(found, dark=_dark(counts)) if found.plain or found.map is not None else found
+
+
+def unlit_pixels(sample: Array, found: CountsMap) -> Array:
+    """Pixels whose gain a sample (patterns, det_y, det_x) hardly tells, for it has little but 0 there: int64."""
+    c = found.calibration
+    if not isinstance(c, FloatCalibration) or c.gain is None or c.dark is not None or (c.gain == c.gain[0]).all():
+        return np.zeros(0, np.int64)
+    # A single value may be two counts as well as one.
+    return np.flatnonzero(np.count_nonzero(sample.reshape(len(sample), -1), axis=0) < _LIT)
+
+
+def with_gains_of(found: CountsMap, pixels: Array, columns: Array) -> CountsMap:
+    """The map with the gains of some pixels from more values[k, pixels] of them, as far as these tell."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    assert c.gain is not None
+    gains, status = np.empty(pixels.size), np.empty(pixels.size, np.int64)
+    with np.errstate(invalid="ignore"):
+        lattice_gains(np.ascontiguousarray(columns.T, np.float64), c.single, c.gain_divides, gains, status)
+    gain = c.gain.copy()
+    gain[pixels[status == FOUND]] = gains[status == FOUND]
+    return replace(found, calibration=replace(c, gain=gain))
 
 
 def whole_numbers(values: Array, behind: CountsMap | None) -> Array:
@@ -144,6 +168,14 @@ def _proved(values: Array, found: CountsMap) -> FoundMap:
     unknown = found.counts(values)[1]
     bits = values.view(f"u{values.dtype.itemsize}")
     alive = (bits != bits[:1]).any(axis=0)
+    c = found.calibration
+    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None:
+        # A gain that came from two counts does not give one.
+        few = np.count_nonzero(unknown, axis=0) <= 0.1 * np.count_nonzero(values, axis=0)
+        pixels = np.flatnonzero(alive & ~few)
+        if pixels.size:
+            found = with_gains_of(found, pixels, values[:, pixels])
+            unknown[:, pixels] = found.counts(values)[1][:, pixels]
     share = float(unknown[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")

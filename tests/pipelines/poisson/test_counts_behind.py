@@ -225,3 +225,47 @@ def test_plain_counts_take_no_map(tmp_path: Path) -> None:
     _, store, output = compress(COUNTS.astype("u2"), tmp_path)
     assert "the values are" not in output
     assert "map" not in data_of(store).metadata.codecs[-1].to_dict()["configuration"]
+
+
+def test_pixels_that_the_sample_leaves_dark_are_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stemcodecs_pipelines.poisson import scan_counts
+
+    monkeypatch.setattr(scan_counts, "MOST_PATTERNS", 56)
+    dim = RANDOM.poisson(0.02, COUNTS.shape) + np.where(DISK > 1, COUNTS, 0)
+    source, store, output = compress(dim.astype("f4") * GAIN, tmp_path)
+    kept = int(output.split(" values kept exactly")[0].split()[-1])
+    assert kept < 0.1 * np.count_nonzero(dim[..., DISK < 1])
+    assert run("verify", source, store)[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["poisson", "poisson:gain=auto"])
+def test_a_cluster_and_a_resumed_run_give_the_same_bytes(method: str, tmp_path: Path) -> None:
+    from stemcodecs_pipelines import compress as compress_scan
+    from stemcodecs_pipelines.run.engine import DaskEngine, ThreadEngine
+    from tests.pipelines.clusters import cluster_of
+
+    rate = 20 * DISK * (1 + 0.2 * np.sin(np.arange(16) / 5))[:, None, None]
+    np.save(tmp_path / "scan.npy", RANDOM.poisson(rate, COUNTS.shape).astype("f4") * GAIN)
+    source = tmp_path / "scan.npy"
+    compress_scan(source, tmp_path / "whole.zarr", method=method, chunk=(4, 8, 16, 16))
+    with cluster_of(2) as client:
+        compress_scan(source, tmp_path / "dask.zarr", method=method, chunk=(4, 8, 16, 16), engine=DaskEngine(client))
+
+    class Dying(ThreadEngine):
+        def map(self, function: Any, common: Any, indices: Any) -> Any:
+            for done, result in enumerate(super().map(function, common, indices)):
+                if function.__name__ == "compress_block" and done == 3:
+                    raise KeyboardInterrupt
+                yield result
+
+    with pytest.raises(KeyboardInterrupt):
+        compress_scan(source, tmp_path / "died.zarr", method=method, chunk=(4, 8, 16, 16), engine=Dying(1))
+    compress_scan(source, tmp_path / "died.zarr", method=method, resume=True)
+
+    def contents(store: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
+
+    assert contents(tmp_path / "dask.zarr") == contents(tmp_path / "whole.zarr") == contents(tmp_path / "died.zarr")
