@@ -27,6 +27,7 @@ _CERTAIN = 0.25
 """Largest error of an offset, in counts, with which a whole number is certain."""
 _UNIT_GAIN = 0.1
 _LIT = 4
+_RARE = 0.02
 _LARGEST = 1 << 30
 
 
@@ -189,23 +190,26 @@ def _of_integers(
     plane = to_plane(np.ascontiguousarray(sample))
     marks = () if plane is None else plane.numbers.specials
     keep = ~np.isin(signed.astype(np.int64), np.array(marks, np.uint64).view(np.int64)) if marks else None
-    counted = signed if keep is None else signed[keep]
-    lowest = int(counted.min()) if counted.size else 0
+    below = signed < 0 if keep is None else (signed < 0) & keep
+    varying = (signed != signed[:1]).any(axis=0)
+    # Gaps and rare marks of -1 are no sign of a pedestal: what lies below zero counts is kept exactly.
+    negative = bool(varying.any()) and float(below[:, varying].mean()) > _RARE
     candidates: list[CountsMap] = []
-    shifted = lowest < 0
+    shifted = negative
     for _, calibration in propose_integers(signed, None if plane is None else plane.numbers):
         if isinstance(calibration, ValueTable):
             made = _of_table(calibration.values, detector)
+            pedestal = negative or int(calibration.values[0]) > 0
             if made is not None:
-                candidates.append(made)
-            shifted |= int(calibration.values[0]) != 0
+                candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
+            shifted |= pedestal
         elif calibration.shift is None and calibration.gain is not None:
             candidates.append(_of_gains(calibration, detector))
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
     whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
     best: CountsMap | None = None
-    for candidate in [*candidates[::-1], *([whole] if wide or (shifted and lowest < 0) else [])]:
+    for candidate in [*candidates[::-1], *([whole] if wide or negative else [])]:
         unknown = candidate.counts(signed)[1]
         if float((unknown if keep is None else unknown[keep]).mean()) <= 1 - _ENOUGH:
             best = candidate
@@ -214,11 +218,11 @@ def _of_integers(
         if wide:
             return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
         return FoundMap(plain=True)
-    if not _begins_at_zero(best, lowest, shifted):
+    if not _begins_at_zero(best, negative, shifted):
         placed = _placed(best, signed, positions, scan)
         if placed is None:
-            # A pedestal that cannot be told from counts: as the user says, or as it always was.
-            return FoundMap(map=best, problem=_NO_ZERO) if wide or lowest < 0 else FoundMap(plain=True)
+            # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
+            return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
         best = placed
     if _changes_nothing(best) and not wide:
         return FoundMap(plain=True)
@@ -295,10 +299,10 @@ def _changes_nothing(found: CountsMap) -> bool:
     return bool(plain and not found.reversed and (found.zero == 0).all())
 
 
-def _begins_at_zero(found: CountsMap, lowest: int, shifted: bool) -> bool:
+def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
     """Whether the value 0 is that of zero counts in all pixels, and nothing lies below."""
     zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))
-    return bool((zero == 0).all()) and lowest >= 0 and not found.reversed and not (shifted and _changes_nothing(found))
+    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and _changes_nothing(found))
 
 
 def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:

@@ -11,7 +11,7 @@ import numpy as np
 from stemcodecs.counts.exact_values import ExactValues
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank.low_rank_model import TILE, LowRankModel
-from stemcodecs.lowrank.marked import marked
+from stemcodecs.lowrank.marked import LARGEST_COUNT, marked
 from stemcodecs.lowrank.pca_chunk import Head, join_coefficients, split_coefficients
 from stemcodecs.lowrank.residual import GROUP_POSITIONS, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
 from stemcodecs.lowrank.residual_context import to_rates
@@ -90,8 +90,9 @@ def encode_prediction(flat: Array, model: LowRankModel) -> bytes:
         raise ConfigurationError(
             "stemcodecs.pca: the chunk holds many negative values, which are no counts; use residual='lossless'"
         )
+    far = flat.dtype.kind != "b" and flat.size and flat.max().item() >= LARGEST_COUNT
     coefficients = model.coefficients(flat)
-    if not model.in_range(coefficients):
+    if far or not model.in_range(coefficients):
         raise ConfigurationError(
             "stemcodecs.pca: the chunk holds counts far beyond the fitted scan; fit the basis again, "
             "or use residual='lossless'"

@@ -97,7 +97,9 @@ def measure(source: Array, decoded: Array, region: Region) -> Misfit:
                 lost = ~((a >= 0) & (a < np.inf)) & (a.view(bits) != b.view(bits))
             if lost.any():
                 _refuse(source, decoded, region, first + int(np.argmax(lost)))
-            a, b = a[~none], b[~none]
+            # What was not kept was no mark but a count, however large.
+            counted = ~none | (a.view(bits) != b.view(bits))
+            a, b = a[counted], b[counted]
             if a.size == 0:
                 continue
         apart = anscombe(np.maximum(b, 0)) - anscombe(np.maximum(a, 0))

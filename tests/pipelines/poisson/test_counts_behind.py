@@ -221,6 +221,23 @@ def test_gain_and_offset_are_measured(corrected: bool, tmp_path: Path) -> None:
     assert run("verify", source, store)[0] == 0
 
 
+@pytest.mark.parametrize("dtype", ["i2", "i4", "i8", "u8"])
+def test_gaps_and_marks_of_integers_stay_exact(dtype: str, tmp_path: Path) -> None:
+    """-1 in a gap and here and there, or the largest value of an unsigned dtype."""
+    values = COUNTS.astype(dtype)
+    mark = np.array(-1).astype(dtype)
+    where = GAP | (RANDOM.random(values.shape) < 0.005)
+    values[where] = mark
+    source, store, _ = compress(values, tmp_path)
+    decoded = data_of(store)[:]
+    assert (decoded[where] == mark).all()
+    n = COUNTS[~where]
+    assert (np.abs(decoded[~where].astype("i8") - n) <= 0.5 * np.sqrt(n)).all()
+    assert np.abs(decoded[~where].astype("i8") - n).max() > 0
+    assert ("map" in data_of(store).metadata.codecs[-1].to_dict()["configuration"]) == (dtype[1] == "8")
+    assert run("verify", source, store)[0] == 0
+
+
 def test_plain_counts_take_no_map(tmp_path: Path) -> None:
     _, store, output = compress(COUNTS.astype("u2"), tmp_path)
     assert "the values are" not in output
