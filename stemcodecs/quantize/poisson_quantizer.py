@@ -205,7 +205,7 @@ class PoissonQuantizer:
         fixed = preset_bound(self.preset)
         bound = str(self.r) if fixed is None else f"√({fixed})" if fixed != 1 else "1"
         noise = "√N counts"
-        if self.gain != 1 or self.offset:
+        if self.adu_per_count != 1 or self.offset:
             sign = "+" if self.offset < 0 else "−"
             noise = f"√N counts, N = (v {sign} {abs(self.offset)})/{self.gain} for the stored value v"
         exact = 1 if fixed is not None else self._lowest_levels
