@@ -33,7 +33,7 @@ MOST_COUNTS = (1 << 31) - 2
 """Counts beyond it, and below its negative, are kept exactly: the others fit int32."""
 PREFIX = "data:application/octet-stream;base64,"
 REFUSE_BYTES = 16 << 20
-_BLOCK = 1 << 19
+_BLOCK = 1 << 16
 """Values mapped at once: intermediates stay in the processor's cache."""
 _EXACT_FLOAT = 2.0**53
 
