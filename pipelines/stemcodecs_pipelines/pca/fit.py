@@ -212,7 +212,8 @@ def pca_basis(
     Raises
     ------
     ConfigurationError
-        If the rank is not possible, or the scan holds NaN (or negative values with ``stabilised``).
+        If the rank is not possible, or the scan holds NaN (with ``stabilised`` so many of them, or of negative values,
+        that they are no marks of gaps and dead pixels, which are left out of the fit).
     """
     options: dict[str, Any] = {
         "centred": centred,
