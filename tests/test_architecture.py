@@ -32,6 +32,7 @@ LOWER_ORDER = (
     {"entropy.fit"},
     {"entropy.chunk"},
     {"quantize"},
+    {"counts"},
     {"lowrank"},
     {"codecs"},
     {"accessor"},

@@ -137,6 +137,8 @@ def _outcome(store: str, result: CompressResult) -> list[str]:
         f"({result.raw_bytes:,} → {result.stored_bytes:,} bytes), ratio {result.ratio:.2f}, "
         f"{result.bits_per_pixel:.3f} bits per pixel"
     )
+    if result.values is not None:
+        lines.append(f"the values are {result.values}")
     if result.already_complete:
         lines.append("it was complete already, and nothing was read; check it with: stemcodecs verify SRC DST")
     elif result.deviation is not None:
