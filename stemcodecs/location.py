@@ -88,6 +88,22 @@ class Location:
         except OSError as error:
             raise _read_error(self.url, error) from error
 
+    def read_first(self, key: str, count: int) -> bytes:
+        """The first bytes of an object, fewer where it is shorter, none where it does not exist."""
+        try:
+            if self.zipped:
+                return (self.read(key) or b"")[:count]
+            if self.local:
+                with self.child(key).open("rb") as file:
+                    return file.read(count)
+            filesystem, path = self._remote(key)
+            with backend_errors(self.url):
+                return bytes(filesystem.cat_file(path, start=0, end=count))[:count]
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return b""
+        except OSError as error:
+            raise _read_error(self.url, error) from error
+
     def write(self, key: str, data: Any, *, parts: str = JOURNAL, sync: bool = True) -> None:
         """Write an object; in a local folder nobody ever sees half of it, not after a power cut either.
 

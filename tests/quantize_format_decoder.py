@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any
 
+import numcodecs
 import numpy as np
 
 from tests import format_decoder
@@ -42,18 +43,24 @@ def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any
     """Section 2."""
     magic, version, kind, width, flags, n_levels, definition, n = struct.unpack_from("<4sBcBBIII", data)
     assert magic == b"SCpq"
-    assert version == 1
-    assert struct.unpack_from("<I", data, 20 + n) == (zlib.crc32(data[: 20 + n]),)
-    dtype = np.dtype(f"{kind.decode()}{width}")
+    assert version == (2 if "map" in configuration else 1)
+    start, m = (20, 0) if version == 1 else (24, *struct.unpack_from("<I", data, 20))
+    end = start + n + m
+    assert struct.unpack_from("<I", data, end) == (zlib.crc32(data[:end]),)
+    stored = np.dtype(f"{kind.decode()}{width}")
+    dtype = stored if version == 1 else np.dtype("i4")
     levels = Levels(configuration, dtype)
     numbers = struct.pack(f"<{2 + len(levels.lows)}q", levels.offset, levels.top, *levels.lows)
+    if version == 2:
+        to_counts = CountsMap(configuration["map"])
+        numbers += to_counts.crc
     assert definition == zlib.crc32(numbers)
-    offsets = table_of_offsets(data[20 : 20 + n])
+    offsets = table_of_offsets(data[start : start + n])
     if not offsets and "centroids" in configuration:
         raw = base64.b64decode(configuration["centroids"])
         assert struct.unpack("<I", raw[-4:]) == (zlib.crc32(raw[:-4]),)
         offsets = table_of_offsets(raw[:-4])
-    codes = format_decoder.decode(data[24 + n :])
+    codes = format_decoder.decode(data[end + 4 :])
     assert codes.dtype == {0: np.uint8, 4: np.uint16, 8: np.uint32}[flags & 12]
     known: dict[int, np.ndarray[Any, Any]] = {}
     out = np.empty(codes.size, dtype)
@@ -63,7 +70,66 @@ def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any
             value = levels.level(code, offset) if code < n_levels else levels.escape(code - n_levels)
             known[code] = value
         out[i] = known[code]
+    if version == 2:
+        out = to_counts.values(out.reshape(codes.shape), stored)
+        exact_values(data[start + n : end], out)
     return in_memory(out.reshape(codes.shape), flags & 1, flags & 2)
+
+
+class CountsMap:
+    """Section 2.1."""
+
+    def __init__(self, uri: str) -> None:
+        data = base64.b64decode(uri.removeprefix("data:application/octet-stream;base64,"), validate=True)
+        self.crc = data[-4:]
+        assert data[:5] == b"SCcm\x01"
+        assert self.crc == struct.pack("<I", zlib.crc32(data[:-4]))
+        s = format_decoder.Sections(data[5:-4])
+        self.reversed, height, width, floats = (s.varint() for _ in range(4))
+        self.detector = height, width
+        kind = np.dtype("f8" if floats else "i8")
+        self.calibration = format_decoder.Calibration(s.section(), self.detector, 1, kind)
+        self.zero = [v for line in format_decoder.Adaptive(s.section()).map(height, width) for v in line]
+
+    def values(self, counts: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Values of counts, but for the exact ones."""
+        assert counts.shape[-2:] == self.detector
+        out = np.empty(counts.shape, dtype)
+        flat = out.reshape(-1)
+        for i, count in enumerate(counts.ravel().tolist()):
+            pixel = i % len(self.zero)
+            u = self.zero[pixel] - count if self.reversed else self.zero[pixel] + count
+            if dtype.kind == "f":
+                flat[i] = self.calibration.number(u, pixel, 0)
+            else:
+                cut = self.calibration.integer(0, u, pixel, 0) % 2 ** (8 * dtype.itemsize)
+                flat[i] = np.array(cut, f"u{dtype.itemsize}").view(dtype)
+        return out
+
+
+def exact_values(data: bytes, values: np.ndarray[Any, Any]) -> None:
+    """Section 2.2, in place of what stands in values."""
+    width = values.dtype.itemsize
+    bits = values.reshape(-1, values.shape[-2] * values.shape[-1]).view(f"u{width}")
+    s = format_decoder.Sections(data)
+
+    def numbers(n: int, w: int) -> Any:
+        raw = np.frombuffer(numcodecs.Zstd().decode(s.section()), "u1")
+        return raw.reshape(w, n).T.copy().view(f"<u{w}").ravel()
+
+    without: list[int] = []
+    for which in range(3):
+        if n := s.varint():
+            places = np.cumsum(numbers(n, 8).astype(np.int64)) - 1
+            if which == 0:
+                without = places.tolist()
+            elif which == 1:
+                kept = numbers(n, width)
+                for position in set(range(len(bits))) - set(without):
+                    bits[position, places] = kept
+            else:
+                bits.reshape(-1)[places] = numbers(n, width)
+    assert s.at == len(data)
 
 
 def in_memory(values: np.ndarray[Any, Any], column_major: int, big_endian: int) -> np.ndarray[Any, Any]:

@@ -33,6 +33,7 @@ LOWER_ORDER = (
     {"entropy.chunk"},
     {"learned"},
     {"quantize"},
+    {"counts"},
     {"lowrank"},
     {"codecs"},
     {"accessor"},

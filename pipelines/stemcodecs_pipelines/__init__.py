@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stemcodecs_pipelines.store.info import Info, info
     from stemcodecs_pipelines.store.repair import repair
     from stemcodecs_pipelines.store.verify import Report, verify
+    from stemcodecs_pipelines.tomography.element_maps import element_maps
+    from stemcodecs_pipelines.tomography.problem import TomographyProblem
 
 _PLACES = {
     "CompressResult": "store.compress",
@@ -27,9 +29,11 @@ _PLACES = {
     "Report": "store.verify",
     "ScanHistograms": "histograms.scan_histograms",
     "ThreadEngine": "run.engine",
+    "TomographyProblem": "tomography.problem",
     "choose_rank": "pca.fit",
     "compress": "store.compress",
     "decompress": "store.decompress",
+    "element_maps": "tomography.element_maps",
     "histograms": "histograms.scan_histograms",
     "info": "store.info",
     "pca_basis": "pca.fit",
@@ -47,9 +51,11 @@ __all__ = [
     "Report",
     "ScanHistograms",
     "ThreadEngine",
+    "TomographyProblem",
     "choose_rank",
     "compress",
     "decompress",
+    "element_maps",
     "histograms",
     "info",
     "pca_basis",

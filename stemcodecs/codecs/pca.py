@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -30,7 +31,7 @@ from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
-from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, WHOLE, Head, read
+from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, MARKED, WHOLE, Head, read
 from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model, find_model_sync
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
@@ -155,29 +156,36 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         ------
         ConfigurationError
             If the chunk does not span the model's detector, or (without residual) holds what a
-            low-rank model cannot represent: NaN, negative counts, counts far beyond the fitted
-            scan.
+            low-rank model cannot represent: many values that are no counts, or counts far beyond the
+            fitted scan. Marks of gaps, dead and saturated pixels are kept exactly.
         """
         return self._encode(chunk, 0)
 
     def _encode(self, chunk: Array, flags: int) -> bytes:
-        from stemcodecs.lowrank.coding import encode_counts, encode_prediction
+        from stemcodecs.lowrank.coding import encode_counts, encode_prediction, without_marks
+        from stemcodecs.lowrank.marked import LARGEST_COUNT
+        from stemcodecs.lowrank.residual import LARGEST_BOUNDED
 
         require_numeric(NAME, chunk.dtype)
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         model = self._model()
         lead = check_detector(chunk.shape, model.detector)
         flat = chunk.reshape(math.prod(lead), math.prod(model.detector))
-        kind = LOW_RANK
+        kind, marks = LOW_RANK, b""
+        bound = self._r()
+        largest = LARGEST_BOUNDED + 1 if bound else LARGEST_COUNT
+        if (split := without_marks(flat, model, largest=largest, whole=self.residual != "none")) is not None:
+            kind = MARKED
+            flat, marks = split[0], struct.pack("<Q", len(split[1])) + split[1]
         if self.residual == "none":
             content: bytes | None = encode_prediction(flat, model)
         else:
-            content = encode_counts(flat, model, self._r())
+            content = encode_counts(flat, model, bound)
         # What is no counts, or beyond the model, is stored whole: the guarantee of the residual holds for any chunk.
         if content is None:
-            kind, content = WHOLE, PixelHistogram().encode_chunk(chunk)
+            kind, marks, content = WHOLE, b"", PixelHistogram().encode_chunk(chunk)
         head = Head(dtype=chunk.dtype.newbyteorder("<"), shape=chunk.shape, kind=kind, flags=flags)
-        return head.write(self.sha256, content)
+        return head.write(self.sha256, marks + content)
 
     def decode_chunk(self, data: bytes | memoryview) -> Array:
         """Decode to a fresh array with the shape and dtype that were encoded.
@@ -190,16 +198,26 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         head, content = read(memoryview(data).cast("B"), self.sha256, NAME)
         return self._decode(head, content)
 
-    def _decode(self, head: Head, content: memoryview, wanted: Array | None = None) -> Array:
-        from stemcodecs.lowrank.coding import decode_patterns
+    def _decode(
+        self, head: Head, content: memoryview, wanted: Array | None = None, rates: np.dtype[Any] | None = None
+    ) -> Array:
+        from stemcodecs.lowrank.coding import decode_patterns, split_marked
 
         if head.kind == WHOLE:
             from stemcodecs.entropy.chunk.decode import decode_parsed
 
             return decode_parsed(_whole_header(head, content), content)
-        return decode_patterns(
-            head, content, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted
+        marks = None
+        if head.kind == MARKED:
+            marks, content = split_marked(content, head)
+        decode_as = head if rates is None else replace(head, dtype=rates)
+        values = decode_patterns(
+            decode_as, content, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted
         )
+        if marks is not None:
+            here = marks if rates is None else marks.astype(head.dtype, rates)
+            here.insert(values.reshape(head.positions, head.pixels))
+        return values
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         return self._decode_selection(chunk_data, None, chunk_spec)
@@ -233,13 +251,14 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
 
         head, content = read(data.as_numpy_array().data.cast("B"), self.sha256, NAME)
         native = chunk_spec.dtype.to_native_dtype()
-        if self.residual == "none" and native.kind == "f" and head.kind == LOW_RANK:
+        rates = None
+        if self.residual == "none" and native.kind == "f" and head.kind != WHOLE:
             # A prediction is a rate, which the chunk holds whatever dtype it was coded from (`lowrank.rates`).
-            head = replace(head, dtype=native)
+            rates = native.newbyteorder("=")
         # The head is held against the metadata before anything of its size is allocated.
-        check_declared(head.dtype, head.shape, chunk_spec)
+        check_declared(head.dtype if rates is None else rates, head.shape, chunk_spec)
         wanted = positions_of(selection, head.shape) if selection is not None and len(head.shape) > 2 else None
-        decoded = self._decode(head, content, wanted).astype(native, copy=False)
+        decoded = self._decode(head, content, wanted, rates).astype(native, copy=False)
         # A copy of what was asked for, so that the rest of the chunk does not stay in memory with it.
         return as_buffer(decoded if selection is None else np.array(decoded[selection]), chunk_spec)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from stemcodecs.counts.exact_values import ExactValues
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.lowrank.low_rank_model import TILE, LowRankModel
+from stemcodecs.lowrank.marked import LARGEST_COUNT, marked
 from stemcodecs.lowrank.pca_chunk import Head, join_coefficients, split_coefficients
 from stemcodecs.lowrank.residual import GROUP_POSITIONS, LARGEST, LARGEST_BOUNDED, decode_residual, encode_residual
 from stemcodecs.lowrank.residual_context import to_rates
-from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table
+from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table, inverse_anscombe
 
-__all__ = ["decode_patterns", "encode_counts", "encode_prediction"]
+__all__ = ["decode_patterns", "encode_counts", "encode_prediction", "split_marked", "without_marks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,6 +36,48 @@ class PredictedRates:
         return rates
 
 
+MOST_SCATTERED = 0.02
+"""Share of values that may be kept exactly one by one; with more of them a chunk is no counts."""
+
+
+def without_marks(flat: Array, model: LowRankModel, *, largest: int, whole: bool) -> tuple[Array, bytes] | None:
+    """Values (positions, pixels) with what the model expects in place of marks, and the marks.
+
+    None where all are counts, and where so few are that the chunk holds something else.
+    """
+    none = marked(flat, largest, whole=whole)
+    if none is None:
+        return None
+    exact = ExactValues.of(flat, none)
+    if whole and 2 * int(none.sum()) > flat.size:
+        return None
+    if exact.scattered > MOST_SCATTERED * flat.size + 8:
+        return None
+    mean = np.ldexp(model.mean.astype(np.float64), -model.mean_bits)
+    rates = inverse_anscombe(mean) if model.stabilised else np.maximum(mean, 0)
+    filled = flat.copy()
+    position, pixel = np.nonzero(none)
+    filled[position, pixel] = np.minimum(np.rint(rates), largest - 1)[pixel].astype(flat.dtype)
+    return filled, exact.to_bytes()
+
+
+def split_marked(content: memoryview, head: Head) -> tuple[ExactValues, memoryview]:
+    """Marks of a chunk that has them, and the rest of its content.
+
+    Raises
+    ------
+    CorruptChunkError
+        If these are no marks of a chunk of this shape.
+    """
+    if len(content) < 8:
+        raise CorruptChunkError("the chunk is truncated")
+    (size,) = struct.unpack_from("<Q", content)
+    if size > len(content) - 8:
+        raise CorruptChunkError("the marks have the wrong size")
+    marks = ExactValues.from_bytes(content[8 : 8 + size], (head.positions, head.pixels), head.dtype.itemsize)
+    return marks, content[8 + size :]
+
+
 def encode_prediction(flat: Array, model: LowRankModel) -> bytes:
     """Coefficients alone, of values (positions, pixels).
 
@@ -43,10 +88,11 @@ def encode_prediction(flat: Array, model: LowRankModel) -> bytes:
     """
     if flat.dtype.kind in "if" and flat.size and flat.min() < 0:
         raise ConfigurationError(
-            "stemcodecs.pca: the chunk holds negative values; replace detector gaps by 0, or use residual='lossless'"
+            "stemcodecs.pca: the chunk holds many negative values, which are no counts; use residual='lossless'"
         )
+    far = flat.dtype.kind != "b" and flat.size and flat.max().item() >= LARGEST_COUNT
     coefficients = model.coefficients(flat)
-    if not model.in_range(coefficients):
+    if far or not model.in_range(coefficients):
         raise ConfigurationError(
             "stemcodecs.pca: the chunk holds counts far beyond the fitted scan; fit the basis again, "
             "or use residual='lossless'"

@@ -14,13 +14,24 @@ import numpy as np
 from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import CorruptChunkError, FormatVersionError, UnsupportedDtypeError
 
-__all__ = ["BIG_ENDIAN", "COLUMN_MAJOR", "LOW_RANK", "WHOLE", "Head", "join_coefficients", "read", "split_coefficients"]
+__all__ = [
+    "BIG_ENDIAN",
+    "COLUMN_MAJOR",
+    "LOW_RANK",
+    "MARKED",
+    "WHOLE",
+    "Head",
+    "join_coefficients",
+    "read",
+    "split_coefficients",
+    "starts_with_marks",
+]
 
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPC"
-VERSION = 1
-WHOLE, LOW_RANK = 0, 1
+VERSION, WITH_MARKS = 1, 2
+WHOLE, LOW_RANK, MARKED = 0, 1, 2
 COLUMN_MAJOR, BIG_ENDIAN = 0x10, 0x20
 _DTYPE = re.compile(r"[|<][biuf][0-9]{1,2}")
 """Flags beside the kind: how Zarr format 2 had laid the values out in memory."""
@@ -37,7 +48,8 @@ class Head:
     shape : tuple of int
         Shape; the last two dimensions are the detector.
     kind : int
-        ``WHOLE``: entropy-coded without the model, or ``LOW_RANK``.
+        ``WHOLE``: entropy-coded without the model, ``LOW_RANK``, or ``MARKED``: low-rank but for values that are kept
+        exactly.
     flags : int
         ``COLUMN_MAJOR`` and ``BIG_ENDIAN``.
     """
@@ -60,10 +72,12 @@ class Head:
     def write(self, digest: str, content: bytes) -> bytes:
         """The chunk, given the model's digest."""
         name = self.dtype.str.encode()
+        # Only what an older reader would not understand has the newer version.
+        version = WITH_MARKS if self.kind == MARKED else VERSION
         body = b"".join(
             [
                 MAGIC,
-                struct.pack("<BBBB", VERSION, self.kind | self.flags, len(name), len(self.shape)),
+                struct.pack("<BBBB", version, self.kind | self.flags, len(name), len(self.shape)),
                 name,
                 struct.pack(f"<{len(self.shape)}Q", *self.shape),
                 # Eight bytes tell models apart; the whole digest is in the configuration.
@@ -87,14 +101,17 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     if len(view) < 12 or bytes(view[:4]) != MAGIC:
         raise CorruptChunkError(f"not a {name} chunk")
     version, kind, dtype_size, ndim = struct.unpack_from("<BBBB", view, 4)
-    if version != VERSION:
-        raise FormatVersionError(f"the chunk has format version {version}, this stemcodecs reads {VERSION}; upgrade it")
+    if version not in (VERSION, WITH_MARKS):
+        raise FormatVersionError(
+            f"the chunk has format version {version}, this stemcodecs reads {WITH_MARKS}; upgrade it"
+        )
     flags = kind & (COLUMN_MAJOR | BIG_ENDIAN)
     kind ^= flags
     if zlib.crc32(view[:-4]) != struct.unpack_from("<I", view, len(view) - 4)[0]:
         raise CorruptChunkError("checksum mismatch")
     at = 8 + dtype_size
-    if kind not in (WHOLE, LOW_RANK) or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
+    known = kind == MARKED if version == WITH_MARKS else kind in (WHOLE, LOW_RANK)
+    if not known or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
         raise CorruptChunkError("the header is out of range")
     dtype_name = bytes(view[8:at]).decode("ascii", "replace")
     # NumPy would read a whole language from the name, and fail in as many ways.
@@ -112,6 +129,11 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     if bytes(view[at : at + 8]) != bytes.fromhex(digest)[:8]:
         raise CorruptChunkError("the chunk was coded with another PCA model")
     return Head(dtype=dtype, shape=shape, kind=kind, flags=flags), view[at + 8 : len(view) - 4]
+
+
+def starts_with_marks(head: bytes) -> bool:
+    """Whether the first 8 bytes are those of a chunk that keeps marks exactly."""
+    return head[:4] == MAGIC and head[4] == WITH_MARKS
 
 
 def join_coefficients(coefficients: Array) -> bytes:

@@ -205,8 +205,9 @@ class PoissonQuantizer:
         fixed = preset_bound(self.preset)
         bound = str(self.r) if fixed is None else f"√({fixed})" if fixed != 1 else "1"
         noise = "√N counts"
-        if self.gain != 1 or self.offset:
-            noise = f"√N counts, N = (v − {self.offset})/{self.gain} for the stored value v"
+        if self.adu_per_count != 1 or self.offset:
+            sign = "+" if self.offset < 0 else "−"
+            noise = f"√N counts, N = (v {sign} {abs(self.offset)})/{self.gain} for the stored value v"
         exact = 1 if fixed is not None else self._lowest_levels
         kept = "zero counts" if exact == 1 else f"counts below {exact}"
         limit = "the largest integer of the dtype" if self.saturation is None else str(self.saturation)

@@ -7,8 +7,10 @@ import struct
 import zlib
 from random import Random
 
+import numcodecs
 import numpy as np
 
+from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.errors import StemcodecsError
 from tests.damage.specimens import Specimen
 from tests.entropy.chunk_surgery import mutate
@@ -114,8 +116,14 @@ def _with_crc(data: bytes, random: Random, generator: np.random.Generator) -> by
 
 def _poisson(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
     (n,) = struct.unpack_from("<I", data, 16)
-    head, codes = data[: 20 + n], data[24 + n :]
-    if random.random() < 0.5:
+    # With a map, values that are kept exactly stand in the head.
+    start, m = (20, 0) if data[4] == 1 else (24, *struct.unpack_from("<I", data, 20))
+    end = start + n + m
+    head, codes = data[:end], data[end + 4 :]
+    if m and random.random() < 0.4:
+        exact = _exact(head[start + n :], random)
+        head = head[:20] + struct.pack("<I", len(exact)) + head[24 : start + n] + exact
+    elif random.random() < 0.5:
         codes = _entropy(codes, random, generator)
     else:
         changed = bytearray(head)
@@ -128,7 +136,7 @@ def _poisson(data: bytes, random: Random, generator: np.random.Generator) -> byt
             struct.pack_into("<I", changed, 8, random.choice(EXTREMES))
         else:
             changed = _bytes_or_field(head, random)
-        if random.random() < 0.5 and len(changed) >= 20:
+        if start == 20 and random.random() < 0.5 and len(changed) >= 20:
             struct.pack_into("<I", changed, 16, len(changed) - 20)
         head = bytes(changed)
     return head + _crc(head) + codes
@@ -139,6 +147,26 @@ def _learned(data: bytes, random: Random, generator: np.random.Generator) -> byt
     if random.random() < 0.1:
         head[random.choice((4, 5, 6))] = random.choice((0, 1, 2, 255))
     return bytes(head) + _crc(head) + _entropy(data[12:], random, generator)
+
+
+def _exact(data: bytes, random: Random) -> bytes:
+    """Places and bits of exact values changed inside their frames, or the lengths around them."""
+    if random.random() < 0.4:
+        return bytes(_bytes_or_field(data, random))
+    r, out = Reader(data), Writer()
+    changed = random.randrange(6)
+    for part in range(3):
+        n = r.varint()
+        out.varint(random.choice((n, n, n + 1, 0, 2**40)) if random.random() < 0.1 else n)
+        for which in range((2 if part else 1) if n else 0):
+            section = bytes(r.section())
+            if changed == 2 * part + which:
+                raw = bytearray(numcodecs.Zstd().decode(section))
+                for _ in range(random.randrange(1, 4)):
+                    random.choice((_flip, _burst))(raw, random, data)
+                section = bytes(numcodecs.Zstd(1).encode(bytes(raw)))
+            out.section(section)
+    return out.getvalue()
 
 
 def _pca(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
@@ -153,7 +181,15 @@ def _pca(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
         lengths[random.randrange(ndim)] = random.choice((0, 1, 64, 71, 4096, 2**30, 2**62))
         struct.pack_into(f"<{ndim}Q", head, 8 + dtype_size, *lengths)
     elif choice == 2:
-        head[5] = random.choice((0, 1, 2, 0x10, 0x11, 0x20, 0x31))
+        head[4:6] = random.choice((1, 2)).to_bytes(1, "little") + bytes([random.choice((0, 1, 2, 0x10, 0x11, 0x31))])
+    elif data[5] & 2:
+        (size,) = struct.unpack_from("<Q", content)
+        marks, rest = content[8 : 8 + size], content[8 + size :]
+        if random.random() < 0.6:
+            marks = _exact(marks, random)
+        else:
+            rest = _low_rank(rest, random, generator)
+        content = struct.pack("<Q", len(marks)) + marks + rest
     elif data[5] & 1:
         content = _low_rank(content, random, generator)
     else:

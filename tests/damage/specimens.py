@@ -24,10 +24,12 @@ from stemcodecs.codecs.pca import NumcodecsPca, Pca
 from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
 from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
+from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.entropy.chunk import encode
 from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.header import read_header
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration
 from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
 from tests.entropy.specimens import specimens as entropy_specimens
@@ -170,7 +172,7 @@ def _poisson() -> dict[str, Specimen]:
         "floats": ({}, marked),
     }
     found = {}
-    for name, (options, array) in cases.items():
+    for name, (options, array) in (cases | _mapped(counts)).items():
         codec = PoissonHistogram(**options)
         data = codec.encode_chunk(array)
         found[f"poisson_histogram {name}"] = Specimen(
@@ -188,6 +190,26 @@ def _poisson() -> dict[str, Specimen]:
         face2=NumcodecsBitPack(bits=bits), filter3=quantize, filter2=quantize2,
     )  # fmt: skip
     return found
+
+
+def _mapped(counts: Array) -> dict[str, tuple[dict[str, Any], Array]]:
+    """Values that a map leads to the counts, but for marks."""
+    random = np.random.default_rng(13)
+    gain = random.normal(0.4, 0.05, 30).astype(np.float32)
+    floats = FloatCalibration(gain=gain.astype(np.float64))
+    steps = IntegerCalibration(gain=np.full(30, 1000), offset=np.full(30, 7))
+    corrected = counts.astype(np.float32) * gain.reshape(5, 6)
+    corrected[..., 1, 1:4], corrected[2, 3, 0, 0], corrected[1, 1, 3, 3] = np.nan, -0.0, 0.123
+    wide = (1000 * counts + 7).astype(np.int64)
+    wide[..., 2, 2], wide[0, 0, 0, 1] = -1, 2**62
+    cases: dict[str, tuple[Any, Array]] = {"mapped floats": (floats, corrected), "mapped integers": (steps, wide)}
+    nothing = np.zeros(30, np.int64)
+    return {
+        name: (
+            {"decoder": "centroid", "map": CountsMap(detector=(5, 6), calibration=c, zero=nothing).to_uri()}, array
+        )
+        for name, (c, array) in cases.items()
+    }  # fmt: skip
 
 
 def _bit_pack() -> dict[str, Specimen]:
@@ -235,6 +257,12 @@ def _learned() -> dict[str, Specimen]:
     return found
 
 
+def _with_gaps(counts: Array, mark: float) -> Array:
+    counts = counts.copy()
+    counts[:, 1, 1:4], counts[5, 3, 3], counts[60, 0, 0] = mark, mark, mark
+    return counts
+
+
 def _pca() -> dict[str, Specimen]:
     random = np.random.default_rng(12)
     rate = random.random((70, 3)) @ random.gamma(0.7, 2.0, (3, 20)) * 4
@@ -248,6 +276,9 @@ def _pca() -> dict[str, Specimen]:
         "bounded": ("bounded", array),
         "lossless": ("lossless", array),
         "whole": ("lossless", counts[:9].astype(np.int32) - 3),
+        "marked none": ("none", _with_gaps(counts.astype(np.int32), -1)),
+        "marked bounded": ("bounded", _with_gaps(array, 2**32 - 1)),
+        "marked lossless": ("lossless", _with_gaps(array.astype(np.float64), np.nan)),
     }
     found = {}
     for name, (residual, values) in cases.items():

@@ -148,6 +148,13 @@ class Method(ABC, Generic[Chosen]):
             The options do not fit the scan, or what is to be learned needs more memory than it may take.
         """
 
+    def of_array(self, metadata: Mapping[str, Any]) -> Method[Chosen]:
+        """The method with what it found out about the scan, from the Zarr metadata of the array that it wrote.
+
+        Who compares blocks, on a worker or years later, has only these.
+        """
+        return self
+
     @abstractmethod
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> Comparison | None:
         """Check the guarantee on a block, and say how far the values lie apart if the method measures it.

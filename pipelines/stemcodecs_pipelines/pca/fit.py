@@ -212,7 +212,8 @@ def pca_basis(
     Raises
     ------
     ConfigurationError
-        If the rank is not possible, or the scan holds NaN (or negative values with ``stabilised``).
+        If the rank is not possible, or the scan holds NaN (with ``stabilised`` so many of them, or of negative values,
+        that they are no marks of gaps and dead pixels, which are left out of the fit).
     """
     options: dict[str, Any] = {
         "centred": centred,
@@ -239,7 +240,8 @@ def _basis(
     progress: Progress | None,
     options: dict[str, Any],
 ) -> PcaBasis:
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+    # Plain values may be negative; those that are stabilised are counts.
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes, of_counts=options["stabilised"])
     if rank == "auto":
         choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
         if choice.rank == 0:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from stemcodecs.errors import VerificationError
+from stemcodecs.lowrank.marked import marked
 from stemcodecs.lowrank.stabilize import anscombe
 from stemcodecs.readers.scan import Region
 from stemcodecs_pipelines.methods.base import check_form
@@ -76,16 +78,30 @@ class Misfit:
 def measure(source: Array, decoded: Array, region: Region) -> Misfit:
     """Compare a block with what it decodes to.
 
+    Marks of gaps, dead and saturated pixels are no counts, and have no noise that a difference could be compared with.
+
     Raises
     ------
     VerificationError
-        Shape or dtype differ.
+        Shape or dtype differ, or a mark that is negative or not finite was not kept.
     """
     check_form(source, decoded, region)
     found = Misfit()
     flat, other = source.reshape(-1), decoded.reshape(-1)
+    bits = f"u{source.dtype.itemsize}"
     for first in range(0, flat.size, _ROWS):
         a, b = flat[first : first + _ROWS], other[first : first + _ROWS]
+        none = marked(a)
+        if none is not None:
+            with np.errstate(invalid="ignore"):
+                lost = ~((a >= 0) & (a < np.inf)) & (a.view(bits) != b.view(bits))
+            if lost.any():
+                _refuse(source, decoded, region, first + int(np.argmax(lost)))
+            # What was not kept was no mark but a count, however large.
+            counted = ~none | (a.view(bits) != b.view(bits))
+            a, b = a[counted], b[counted]
+            if a.size == 0:
+                continue
         apart = anscombe(np.maximum(b, 0)) - anscombe(np.maximum(a, 0))
         found = found.merge(
             Misfit(
@@ -97,3 +113,13 @@ def measure(source: Array, decoded: Array, region: Region) -> Misfit:
             )
         )
     return found
+
+
+def _refuse(source: Array, decoded: Array, region: Region, flat: int) -> NoReturn:
+    local = tuple(int(i) for i in np.unravel_index(flat, source.shape))
+    index = tuple(i + s.start for i, s in zip(local, region, strict=True))
+    raise VerificationError(
+        f"the store does not keep the mark at {index}: {decoded[local]} instead of {source[local]}; "
+        "repair it with stemcodecs repair",
+        index,
+    )

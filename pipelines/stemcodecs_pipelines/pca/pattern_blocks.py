@@ -13,6 +13,7 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
 from stemcodecs.lowrank.basis import PcaBasis, as_features
+from stemcodecs.lowrank.marked import expected_counts, marked
 from stemcodecs.lowrank.rangefinder import PassSums, pass_sums
 from stemcodecs.lowrank.stabilize import inverse_anscombe
 from stemcodecs_pipelines.run.engine import Engine
@@ -20,6 +21,8 @@ from stemcodecs_pipelines.run.engine import Engine
 __all__ = ["BlockTask", "DevianceTask", "PatternBlocks", "in_order"]
 
 Array = np.ndarray[Any, Any]
+
+_MOST_MARKS = 0.05
 Result = TypeVar("Result")
 
 
@@ -34,10 +37,13 @@ class PatternBlocks:
     block_bytes : int
         Size of a block as float32; a chunk of the source is not cut, unless it is read as one array
         anyway.
+    of_counts : bool
+        What is no count marks a gap, a dead or a saturated pixel; otherwise every value is one.
     """
 
     source: Any
     block_bytes: int = 8 << 20
+    of_counts: bool = True
 
     def __post_init__(self) -> None:
         if len(self.source.shape) < 3:
@@ -89,7 +95,33 @@ class PatternBlocks:
         ]
 
     def read(self, index: int) -> Array:
-        """Counts (positions, pixels) of a block."""
+        """Counts (positions, pixels) of a block.
+
+        Marks are replaced by what their pixel has on average in the block, and by 0 where it has only these: so they
+        tell the fit nothing.
+
+        Raises
+        ------
+        ConfigurationError
+            So many values are negative or not finite that these are no marks.
+        """
+        block = self._stored(index)
+        none = marked(block) if self.of_counts else None
+        if none is None:
+            return block
+        with np.errstate(invalid="ignore"):
+            below = ~(block >= 0)
+        if np.count_nonzero(below[:, ~below.all(axis=0)]) > _MOST_MARKS * block.size + 8:
+            raise ConfigurationError(
+                "the scan holds many values that are NaN or negative, so they are no marks of gaps and dead pixels, "
+                "and PCA cannot model them; replace them first"
+            )
+        position, pixel = np.nonzero(none)
+        filled = block.copy()
+        filled[position, pixel] = expected_counts(block, none)[pixel].astype(block.dtype)
+        return filled
+
+    def _stored(self, index: int) -> Array:
         region = self._regions[index]
         if hasattr(self.source, "read"):
             block = self.source.read((*region, slice(0, self.detector[0]), slice(0, self.detector[1])))

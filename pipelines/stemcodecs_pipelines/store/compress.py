@@ -52,6 +52,8 @@ class CompressResult:
         There was nothing left to do, and nothing was read.
     deviation : Comparison or None
         How far the values of the blocks that this run wrote lie from the source, where the method measures it.
+    values : str or None
+        What the codec found behind the values, in words; None where they are counts as they are, or nothing was found.
     """
 
     location: str
@@ -62,6 +64,7 @@ class CompressResult:
     verified: bool
     already_complete: bool = False
     deviation: Comparison | None = None
+    values: str | None = None
 
     @property
     def ratio(self) -> float:
@@ -279,4 +282,5 @@ def _result_of(
         kept_blocks=kept,
         verified=found.attributes["verified"] and kept < plan.blocks,
         deviation=deviation,
+        values=found.attributes.get("values"),
     )

@@ -65,7 +65,7 @@ class StoreContents:
     @cached_property
     def method(self) -> Method[Any]:
         """Method, with the check of its guarantee."""
-        return method_named(self.attributes["method"])
+        return method_named(self.attributes["method"]).of_array(self.coder.metadata)
 
     @cached_property
     def digests(self) -> dict[str, np.ndarray[Any, Any]]:

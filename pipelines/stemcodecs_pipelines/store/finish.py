@@ -26,6 +26,7 @@ from stemcodecs_pipelines.store.companions import LAYOUT, object_digest, sealed
 from stemcodecs_pipelines.store.job import Job
 from stemcodecs_pipelines.store.journal import Record
 from stemcodecs_pipelines.store.stored_models import model_bytes, model_chunks, model_documents
+from stemcodecs_pipelines.store.values_found import values_found
 from stemcodecs_pipelines.store.virtual_images import image_sums
 
 __all__ = ["finish"]
@@ -304,6 +305,7 @@ def _provenance(job: Job, place: Location, sums: _Sums) -> dict[str, Any]:
     plan = job.plan
     stored = sums.stored_bytes + model_bytes(job.metadata, place)
     serializer = job.metadata["codecs"][-1]
+    found = values_found(job.metadata, plan, place)
     return {
         "complete": True,
         "layout": LAYOUT,
@@ -328,4 +330,4 @@ def _provenance(job: Job, place: Location, sums: _Sums) -> dict[str, Any]:
         "virtual_detectors": job.detectors.to_dict() if job.detectors else None,
         "marked_pixels": dict(sums.marked_pixels),
         "marked_values": sums.marked_values,
-    }
+    } | ({} if found is None else {"values": found})

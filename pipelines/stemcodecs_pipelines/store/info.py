@@ -58,13 +58,15 @@ class Info:
             ("written by", f"stemcodecs {known['version']}"),
             ("raw SHA-256", known["raw_sha256"]),
         ]
+        if known.get("values"):
+            rows.insert(1, ("values", known["values"]))
         marked = _marked(known)
         if marked is not None:
             rows.insert(-2, ("marked", marked))
         if self.total_bytes is not None:
             extra = self.total_bytes - known["stored_bytes"]
             rows.insert(
-                3,
+                [name for name, _ in rows].index("stored size") + 1,
                 (
                     "with images",
                     f"{_size(self.total_bytes)} ({_size(extra)} of images and metadata)",

@@ -93,7 +93,7 @@ class Job:
     @cached_property
     def chosen_method(self) -> Method[Any]:
         """Method, with the check of its guarantee."""
-        return method_named(self.method)
+        return method_named(self.method).of_array(self.metadata)
 
     @property
     def dims(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import CorruptChunkError
 from stemcodecs.last_used import LastUsed
 
-__all__ = ["cached_header", "decode_selection", "positions_of"]
+__all__ = ["cached_header", "decode_selection", "positions_of", "select"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,6 +46,9 @@ def positions_of(selection: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     # Slices and integers: the positions follow from the scan axes alone.
     if _is_basic(selection):
         return np.unique(index[selection[:k]])
+    # Places in the scan, as arrays, with whole patterns.
+    if len(selection) <= k and all(isinstance(s, np.ndarray) and s.dtype.kind in "iu" for s in selection):
+        return np.unique(index[selection])
     spread = np.broadcast_to(index.reshape(scan + (1,) * (len(shape) - k)), shape)
     return np.unique(spread[selection])
 
@@ -66,11 +69,16 @@ def decode_selection(
                 return memoryview(data)[start - first : stop - first]
         raise CorruptChunkError("a group is missing")
 
-    shape = header.shape
     patterns = decode(header, fetch, positions, shared)
+    return select(patterns, positions, selection, header.shape)
+
+
+def select(patterns: Array, positions: Array, selection: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """``chunk[selection]`` of a chunk of this shape, of which there are the patterns[k, pixels] of these positions."""
     k = _scan_axes(shape)
+    n_positions = int(np.prod(shape[:k], dtype=np.int64))
     if _is_basic(selection):
-        index = np.arange(header.layout.n_positions).reshape(shape[:k])[selection[:k]]
+        index = np.arange(n_positions).reshape(shape[:k])[selection[:k]]
         # Only the rows that were decoded exist; the selection counts in positions of the chunk.
         rows = np.searchsorted(positions, index)
         block = patterns[rows].reshape(np.shape(rows) + shape[k:])
@@ -78,6 +86,6 @@ def decode_selection(
         scan_axes = (slice(None),) * np.ndim(rows)
         return np.asarray(block[(*scan_axes, *selection[k:])], order="C")
     # Untouched pages of zeros cost nothing, and NumPy's own rules then apply.
-    whole = np.zeros((header.layout.n_positions, *shape[k:]), patterns.dtype)
+    whole = np.zeros((n_positions, *shape[k:]), patterns.dtype)
     whole[positions] = patterns.reshape(-1, *shape[k:])
     return np.asarray(whole.reshape(shape)[selection], order="C")

@@ -25,6 +25,7 @@ _ENOUGH = 0.85
 """Share of them that must follow it: the others may be dead or hot."""
 _PIXELS_OF_A_PATTERN = 2048
 _NEGATIVES = 1024
+_PATTERNS_AT_ONCE = 16
 
 
 def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
@@ -93,12 +94,23 @@ def _gains(values: Array, columns: Array, single: bool) -> Array:
     """Gain of every pixel; those that its sample does not tell are sought among all its values."""
     gains, status = np.empty(len(columns)), np.empty(len(columns), np.int64)
     lattice_gains(np.ascontiguousarray(columns, np.float64), single, False, gains, status)
-    again = np.flatnonzero(status != FOUND)
+    # A gain from two counts does not give one: a dim pixel has few values in the sample, and its least elsewhere.
+    again = np.flatnonzero((status != FOUND) | (_least_magnitudes(values) < 0.75 * gains))
     if again.size and len(values) > columns.shape[1]:
         found, better = np.empty(again.size), np.empty(again.size, np.int64)
         lattice_gains(np.ascontiguousarray(values[:, again].T, np.float64), single, False, found, better)
         gains[again], status[again] = found, better
     return _filled(gains, status == FOUND)
+
+
+def _least_magnitudes(values: Array) -> Array:
+    """Smallest magnitude of every pixel but 0 and NaN: float64[n_pixels], infinite where there is none."""
+    least = np.full(values.shape[1], np.inf)
+    for first in range(0, len(values), _PATTERNS_AT_ONCE):
+        part = np.abs(values[first : first + _PATTERNS_AT_ONCE])
+        part[part == 0] = np.inf
+        np.fmin(least, np.fmin.reduce(part, axis=0), out=least)
+    return least
 
 
 def _filled(values: Array, known: Array) -> Array:

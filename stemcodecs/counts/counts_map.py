@@ -1,0 +1,292 @@
+"""One map of a whole scan from values to the counts behind them, and back.
+
+A pixel's value is what its whole number gives by a calibration, gains and offsets of pixels, bit by bit; counts begin
+at ``zero``. What the map does not give is kept beside the counts (:class:`stemcodecs.counts.exact_values.ExactValues`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Self
+
+import numpy as np
+
+from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.model.range_coder import decode_map, encode_map
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, whole_integers
+from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
+
+__all__ = ["MOST_COUNTS", "CountsMap"]
+
+Array = np.ndarray[Any, Any]
+
+MAGIC = b"SCcm"
+VERSION = 1
+REVERSED = 1
+MOST_COUNTS = (1 << 31) - 2
+"""Counts beyond it, and below its negative, are kept exactly: the others fit int32."""
+PREFIX = "data:application/octet-stream;base64,"
+REFUSE_BYTES = 16 << 20
+_BLOCK = 1 << 16
+"""Values mapped at once: intermediates stay in the processor's cache."""
+_EXACT_FLOAT = 2.0**53
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CountsMap:
+    """Values of pixels from counts, the same for all patterns.
+
+    The whole number of a pixel is ``zero + count``, or ``zero - count`` if ``reversed``. Of integers,
+    ``value = (gain * whole + offset) >> fraction`` modulo the dtype; of floats,
+    ``value = (whole - dark) * gain``, each operation rounded, as :class:`FloatCalibration` says.
+
+    Attributes
+    ----------
+    detector : tuple of int
+        (det_y, det_x).
+    calibration : IntegerCalibration or FloatCalibration
+        Without parameters of patterns.
+    zero : int64[pixels]
+        Whole number at zero counts.
+    reversed : bool
+        Whether values fall as counts rise.
+    """
+
+    detector: tuple[int, int]
+    calibration: IntegerCalibration | FloatCalibration
+    zero: Array
+    reversed: bool = False
+
+    @cached_property
+    def checksum(self) -> int:
+        """CRC-32 of its bytes: codes mean nothing without the very map."""
+        return zlib.crc32(self.to_bytes()[:-4])
+
+    def check(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Refuse chunks that the map is not of.
+
+        Raises
+        ------
+        ConfigurationError
+            Values of another kind, or patterns of another detector.
+        """
+        if (dtype.kind == "f") != isinstance(self.calibration, FloatCalibration) or dtype.kind not in "iuf":
+            raise ConfigurationError(f"this map of counts is not one of {dtype}; let the method find one for this scan")
+        if len(shape) < 3 or tuple(shape[-2:]) != self.detector:
+            raise ConfigurationError(
+                f"the map of counts is of a detector of {self.detector[0]} × {self.detector[1]} pixels, a chunk has "
+                f"shape {tuple(shape)}; its last two dimensions must be the whole detector"
+            )
+
+    def values(self, counts: Array, dtype: np.dtype[Any]) -> Array:
+        """Values of counts[k, pixels], of a native dtype."""
+        out = np.empty(counts.shape, dtype)
+        rows = max(1, _BLOCK // max(1, counts.shape[1]))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(counts), rows):
+                out[first : first + rows] = self._values(self._whole(counts[first : first + rows]), dtype)
+        return out
+
+    def counts(self, values: Array) -> tuple[Array, Array]:
+        """Counts of native values[k, pixels], every one of them proved.
+
+        Returns
+        -------
+        counts : int32[k, pixels]
+            0 where there are none.
+        unknown : bool[k, pixels]
+            Values that the map does not give.
+        """
+        out, unknown = np.empty(values.shape, np.int32), np.empty(values.shape, bool)
+        bits = f"u{values.dtype.itemsize}"
+        rows = max(1, _BLOCK // max(1, values.shape[1]))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(values), rows):
+                part = slice(first, first + rows)
+                guess, wrong = self._guess(values[part])
+                restored = self._values(self._whole(guess), values.dtype)
+                wrong |= restored.view(bits) != values[part].view(bits)
+                guess[wrong] = 0
+                out[part], unknown[part] = guess, wrong
+        return out, unknown
+
+    def largest(self, dtype: np.dtype[Any]) -> int:
+        """Most counts whose values fit the dtype in every pixel."""
+        if dtype.kind == "f":
+            return MOST_COUNTS
+        c = self.calibration
+        assert isinstance(c, IntegerCalibration)
+        limits = np.iinfo(dtype)
+        gain, offset = whole_integers(c, self.zero.size)
+        room = MOST_COUNTS
+        # Few pixels are unlike each other; Python's integers do not overflow.
+        for g, o, z in np.unique(np.stack([gain, offset, self.zero], axis=1), axis=0).tolist():
+            if self.reversed:
+                lowest = -(-((int(limits.min) << c.fraction) - o) // g)
+                room = min(room, z - lowest)
+            else:
+                highest = (((int(limits.max) + 1) << c.fraction) - 1 - o) // g
+                room = min(room, highest - z)
+        return room
+
+    def beginning_at(self, value: float) -> CountsMap:
+        """The same map with zero counts at a value; where it is between two whole numbers, at the one that gives fewer
+        counts.
+        """
+        whole = self._whole_of(value)
+        return replace(self, zero=(np.floor(whole) if self.reversed else np.ceil(whole)).astype(np.int64))
+
+    def counts_at(self, value: float) -> int:
+        """Fewest counts that a pixel has at a value, rounded up."""
+        whole = self._whole_of(value)
+        return int(np.ceil((self.zero - whole if self.reversed else whole - self.zero).min()))
+
+    def _whole_of(self, value: float) -> Array:
+        c = self.calibration
+        if isinstance(c, FloatCalibration):
+            gain = 1.0 if c.gain is None else c.gain
+            back = value * gain if c.gain_divides else value / gain
+            return np.broadcast_to(np.asarray(back + (0.0 if c.dark is None else c.dark)), self.zero.shape)
+        gain, offset = whole_integers(c, self.zero.size)
+        # The half that rounds is no part of the value.
+        return (value * 2.0**c.fraction - (offset - ((1 << c.fraction) >> 1))) / gain
+
+    def _whole(self, counts: Array) -> Array:
+        wide = counts.astype(np.int64)
+        return self.zero - wide if self.reversed else self.zero + wide
+
+    def _values(self, whole: Array, dtype: np.dtype[Any]) -> Array:
+        c = self.calibration
+        if isinstance(c, IntegerCalibration):
+            gain, offset = whole_integers(c, self.zero.size)
+            # Modulo 2**64, then of the dtype: two's complement.
+            wide = (whole * gain + offset) >> c.fraction
+            return wide.view(np.uint64).astype(f"u{dtype.itemsize}").view(dtype)
+        kind = np.float32 if c.single else np.float64
+        # One IEEE operation at a time, each rounded: the same bits on every machine.
+        row = whole.astype(kind)
+        if c.dark is not None:
+            row = row - c.dark.astype(kind)
+        if c.gain is not None:
+            gain = c.gain.astype(kind)
+            row = row / gain if c.gain_divides else row * gain
+        return row.astype(dtype, copy=False)
+
+    def _guess(self, values: Array) -> tuple[Array, Array]:
+        """Counts, int64, and where there can be none."""
+        c = self.calibration
+        if isinstance(c, FloatCalibration):
+            whole = values.astype(np.float64)
+            if c.gain is not None:
+                whole = whole * c.gain if c.gain_divides else whole / c.gain
+            if c.dark is not None:
+                whole += c.dark
+            np.rint(whole, out=whole)
+        else:
+            gain, offset = whole_integers(c, self.zero.size)
+            wide = values.astype(np.int64) if values.dtype != np.uint64 else values.view(np.int64)
+            if c.fraction == 0:
+                return self._within((wide - offset) // gain)
+            unit = 2.0**c.fraction
+            # The middle of what rounds to the value.
+            whole = np.rint((wide.astype(np.float64) * unit + ((unit - 1) / 2 - offset)) / gain)
+        wrong = ~(np.abs(whole) < _EXACT_FLOAT)
+        whole[wrong] = 0
+        counts, outside = self._within(whole.astype(np.int64))
+        return counts, outside | wrong
+
+    def _within(self, whole: Array) -> tuple[Array, Array]:
+        counts = self.zero - whole if self.reversed else whole - self.zero
+        outside = (counts < -MOST_COUNTS) | (counts > MOST_COUNTS)
+        counts[outside] = 0
+        return counts, outside
+
+    def to_bytes(self) -> bytes:
+        """Serialise: magic, version, flags and detector, the calibration, zeros, a checksum."""
+        w = Writer()
+        w.varint(REVERSED * self.reversed)
+        for n in self.detector:
+            w.varint(n)
+        w.varint(isinstance(self.calibration, FloatCalibration))
+        w.section(write_calibration(self.calibration, GroupLayout.of_shape((1, *self.detector))))
+        w.section(encode_map(self.zero.reshape(self.detector)))
+        body = MAGIC + bytes([VERSION]) + w.getvalue()
+        return body + zlib.crc32(body).to_bytes(4, "little")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Inverse of :meth:`to_bytes`.
+
+        Raises
+        ------
+        CorruptChunkError
+            If the bytes were altered.
+        FormatVersionError
+            If a newer stemcodecs wrote them.
+        """
+        if len(data) < 9 or data[:4] != MAGIC:
+            raise CorruptChunkError("these bytes are no map of counts")
+        if data[4] != VERSION:
+            raise FormatVersionError(f"a map of counts has format version {data[4]}; upgrade stemcodecs to read it")
+        if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise CorruptChunkError("the checksum of the map of counts does not match")
+        r = Reader(data[5:-4])
+        flags, height, width, floats = r.varint(), r.varint(), r.varint(), r.varint()
+        if flags > REVERSED or floats > 1 or not 0 < height * width < 1 << 31:
+            raise CorruptChunkError("the map of counts makes no sense")
+        detector = (height, width)
+        kind = np.dtype(np.float64 if floats else np.int64)
+        calibration = read_calibration(r.section(), (1, *detector), kind)
+        if not isinstance(calibration, FloatCalibration if floats else IntegerCalibration):
+            raise CorruptChunkError("the map of counts is of a kind that a scan cannot have")
+        scales = calibration.scale if isinstance(calibration, FloatCalibration) else calibration.shift
+        if scales is not None:
+            raise CorruptChunkError("the map of counts has parameters of patterns")
+        zero = decode_map(r.coded(height * width), detector).ravel()
+        r.end()
+        if (np.abs(zero) >= 1 << 31).any():
+            raise CorruptChunkError("the map of counts is out of range")
+        return cls(detector=detector, calibration=calibration, zero=zero, reversed=bool(flags))
+
+    def to_uri(self) -> str:
+        """For a codec's configuration.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is too large for metadata.
+        """
+        packed = self.to_bytes()
+        if len(packed) > REFUSE_BYTES:
+            raise ConfigurationError(
+                f"the gains of {self.detector[0]} × {self.detector[1]} pixels take {len(packed) / 2**20:.0f} MiB, too "
+                "much for an array's metadata; store the scan losslessly with pixel_histogram"
+            )
+        return PREFIX + base64.b64encode(packed).decode("ascii")
+
+    @staticmethod
+    def from_uri(uri: str) -> CountsMap:
+        """Inverse of :meth:`to_uri`; parsed once per process.
+
+        Raises
+        ------
+        ConfigurationError
+            If the text is none of these.
+        """
+        if not isinstance(uri, str) or not uri.startswith(PREFIX):
+            raise ConfigurationError("'map' must be a data: URI as CountsMap.to_uri writes it")
+        return _parsed(uri)
+
+
+@lru_cache(maxsize=8)
+def _parsed(uri: str) -> CountsMap:
+    try:
+        return CountsMap.from_bytes(base64.b64decode(uri[len(PREFIX) :], validate=True))
+    except (CorruptChunkError, binascii.Error) as error:
+        raise ConfigurationError(f"the map of counts in the configuration is damaged ({error})") from None

@@ -1,0 +1,323 @@
+"""Find the one map that leads from the values of a scan to the counts behind them, on a sample of its patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.counts.counts_map import CountsMap
+from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums, unit_offset
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
+from stemcodecs.entropy.values.float_calibration import propose_floats
+from stemcodecs.entropy.values.integer_calibration import propose_integers
+from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
+from stemcodecs.entropy.values.plane import to_plane
+from stemcodecs.errors import ConfigurationError
+
+__all__ = ["FoundMap", "find_map", "unlit_pixels", "whole_numbers", "with_gains_of"]
+
+Array = np.ndarray[Any, Any]
+
+_ENOUGH = 0.9
+"""Share of the values other than marks that a map must give."""
+_CERTAIN = 0.25
+"""Largest error of an offset, in counts, with which a whole number is certain."""
+_UNIT_GAIN = 0.1
+_LIT = 4
+_RARE = 0.02
+_LARGEST = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundMap:
+    """What a sample says.
+
+    Attributes
+    ----------
+    map : CountsMap or None
+        None: the values are counts as they are, or nothing is known behind them.
+    plain : bool
+        The values are whole numbers, which the quantiser takes as they are.
+    problem : str
+        Where there is no map although one is needed: why.
+    dark : int
+        About the whole number of dark pixels.
+    """
+
+    map: CountsMap | None = None
+    plain: bool = False
+    problem: str = ""
+    dark: int = 0
+
+
+def find_map(sample: Array, positions: Array, scan: tuple[int, ...]) -> FoundMap:
+    """The counts behind some patterns of a scan.
+
+    Parameters
+    ----------
+    sample : ndarray, (patterns, det_y, det_x)
+        Native integers or floats; runs of neighbouring patterns.
+    positions : int64[patterns]
+        Their flat positions in the scan, increasing.
+    scan : tuple of int
+        Shape of the scan.
+    """
+    detector = (int(sample.shape[-2]), int(sample.shape[-1]))
+    values = np.ascontiguousarray(sample).reshape(len(sample), -1)
+    if sample.dtype.kind == "f":
+        found = _of_floats(sample, values, detector)
+    else:
+        found = _of_integers(sample, values, detector, positions, scan)
+    counts = whole_numbers(values, found.map)
+    return replace(found, dark=_dark(counts)) if found.plain or found.map is not None else found
+
+
+def unlit_pixels(sample: Array, found: CountsMap) -> Array:
+    """Pixels whose gain a sample (patterns, det_y, det_x) hardly tells, for it has little but 0 there: int64."""
+    c = found.calibration
+    if not isinstance(c, FloatCalibration) or c.gain is None or c.dark is not None or (c.gain == c.gain[0]).all():
+        return np.zeros(0, np.int64)
+    # A single value may be two counts as well as one.
+    return np.flatnonzero(np.count_nonzero(sample.reshape(len(sample), -1), axis=0) < _LIT)
+
+
+def with_gains_of(found: CountsMap, pixels: Array, columns: Array) -> CountsMap:
+    """The map with the gains of some pixels from more values[k, pixels] of them, as far as these tell."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    assert c.gain is not None
+    gains, status = np.empty(pixels.size), np.empty(pixels.size, np.int64)
+    with np.errstate(invalid="ignore"):
+        lattice_gains(np.ascontiguousarray(columns.T, np.float64), c.single, c.gain_divides, gains, status)
+    gain = c.gain.copy()
+    gain[pixels[status == FOUND]] = gains[status == FOUND]
+    return replace(found, calibration=replace(c, gain=gain))
+
+
+def whole_numbers(values: Array, behind: CountsMap | None) -> Array:
+    """Counts behind native values[k, pixels], or these themselves; the largest of int32 where there are none."""
+    mark = np.iinfo(np.int32).max
+    if behind is not None:
+        counts, unknown = behind.counts(values)
+        counts[unknown] = mark
+        return counts
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            known = (np.floor(values) == values) & (np.abs(values) < mark)
+        return np.where(known, values, 0).astype(np.int64) + np.where(known, 0, mark)
+    top = np.iinfo(values.dtype).max
+    marked = values == top if values.dtype.itemsize > 1 else np.zeros(values.shape, bool)
+    return np.where(marked | (values > mark), mark, values.astype(np.int64))
+
+
+def _dark(counts: Array) -> int:
+    known = counts[counts < np.iinfo(np.int32).max]
+    return int(np.quantile(known, 0.02, method="lower")) if known.size else 0
+
+
+def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> FoundMap:
+    n_pixels = values.shape[1]
+    nothing = np.zeros(n_pixels, np.int64)
+    plane = to_plane(np.ascontiguousarray(sample))
+    if plane is not None:
+        numbers = plane.numbers
+        if numbers.gain == 1 and values.dtype.itemsize > 2:
+            return FoundMap(plain=True)
+        gain = None if numbers.gain == 1 else np.full(n_pixels, float(numbers.gain))
+        calibration = FloatCalibration(gain=gain, gain_divides=numbers.divide, single=False)
+        return _proved(values, CountsMap(detector=detector, calibration=calibration, zero=nothing))
+    with np.errstate(all="ignore"):
+        proposal = propose_floats(values)
+    if proposal is None:
+        return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
+    calibration = proposal[1]
+    if calibration.scale is not None:
+        return FoundMap(
+            problem="the counts were divided by a dose of every pattern, which one map of the scan cannot undo"
+        )
+    # Rounded up, so that no value is taken for more counts than it is.
+    zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
+    return _proved(values, _without_stuck(values, CountsMap(detector=detector, calibration=calibration, zero=zero)))
+
+
+def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
+    """The map with other gains for pixels that never change, so that it does not give their value."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    stuck = (bits == bits[:1]).all(axis=0) & (values[0] != 0)
+    if c.gain is None or not stuck.any() or stuck.all():
+        return found
+    # The gain of the pixel before costs the map nothing.
+    before = np.maximum.accumulate(np.where(stuck, 0, np.arange(stuck.size)))
+    before[before == 0] = int(np.argmin(stuck))
+    gain, zero, dark = c.gain[before], found.zero[before], c.dark if c.dark is None else c.dark[before]
+    for _ in range(3):
+        found = replace(found, calibration=replace(c, gain=gain, dark=dark), zero=zero)
+        given = stuck & ~found.counts(values[:1])[1][0]
+        if not given.any():
+            break
+        gain = np.where(given, (gain * (1 + 2.0**-10)).astype(np.float32), gain)
+    return found
+
+
+def _proved(values: Array, found: CountsMap) -> FoundMap:
+    """The map, if it gives most values of pixels that have more than one."""
+    unknown = found.counts(values)[1]
+    bits = values.view(f"u{values.dtype.itemsize}")
+    alive = (bits != bits[:1]).any(axis=0)
+    c = found.calibration
+    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None:
+        # A gain that came from two counts does not give one.
+        few = np.count_nonzero(unknown, axis=0) <= 0.1 * np.count_nonzero(values, axis=0)
+        pixels = np.flatnonzero(alive & ~few)
+        if pixels.size:
+            found = with_gains_of(found, pixels, values[:, pixels])
+            unknown[:, pixels] = found.counts(values)[1][:, pixels]
+    share = float(unknown[:, alive].mean()) if alive.any() else 0.0
+    if share > 1 - _ENOUGH:
+        return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")
+    return FoundMap(map=found)
+
+
+def _of_integers(
+    sample: Array, values: Array, detector: tuple[int, int], positions: Array, scan: tuple[int, ...]
+) -> FoundMap:
+    signed = values.view(np.int64) if values.dtype == np.uint64 else values
+    plane = to_plane(np.ascontiguousarray(sample))
+    marks = () if plane is None else plane.numbers.specials
+    keep = ~np.isin(signed.astype(np.int64), np.array(marks, np.uint64).view(np.int64)) if marks else None
+    below = signed < 0 if keep is None else (signed < 0) & keep
+    varying = (signed != signed[:1]).any(axis=0)
+    # Gaps and rare marks of -1 are no sign of a pedestal: what lies below zero counts is kept exactly.
+    negative = bool(varying.any()) and float(below[:, varying].mean()) > _RARE
+    candidates: list[CountsMap] = []
+    shifted = negative
+    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers):
+        if isinstance(calibration, ValueTable):
+            made = _of_table(calibration.values, detector)
+            pedestal = negative or int(calibration.values[0]) > 0
+            if made is not None:
+                candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
+            shifted |= pedestal
+        elif calibration.shift is None and calibration.gain is not None:
+            candidates.append(_of_gains(calibration, detector))
+    # 64 bits, which the quantiser does not take as they are.
+    wide = values.dtype.itemsize > 4
+    whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
+    best: CountsMap | None = None
+    for candidate in [*candidates[::-1], *([whole] if wide or negative else [])]:
+        unknown = candidate.counts(signed)[1]
+        if float((unknown if keep is None else unknown[keep]).mean()) <= 1 - _ENOUGH:
+            best = candidate
+            break
+    if best is None:
+        if wide:
+            return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+        return FoundMap(plain=True)
+    if not _begins_at_zero(best, negative, shifted):
+        placed = _placed(best, signed, positions, scan)
+        if placed is None:
+            # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
+            return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
+        best = placed
+    if _changes_nothing(best) and not wide:
+        return FoundMap(plain=True)
+    return FoundMap(map=best)
+
+
+_NO_ZERO = "the value at zero counts is not known: say it with offset=, or let gain=auto measure it"
+
+
+def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """A map that gives a list of values, if they are evenly spaced or multiples that were rounded."""
+    n_pixels = detector[0] * detector[1]
+    if values.size < 2:
+        return None
+    down = bool(values[1] < values[0])
+    # Values of outliers follow those of the bulk.
+    steps = np.diff(values)
+    end = int(np.argmax(steps > 0 if down else steps < 0)) if ((steps > 0) if down else (steps < 0)).any() else 0
+    core = values[: end + 1] if end else values
+    if core.size < 2:
+        return None
+    core = core[::-1] if down else core
+    step = int(np.gcd.reduce(np.diff(core)))
+    if step > 1 or not (np.diff(core) > 1).any():
+        residue = int(core[0]) % step
+        calibration = IntegerCalibration(
+            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64)
+        )
+        zero = (int(values[0]) - residue) // step
+        # Maps are of numbers of 32 bits.
+        if max(step, abs(zero)) >= _LARGEST:
+            return None
+        return CountsMap(
+            detector=detector, calibration=calibration, zero=np.full(n_pixels, zero, np.int64), reversed=down
+        )
+    if down:
+        return None
+    return _of_rounded(core, detector)
+
+
+def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """Multiples of one gain, rounded: as the values of a single pixel."""
+    zero, gain = core[:1].copy(), np.zeros(1)
+    integer_gains(core[None], zero, gain)
+    if not gain[0] > 1:
+        return None
+    low, high = gain * 0.5, gain * 1.5
+    column = np.ascontiguousarray(core[:, None])
+    gain_intervals(column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high)
+    for fraction in range(17):
+        whole = np.ceil(low[0] * 2.0**fraction)
+        if whole < high[0] * 2.0**fraction:
+            n_pixels = detector[0] * detector[1]
+            offset = (int(zero[0]) << fraction) + ((1 << fraction) >> 1)
+            calibration = IntegerCalibration(
+                fraction=fraction, gain=np.full(n_pixels, int(whole)), offset=np.full(n_pixels, offset)
+            )
+            return CountsMap(detector=detector, calibration=calibration, zero=np.zeros(n_pixels, np.int64))
+    return None
+
+
+def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> CountsMap:
+    return CountsMap(
+        detector=detector, calibration=replace(calibration, shift=None),
+        zero=np.zeros(detector[0] * detector[1], np.int64),
+    )  # fmt: skip
+
+
+def _changes_nothing(found: CountsMap) -> bool:
+    """Whether counts are the values themselves."""
+    c = found.calibration
+    assert isinstance(c, IntegerCalibration)
+    plain = c.fraction == 0 and (c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all())
+    return bool(plain and not found.reversed and (found.zero == 0).all())
+
+
+def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
+    """Whether the value 0 is that of zero counts in all pixels, and nothing lies below."""
+    zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))
+    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and _changes_nothing(found))
+
+
+def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:
+    """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
+    counts = whole_numbers(values, found)
+    sums = TransferSums.of(counts, positions, scan, _dark(counts))
+    try:
+        noise = PhotonTransfer.fit(sums)
+    except ConfigurationError:
+        return None
+    if abs(noise.gain - 1) > max(_UNIT_GAIN, 3 * min(noise.gain_error, _UNIT_GAIN)):
+        return None
+    # Counts: the slope is one, and only the offset is asked.
+    offset, error = unit_offset(sums)
+    if error > _CERTAIN or abs(offset - round(offset)) > max(0.3, 3 * error):
+        return None
+    shift = round(offset)
+    return replace(found, zero=found.zero - shift if found.reversed else found.zero + shift)

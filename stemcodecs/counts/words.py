@@ -1,0 +1,101 @@
+"""What was found behind the values of a chunk or a scan, in the words of someone who sits at a microscope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.counts.counts_map import CountsMap
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.number_map import NumberMap
+
+__all__ = ["words_of_map", "words_of_values"]
+
+Array = np.ndarray[Any, Any]
+
+
+def words_of_map(found: CountsMap) -> str:
+    """One line on the map of a scan."""
+    c = found.calibration
+    if isinstance(c, FloatCalibration):
+        return _of_floats(c)
+    at_zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))[0]
+    return _of_integers(c, at_zero, reversed_=found.reversed)
+
+
+def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: np.dtype[Any]) -> str | None:
+    """One line on how the values of a chunk become counts; None where they are counts."""
+    if isinstance(calibration, FloatCalibration):
+        words = _of_floats(calibration)
+    elif isinstance(calibration, IntegerCalibration):
+        offset = np.zeros(1, np.int64) if calibration.offset is None else calibration.offset
+        at_zero = offset >> calibration.fraction
+        words = _of_integers(calibration, at_zero, reversed_=False)
+    elif isinstance(calibration, ValueTable):
+        words = _of_table(calibration.values)
+    else:
+        words = _of_numbers(numbers)
+    marks = _marks(numbers, dtype)
+    if marks:
+        return f"{words or 'counts'}; {marks} marked"
+    return words or None
+
+
+def _of_numbers(numbers: NumberMap) -> str:
+    if numbers.gain != 1:
+        return f"counts {'divided by' if numbers.divide else 'times'} {numbers.gain:.7g}"
+    return f"counts; offset {numbers.offset} ADU" if numbers.offset else ""
+
+
+def _of_floats(c: FloatCalibration) -> str:
+    words = "counts" if c.dark is None else "(ADU less a dark reference per pixel)"
+    if c.gain is not None:
+        verb = "divided by" if c.gain_divides else "times"
+        words += f" {verb} {_gain(c.gain)}"
+    if c.scale is not None:
+        words += f" {'divided by' if c.scale_divides else 'times'} a dose of each pattern"
+    return words
+
+
+def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool) -> str:
+    words = "counts"
+    if c.gain is not None and (c.gain != 1 << c.fraction).any():
+        words += f" times {_gain(c.gain / 2.0**c.fraction)}"
+        if c.fraction:
+            words += ", rounded"
+    if c.shift is not None:
+        words += "; an offset of each pattern"
+    if (at_zero == at_zero[0]).all():
+        if reversed_:
+            return f"{int(at_zero[0])} less {words}"
+        return f"{words}; offset {int(at_zero[0])} ADU" if at_zero[0] else words
+    return f"{words}; an offset per pixel, {int(at_zero.min())} to {int(at_zero.max())} ADU"
+
+
+def _of_table(values: Array) -> str:
+    steps = np.diff(values)
+    down = bool(steps.size and np.median(steps) < 0)
+    least = int(np.abs(steps).min()) if steps.size else 1
+    scale = f" times {least}" if steps.size and (np.abs(steps) % least == 0).all() and least > 1 else ""
+    if steps.size and not scale and np.median(np.abs(steps)) > 1:
+        scale = f" times about {np.median(np.abs(steps)):.4g}"
+    first = int(values[0])
+    if down:
+        return f"{first} less counts{scale}"
+    return f"counts{scale}" + (f"; offset {first} ADU" if first else "")
+
+
+def _gain(gain: Array) -> str:
+    if (gain == gain[0]).all():
+        return f"{float(gain[0]):.7g}"
+    low, high = (float(v) for v in np.quantile(gain, (0.01, 0.99)))
+    return f"a gain per pixel ({low:.4g} to {high:.4g})"
+
+
+def _marks(numbers: NumberMap, dtype: np.dtype[Any]) -> str:
+    found = []
+    for special in numbers.specials:
+        bits = np.array([special % 2 ** (8 * dtype.itemsize)], f"u{dtype.itemsize}")
+        found.append(str(bits.view(dtype)[0]))
+    return ", ".join(found)
