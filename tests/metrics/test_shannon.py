@@ -57,12 +57,12 @@ def test_rates_that_cannot_be(rate):
 
 
 def test_bound_is_the_mean_entropy_also_in_pieces(monkeypatch):
-    from stemcodecs import metrics
+    from stemcodecs.metrics import shannon
 
     rate = np.random.default_rng(0).gamma(0.5, 4.0, (7, 11, 13))
     expected = poisson_entropy(rate).mean()
     assert shannon_bound(rate) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(metrics, "_PIECE", 100)
+    monkeypatch.setattr(shannon, "_PIECE", 100)
     assert shannon_bound(rate) == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ConfigurationError, match="no rates"):
         shannon_bound([])

@@ -1,0 +1,1 @@
+"""Fluorescence tomography: element maps from fluorescence counts, with self-absorption, to judge what loss costs."""
