@@ -37,7 +37,7 @@ LOWER_ORDER = (
     {"accessor"},
     {"store"},
     {"readers"},
-    {"simulate", "ptychography"},
+    {"simulate"},
     {""},
 )
 # `values` and `model` lie side by side, so that neither leans on the other.

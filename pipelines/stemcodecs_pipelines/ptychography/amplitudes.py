@@ -1,7 +1,7 @@
 """Square roots of the counts, in segments of a bounded size: the scan itself may be larger than memory.
 
-A segment is made of blocks from all over the scan, chosen anew in every pass, so that batches drawn from one segment see
-the whole object. A scan that fits is one segment, is read once, and stays.
+A segment is made of blocks from all over the scan, chosen anew in every pass, so that batches drawn from one segment
+see the whole object. A scan that fits is one segment, is read once, and stays.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Amplitudes:
             first = int(np.flatnonzero(~((counts >= 0) & np.isfinite(counts)).all(axis=(1, 2)))[0])
             y, x = np.argwhere(~((counts[first] >= 0) & np.isfinite(counts[first])))[0]
             raise ConfigurationError(
-                f"pattern {numbers[first]} has {counts[first, y, x]:g} at ({y}, {x}), which is no count; give a mask of "
-                "the pixels that were measured"
+                f"pattern {numbers[first]} has {counts[first, y, x]:g} at ({y}, {x}), which is no count; give a mask "
+                "of the pixels that were measured"
             )
         return np.fft.ifftshift(np.sqrt(counts), axes=(1, 2))

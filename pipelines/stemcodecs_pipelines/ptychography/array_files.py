@@ -22,7 +22,7 @@ def load_array(place: str) -> Array:
     Parameters
     ----------
     place : str
-        ``file.npy``, ``file.csv``, ``file.npz`` or an HDF5 file; ``file::name`` chooses an array where there are several.
+        ``file.npy``, ``file.csv``, ``file.npz`` or HDF5; ``file::name`` chooses an array where there are several.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def load_positions(place: str) -> Array:
     path = Path(place)
     if path.suffix in (".csv", ".txt", ".dat") and path.is_file():
         table, names = _load_table(path)
-        chosen = [_column(names, axis) for axis in ("y", "x")]
-        if None not in chosen:
-            table = table[:, chosen]
+        y, x = (_column(names, axis) for axis in ("y", "x"))
+        if y is not None and x is not None:
+            table = table[:, [y, x]]
     else:
         table = load_array(place)
     if table.ndim not in (2, 3) or table.shape[-1] != 2:

@@ -14,7 +14,7 @@ import numpy as np
 
 from stemcodecs.errors import SourceError
 from stemcodecs.readers.scan import Region
-from stemcodecs_pipelines.ptychography.geometry import Optics, Orientation, wavelength_of
+from stemcodecs_pipelines.ptychography.geometry import AS_STORED, Optics, Orientation, wavelength_of
 from stemcodecs_pipelines.ptychography.pattern_source import PatternSource
 
 __all__ = ["DataSet", "read_data_set"]
@@ -57,7 +57,7 @@ class DataSet:
     wavelength: float | None = None
     detector_angle: float | None = None
     mask: Array | None = None
-    orientation: Orientation = Orientation()
+    orientation: Orientation = AS_STORED
 
 
 def read_data_set(path: str) -> DataSet | None:
@@ -95,7 +95,7 @@ def read_data_set(path: str) -> DataSet | None:
 
 
 def _read_ptyd(path: str, file: Any) -> DataSet:
-    """ptypy's prepared data: chunks of frames with positions (y, x) in metres, energy in keV."""
+    """Ptypy's prepared data: chunks of frames with positions (y, x) in metres, energy in keV."""
     groups = [file["chunks"][key] for key in sorted(file["chunks"], key=int)]
     stacks = [group["data"] for group in groups]
     positions = np.concatenate([np.asarray(group["positions"], np.float64) for group in groups])

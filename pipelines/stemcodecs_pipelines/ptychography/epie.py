@@ -1,5 +1,7 @@
-"""The extended ptychographical iterative engine of Maiden and Rodenburg (2009, doi:10.1016/j.ultramic.2009.05.012), with
-several probe modes (Thibault and Menzel 2013, doi:10.1038/nature11806), in NumPy.
+"""The extended ptychographical iterative engine (ePIE) in NumPy.
+
+Maiden and Rodenburg (2009, doi:10.1016/j.ultramic.2009.05.012), with several probe modes (Thibault and Menzel 2013,
+doi:10.1038/nature11806).
 """
 
 from __future__ import annotations

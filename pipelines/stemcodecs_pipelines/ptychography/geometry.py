@@ -1,7 +1,8 @@
 """From what the instrument says (energy, distance, steps, angles) to pixels of the object.
 
-The conventions, drawn in docs/reconstruction.md: arrays are indexed (y, x), y downward. Object and probe lie in the frame
-of the detector as it is seen after `Orientation`: a wave that is tilted towards larger x arrives at larger ``det_x``.
+The conventions, drawn in docs/reconstruction.md: arrays are indexed (y, x), y downward. Object and probe lie in the
+frame of the detector as it is seen after `Orientation`: a wave that is tilted towards larger x arrives at larger
+``det_x``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["Optics", "Orientation", "Particle", "raster_positions", "rotate_positions", "wavelength_of"]
+__all__ = ["AS_STORED", "Optics", "Orientation", "Particle", "raster_positions", "rotate_positions", "wavelength_of"]
 
 Array = np.ndarray[Any, Any]
 Particle = Literal["electron", "photon"]
@@ -118,6 +119,10 @@ class Orientation:
         if self.flip_x:
             patterns = patterns[..., ::-1]
         return patterns
+
+
+AS_STORED = Orientation()
+"""Patterns that lie in the frame of the object already."""
 
 
 def raster_positions(shape: tuple[int, int], step: tuple[float, float], rotation_deg: float = 0.0) -> Array:

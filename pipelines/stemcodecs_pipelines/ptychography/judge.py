@@ -1,4 +1,4 @@
-"""What a lossy store does to the image: the same reconstruction from the original and from what the store gives back."""
+"""What a lossy store does to the image: equal reconstructions from the original and from what the store gives back."""
 
 from __future__ import annotations
 

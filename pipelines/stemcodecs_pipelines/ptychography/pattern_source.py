@@ -96,7 +96,8 @@ class PatternSource:
         sizes = tuple(int(n) for n in shape)
         if len(sizes) < 3 or 0 in sizes:
             raise ConfigurationError(
-                f"patterns of shape {sizes} are no scan; give (position, det_y, det_x) or (scan_y, scan_x, det_y, det_x)"
+                f"patterns of shape {sizes} are no scan; give (position, det_y, det_x) or "
+                "(scan_y, scan_x, det_y, det_x)"
             )
         if np.dtype(dtype).kind not in "biuf":
             raise ConfigurationError(f"patterns of {dtype} are no counts; give integers or real numbers")

@@ -121,7 +121,7 @@ class PtychographyProblem:
             shape = (int(extent[0]), int(extent[1]))
             if shape[0] * shape[1] > LARGEST_OBJECT:
                 raise ConfigurationError(
-                    f"the object would have {shape[0]}×{shape[1]} pixels; check the units of the positions and the pixel"
+                    f"the object would have {shape[0]}×{shape[1]} pixels; check the units of the positions"
                 )
         else:
             shape = (int(object_shape[0]), int(object_shape[1]))

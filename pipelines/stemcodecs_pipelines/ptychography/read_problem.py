@@ -12,6 +12,7 @@ from stemcodecs.readers.scan import Axis, Scan
 from stemcodecs_pipelines.ptychography.array_files import load_array, load_positions
 from stemcodecs_pipelines.ptychography.data_sets import DataSet, read_data_set
 from stemcodecs_pipelines.ptychography.geometry import (
+    AS_STORED,
     Orientation,
     Particle,
     raster_positions,
@@ -79,7 +80,7 @@ class Known:
     defocus: float | None = None
     semi_angle: float | None = None
     mask: str | None = None
-    orientation: Orientation = Orientation()
+    orientation: Orientation = AS_STORED
 
 
 def read_problem(source: str | Scan, known: Known | None = None) -> PtychographyProblem:
@@ -190,10 +191,9 @@ def _positions(known: Known, found: DataSet) -> tuple[Array, bool]:
         return (rotate_positions(flat, known.scan_rotation) if known.scan_rotation else flat), metres
     if known.scan_step is not None:
         if len(found.patterns.leading) != 2:
-            raise ConfigurationError(
-                "--scan-step needs a scan of rows and columns; give --scan-shape, or --positions for a stack of patterns"
-            )
-        return raster_positions(found.patterns.leading, known.scan_step, known.scan_rotation), True  # type: ignore[arg-type]
+            raise ConfigurationError("--scan-step needs a scan of rows and columns; give --scan-shape, or --positions")
+        rows, columns = found.patterns.leading
+        return raster_positions((rows, columns), known.scan_step, known.scan_rotation), True
     if found.positions is None:
         raise ConfigurationError(
             f"{found.format} says no positions here; give --positions FILE, or --scan-step of a regular scan"

@@ -1,4 +1,4 @@
-"""The forward model in PyTorch, through which gradients flow: object slices, probe modes and positions to intensities."""
+"""The forward model in PyTorch, through which gradients flow: slices, probe modes and positions to intensities."""
 
 from __future__ import annotations
 

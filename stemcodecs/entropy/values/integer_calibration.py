@@ -220,7 +220,7 @@ def _shifts(values: Array, some: Array) -> Array | None:
     pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
     shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
     # Where the dose varies rather than an offset, the sample takes no less with it. The lowest integer has no magnitude.
-    return shift if -_LIMIT < shift.min() and shift.max() < _LIMIT else None
+    return shift if shift.min() > -_LIMIT and shift.max() < _LIMIT else None
 
 
 def _dark_value(row: Array) -> int:
