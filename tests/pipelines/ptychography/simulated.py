@@ -25,7 +25,7 @@ def phantom(shape: tuple[int, int], contrast: float = 0.5, seed: int = 0, width:
     return np.exp(1j * contrast * smooth - 0.05 * contrast * (smooth - smooth.min()))
 
 
-def first_probe(side: int = SIDE, defocus: float = 1.6e-8) -> Array:
+def first_probe(side: int = SIDE, defocus: float = 8e-9) -> Array:
     return aperture_probe(side, semi_angle=0.021, defocus=defocus, pixel_size=PIXEL, wavelength=WAVELENGTH)
 
 

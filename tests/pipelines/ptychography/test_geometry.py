@@ -82,7 +82,7 @@ def test_a_probe_out_of_focus_comes_back_into_it():
 
 def test_the_patterns_show_the_aperture():
     vacuum = np.abs(np.fft.fftshift(np.fft.fft2(first_probe()))) ** 2
-    probe = probe_from_patterns(vacuum, defocus=1.6e-8, pixel_size=PIXEL, wavelength=WAVELENGTH)
+    probe = probe_from_patterns(vacuum, defocus=8e-9, pixel_size=PIXEL, wavelength=WAVELENGTH)
     overlap = np.abs((probe * np.conj(first_probe())).sum())
     assert overlap == pytest.approx(1, abs=0.01)
     with pytest.raises(ConfigurationError, match="empty"):
