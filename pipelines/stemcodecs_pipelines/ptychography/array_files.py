@@ -81,7 +81,7 @@ def _load_table(path: Path) -> tuple[Array, list[str]]:
         lines = [line for line in file if line.strip()]
     if not lines:
         raise SourceError(f"{path}: the table is empty")
-    separator = next((s for s in (",", ";", "\t") if s in lines[-1]), None)
+    separator = next((s for s in (",", ";", "\t") if any(s in line for line in lines)), None)
     if separator:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     else:

@@ -81,7 +81,7 @@ def read_data_set(path: str) -> DataSet | None:
         (_read_csaxs, "measurement/n0/data"),
         (_read_ptychoshelves, "dp"),
     ):
-        if marker in file:
+        if marker in file and (marker != "dp" or getattr(file["dp"], "ndim", 0) == 3):
             try:
                 return reader(path, file)
             except KeyError as error:

@@ -177,7 +177,7 @@ class PtychographyProblem:
             )
         return replace(self, patterns=source)
 
-    def covered(self, least: float = 0.1) -> Array:
+    def covered(self, least: float = 0.3) -> Array:
         """Where the object was seen: the summed intensity of the probe is at least a fraction of its median there.
 
         Returns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,10 @@ def _write(result: Reconstruction, place: Path) -> None:
     sizes = {"y": result.covered.shape[0], "x": result.covered.shape[1], "probe_y": side, "probe_x": side}
     for name, size in sizes.items():
         add(name, pixel * np.arange(size, dtype=np.float64), (name,), units=units)
+    with warnings.catch_warnings():
+        # Zarr 3 warns that consolidated metadata is not in its specification yet; xarray warns where it is missing.
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(place)
 
 
 def _is_ours(place: Path) -> bool:
