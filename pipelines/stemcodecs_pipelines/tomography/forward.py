@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +28,11 @@ from stemcodecs_pipelines.tomography.geometry import Entries, Geometry, back_fro
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Projector", "import_torch"]
+__all__ = ["KEPT_BYTES", "Projector", "import_torch"]
 
 Array = np.ndarray[Any, Any]
 
-_KEPT_BYTES = 256 << 20
+KEPT_BYTES = 256 << 20
 """Rotations that are kept rather than made again."""
 
 
@@ -89,8 +89,9 @@ class Projector:
         points, shares = geometry.detector()
         self._rays = [self._ray_grid(point, share) for point, share in zip(points, shares, strict=True)]
         entries = 4 * pixels * pixels
-        kept = max(1, _KEPT_BYTES // (2 * entries * (8 + torch.finfo(self.dtype).bits // 8)))
-        self._rotation = lru_cache(maxsize=kept)(self._make_rotation)
+        kept = max(1, KEPT_BYTES // (2 * entries * (8 + torch.finfo(self.dtype).bits // 8)))
+        # Not a method: with a reference to the projector among them, the tables would outlive it.
+        self._rotation = lru_cache(maxsize=kept)(partial(_turned, pixels, geometry.angles, self.dtype))
 
     def _ray_grid(self, point: float, share: float) -> tuple[Any, Any, Any, float]:
         torch = import_torch()
@@ -98,9 +99,6 @@ class Projector:
         back = back_from_rays(self.geometry, self.pixels, point)
         lengths = torch.as_tensor(steps, dtype=self.dtype)[:, None]
         return resampling(along, self.dtype), resampling(back, self.dtype), lengths, float(share)
-
-    def _make_rotation(self, angle: int) -> Any:
-        return resampling(rotation(self.pixels, float(self.geometry.angles[angle])), self.dtype)
 
     def __call__(self, density: torch.Tensor, angle: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Expected counts and transmission at one angle.
@@ -144,6 +142,10 @@ class Projector:
         return escaped
 
 
+def _turned(pixels: int, angles: Array, dtype: torch.dtype, angle: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return resampling(rotation(pixels, float(angles[angle])), dtype)
+
+
 def resampling(entries: Entries, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
     """A sparse matrix as a function of tensors of shape (source, column), with a gradient.
 
@@ -181,8 +183,8 @@ class _Bags:
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """Weighted sums of rows."""
-        torch = import_torch()
-        result: torch.Tensor = torch.nn.functional.embedding_bag(
+        functional = import_torch().nn.functional
+        result: torch.Tensor = functional.embedding_bag(
             self.source, values.contiguous(), self.starts, mode="sum", per_sample_weights=self.weight
         )
         return result

@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs_pipelines.tomography.forward import Projector, import_torch
 from stemcodecs_pipelines.tomography.problem import TomographyProblem
-from stemcodecs_pipelines.tomography.settings import Settings
+from stemcodecs_pipelines.tomography.settings import DescentSettings
 from stemcodecs_pipelines.tomography.survey import Survey, expected_deviance, survey
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Rows:
 
 def element_densities(
     problem: TomographyProblem,
-    settings: Settings | None = None,
+    settings: DescentSettings | None = None,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Rows:
@@ -57,7 +57,7 @@ def element_densities(
     ----------
     problem : TomographyProblem
         The measurement.
-    settings : Settings, optional
+    settings : DescentSettings, optional
         How; the defaults are for 60 angles and some thousand counts.
     progress : callable, optional
         Called with 1 after each epoch.
@@ -74,13 +74,15 @@ def element_densities(
     """
     import_torch()
     whole = slice(0, problem.rows)
-    return reconstruct_rows(problem, whole, settings or Settings(), survey(problem, problem.rows), progress=progress)
+    return reconstruct_rows(
+        problem, whole, settings or DescentSettings(), survey(problem, problem.rows), progress=progress
+    )
 
 
 def reconstruct_rows(
     problem: TomographyProblem,
     rows: slice,
-    settings: Settings,
+    settings: DescentSettings,
     scales: Survey,
     *,
     progress: Callable[[int], None] | None = None,
@@ -96,7 +98,7 @@ def reconstruct_rows(
         The measurement.
     rows : slice
         Which.
-    settings : Settings
+    settings : DescentSettings
         How.
     scales : Survey
         Of the whole measurement.
@@ -127,7 +129,7 @@ def reconstruct_rows(
 class _Descent:
     """Densities of some rows on their way down, in units of each element's own."""
 
-    def __init__(self, problem: TomographyProblem, settings: Settings, scales: Survey, counts: Array) -> None:
+    def __init__(self, problem: TomographyProblem, settings: DescentSettings, scales: Survey, counts: Array) -> None:
         torch = import_torch()
         self.settings, self.pixels = settings, problem.pixels
         self.project = Projector(
@@ -174,7 +176,7 @@ class _Descent:
         if self.settings.total_variation:
             loss = loss + self.settings.total_variation * self._total_variation()
         self._adam.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         stopped = torch.as_tensor(~self.running)
         kept = self._values.detach()[:, stopped]
         self._adam.step()

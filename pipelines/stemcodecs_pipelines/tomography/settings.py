@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["Settings"]
+__all__ = ["DescentSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DescentSettings:
     """Options of the descent.
 
     Parameters
@@ -35,9 +35,9 @@ class Settings:
         Chooses the order of the angles.
     """
 
-    epochs: int = 30
-    step: float = 0.05
-    decay: float = 0.95
+    epochs: int = 20
+    step: float = 0.2
+    decay: float = 0.9
     transmission_weight: float = 10.0
     total_variation: float = 0.0
     stop_at_noise: bool = False

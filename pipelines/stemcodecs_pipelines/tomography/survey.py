@@ -65,7 +65,7 @@ def survey(problem: TomographyProblem, block: int) -> Survey:
             moments[element] += _moments(counts[line] / per_area[line])
         for symbol in silent:
             element = sections.elements.index(symbol)
-            moments[element] += _moments(np.maximum(-np.log(passed), 0) / sections.beam[element])
+            moments[element] += _moments(np.maximum(-np.log(np.asarray(passed)), 0) / sections.beam[element])
     if not total:
         raise SourceError("all maps are empty; a tomogram needs counts")
     thickness = problem.pixels * geometry.pixel_size / _FIELD_SHARE
