@@ -105,8 +105,7 @@ def main(picture: str) -> None:
     inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
 
     def judge(patterns: Array) -> tuple[float, float, Array]:
-        # Patterns from few coefficients are negative here and there, which no count is.
-        problem = PtychographyProblem.of(np.maximum(patterns, 0), positions, probe, object_shape=truth.shape)
+        problem = PtychographyProblem.of(patterns, positions, probe, object_shape=truth.shape)
         image = reconstruct(problem, "epie", iterations=12, object_step=1.0).object
         diffraction = float(np.mean((np.sqrt(patterns) - np.sqrt(rate)) ** 2))
         return phase_mse(image, truth, inside), diffraction, np.angle(image)

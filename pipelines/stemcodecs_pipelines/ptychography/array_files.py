@@ -92,7 +92,10 @@ def _load_table(path: Path) -> tuple[Array, list[str]]:
         names = [cell.lstrip("# ") for cell in rows.pop(0)]
     if not rows or len({len(row) for row in rows}) != 1:
         raise SourceError(f"{path}: its lines have different numbers of columns, or there is none; mend the table")
-    return np.array(rows, np.float64), names
+    try:
+        return np.array(rows, np.float64), names
+    except ValueError as error:
+        raise SourceError(f"{path}: a cell is no number ({error}); mend the table") from error
 
 
 def _is_number(text: str) -> bool:

@@ -93,7 +93,7 @@ class Judgement:
             for title, verdict in (("original", self.original), ("stored", self.stored))
         ]
         if self.dose_equivalent is not None:
-            rows.append(f"the loss costs as much as a dose of {self.dose_equivalent:.1%} would")
+            rows.append(f"the loss costs as much as measuring with {self.dose_equivalent:.1%} of the dose")
         return "\n".join(rows)
 
     def draw(self, out: str | os.PathLike[str]) -> None:
@@ -207,7 +207,7 @@ def judge(
 def _verdict(result: Reconstruction, first: Array, second: Array, reference: Array, support: Array) -> Verdict:
     aligned = align_objects(result.object, reference, support)
     frc = fourier_ring_correlation(
-        *_faded(first, align_objects(second, first, support), support), result.pixel_size or 1.0
+        *faded(first, align_objects(second, first, support), support), result.pixel_size or 1.0
     )
     return Verdict(
         reconstruction=result,
@@ -219,7 +219,7 @@ def _verdict(result: Reconstruction, first: Array, second: Array, reference: Arr
     )
 
 
-def _faded(first: Array, second: Array, support: Array) -> tuple[Array, Array]:
+def faded(first: Array, second: Array, support: Array) -> tuple[Array, Array]:
     """Two images without their means, fading out towards the edges: what wraps around would correlate."""
     window = seen(support)
     fade = np.outer(*(_taper(part.stop - part.start) for part in window)) * support[window]

@@ -63,7 +63,10 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def show_image(axis: Any, image: Array, pixel_size: float | None, title: str, covered: Array | None = None) -> None:
-    """Show an image in gray with its colour bar, and a scale bar where the pixel is known; what was not seen is blank."""
+    """Show an image in gray with its colour bar, and a scale bar where the pixel is known.
+
+    What was not seen is blank.
+    """
     low, high = np.quantile(image if covered is None else image[covered], (0.005, 0.995))
     seen_only = image if covered is None else np.where(covered, image, np.nan)
     shown = axis.imshow(seen_only, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))

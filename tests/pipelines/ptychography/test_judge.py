@@ -49,7 +49,7 @@ def test_loss_costs_what_dose_costs(case, tmp_path):
     assert verdict.original.frc.correlation[2] > 0.9
     text = verdict.describe()
     assert text.splitlines()[0].startswith("original  resolution 0.0")
-    assert "the loss costs as much as a dose of" in text
+    assert "the loss costs as much as measuring with" in text
     pytest.importorskip("matplotlib")
     verdict.draw(tmp_path / "judge.png")
     assert (tmp_path / "judge.png").stat().st_size > 20_000

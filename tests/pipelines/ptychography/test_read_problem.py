@@ -216,7 +216,7 @@ def test_positions_of_tables(tmp_path):
     for name, text, message in (
         ("ragged.csv", "1,2\n3\n", "different numbers of columns"),
         ("empty.csv", "\n", "empty"),
-        ("words.csv", "y,x\n1,two\n", "cannot be read"),
+        ("words.csv", "y,x\n1,two\n", "no number"),
         ("one.csv", "1\n2\n", "holds no positions"),
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
