@@ -28,7 +28,7 @@ else:
     probe = aperture_probe(side, semi_angle=1.0e-3, defocus=-13.5e-6, **optics)
     frame = PtychographyProblem.of(np.zeros((rows**2, side, side)), positions, probe, metres=True, **optics)
     y, x = np.mgrid[: frame.object_shape[0], : frame.object_shape[1]]
-    capsids = [np.hypot(y - a, x - b) for a, b in np.random.default_rng(2).uniform(40, 150, (12, 2))]
+    capsids = [np.hypot(y - a, x - b) for a, b in np.mgrid[40:160:34, 40:160:34].reshape(2, -1).T]
     phase = sum(0.15 * np.exp(-(((r - 14) / 3) ** 2)) for r in capsids)
     rate = 5.3 * side**2 * diffraction_patterns(np.exp(1j * phase), probe, frame.positions)
     patterns = np.random.default_rng(0).poisson(rate).astype(np.uint8)

@@ -51,14 +51,16 @@ class Amplitudes:
         self.largest_block = max(len(b.numbers) for b in self._blocks) * self._pattern_bytes
         self.memory = max(memory, self.largest_block)
         self._kept: tuple[Array, Array] | None = None
+        self._buffer: Array | None = None
         self.total_counts = 0.0
         """Counts of all positions, known after the first pass."""
 
     @property
     def held_bytes(self) -> int:
-        """What amplitudes take in memory at once: a segment, and the block that is read into it, as it is stored."""
-        stored = self.largest_block // 4 * (self.problem.patterns.dtype.itemsize + 4)
-        return min(self.total_bytes, self.memory) + stored
+        """What amplitudes take in memory at once: a segment, and the block that is read into it on its way there."""
+        # Decoded chunks, the block made of them, what is chosen from it; then numbers, roots, and these in order.
+        block = self.largest_block // 4 * (3 * self.problem.patterns.dtype.itemsize + 12)
+        return min(self.total_bytes, self.memory) + block
 
     @property
     def in_memory(self) -> bool:
@@ -66,7 +68,10 @@ class Amplitudes:
         return self.total_bytes <= self.memory
 
     def segments(self, generator: np.random.Generator) -> Iterator[tuple[Array, Array]]:
-        """One pass over the scan: (positions, amplitudes) of each segment, in a random order of the blocks."""
+        """One pass over the scan: (positions, amplitudes) of each segment, in a random order of the blocks.
+
+        Of a scan larger than memory, the next segment takes the place of the last one.
+        """
         if self._kept is not None:
             yield self._kept
             return
@@ -92,7 +97,9 @@ class Amplitudes:
 
     def _read(self, blocks: list[PatternBlock], size: int) -> tuple[Array, Array]:
         side = self.problem.side
-        amplitudes = np.empty((size, side, side), np.float32)
+        if self._buffer is None:
+            self._buffer = np.empty((min(self.total_bytes, self.memory) // self._pattern_bytes, side, side), np.float32)
+        amplitudes = self._buffer[:size]
         positions = np.empty(size, np.int64)
         filled = 0
         for block in blocks:

@@ -108,10 +108,12 @@ class Judgement:
             )
         difference = np.angle(self.stored.image * np.conj(self.original.image))[window]
         show_image(axes["difference"], difference, pixel, "stored − original, rad", self.support[window])
+        # The first ring is the mean, which was taken out.
+        frequencies = self.original.frc.frequencies[1:] * (1e-9 if pixel else 1.0)
         for name, verdict in (("original", self.original), ("stored", self.stored)):
-            axes["frc"].plot(verdict.frc.frequencies, verdict.frc.correlation, label=name)
-        axes["frc"].plot(self.original.frc.frequencies, self.original.frc.half_bit, "k--", label="half bit")
-        axes["frc"].set_xlabel("spatial frequency, 1/m" if pixel else "spatial frequency, 1/pixel")
+            axes["frc"].plot(frequencies, verdict.frc.correlation[1:], label=name)
+        axes["frc"].plot(frequencies, self.original.frc.half_bit[1:], "k--", label="half bit")
+        axes["frc"].set_xlabel("spatial frequency, 1/nm" if pixel else "spatial frequency, 1/pixel")
         axes["frc"].set_title("Fourier ring correlation", fontsize=9)
         axes["frc"].legend()
         figure.savefig(out, dpi=120)
