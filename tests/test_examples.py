@@ -24,6 +24,7 @@ def test_every_example_is_run():
         "on_detector_ladder.py",
         "quantize_ladder.py",
         "simulate_and_compress.py",
+        "tomography_self_absorption.py",
         "whole_scan.py",
     }
 
@@ -43,6 +44,16 @@ def test_whole_scan(tmp_path):
 @pytest.mark.slow
 def test_quantize_ladder(tmp_path):
     assert "r = 0.1" in run("quantize_ladder.py", tmp_path)
+
+
+@pytest.mark.campaign
+def test_tomography_self_absorption(tmp_path):
+    for package in ("torch", "xraylib", "matplotlib"):
+        pytest.importorskip(package)
+    output = run("tomography_self_absorption.py", tmp_path, "tomogram.png")
+    assert "with self-absorption: Fe mass × 0.99" in output
+    assert "without: Fe mass × 0.7" in output
+    assert (tmp_path / "tomogram.png").stat().st_size > 10_000
 
 
 @pytest.mark.campaign

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stemcodecs_pipelines.store.info import Info, info
     from stemcodecs_pipelines.store.repair import repair
     from stemcodecs_pipelines.store.verify import Report, verify
+    from stemcodecs_pipelines.tomography.element_maps import element_maps
+    from stemcodecs_pipelines.tomography.problem import TomographyProblem
 
 _PLACES = {
     "CompressResult": "store.compress",
@@ -34,9 +36,11 @@ _PLACES = {
     "Report": "store.verify",
     "ScanHistograms": "histograms.scan_histograms",
     "ThreadEngine": "run.engine",
+    "TomographyProblem": "tomography.problem",
     "choose_rank": "pca.fit",
     "compress": "store.compress",
     "decompress": "store.decompress",
+    "element_maps": "tomography.element_maps",
     "histograms": "histograms.scan_histograms",
     "info": "store.info",
     "judge": "ptychography.judge",
@@ -59,9 +63,11 @@ __all__ = [
     "Report",
     "ScanHistograms",
     "ThreadEngine",
+    "TomographyProblem",
     "choose_rank",
     "compress",
     "decompress",
+    "element_maps",
     "histograms",
     "info",
     "judge",

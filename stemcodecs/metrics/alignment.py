@@ -14,7 +14,7 @@ __all__ = ["align_objects", "phase_mse"]
 Array = np.ndarray[Any, Any]
 
 _ROUNDS = 12
-_ENOUGH = 1e-4
+_ENOUGH = 2e-4
 """A correction below this, in pixels and in cycles per field, ends the rounds."""
 _REFINEMENTS = 4
 _HALF_GRID = 12

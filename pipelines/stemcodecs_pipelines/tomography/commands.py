@@ -90,11 +90,13 @@ def _tomography(
     from stemcodecs_pipelines.run.cluster import cluster_engine
     from stemcodecs_pipelines.tomography.cross_sections import cross_sections
     from stemcodecs_pipelines.tomography.element_maps import element_maps
+    from stemcodecs_pipelines.tomography.forward import import_torch
     from stemcodecs_pipelines.tomography.geometry import Geometry
     from stemcodecs_pipelines.tomography.problem import TomographyProblem
     from stemcodecs_pipelines.tomography.settings import DescentSettings
     from stemcodecs_pipelines.tomography.volume import check_free
 
+    import_torch()
     check_free(out, overwrite=overwrite)
     settings = DescentSettings(
         epochs=epochs,
@@ -137,8 +139,6 @@ def _tomography(
             start=bar.start,
             progress=bar.advance,
         )
-        for scan in [*counts, *([passed] if passed is not None else [])]:
-            scan.check_unchanged()
     if plot is not None:
         from stemcodecs_pipelines.tomography.plot import draw_densities
         from stemcodecs_pipelines.tomography.volume import open_volume

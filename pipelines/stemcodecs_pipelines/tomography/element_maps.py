@@ -205,7 +205,7 @@ def element_maps(
     DestinationError
         The place is taken or cannot be written.
     SourceError, ConfigurationError
-        A value of the maps cannot be, or torch is missing.
+        A value of the maps cannot be, a file changed meanwhile, or torch is missing.
     """
     import_torch()
     began = time.monotonic()
@@ -229,6 +229,7 @@ def element_maps(
                 epochs[rows] = done.epochs
                 if progress is not None:
                     progress(settings.epochs - (int(done.epochs.max()) if told else 0))
+        problem.check_unchanged()
         masses = dict(zip(problem.sections.elements, mass.tolist(), strict=True))
         finish(place, {"mass_g": masses, "self_absorption": settings.self_absorption}, deviance, epochs)
     return TomographyResult(

@@ -81,6 +81,18 @@ class TomographyProblem:
         """The same measurement with other counts: those that were compressed and came back."""
         return replace(self, counts=counts)
 
+    def check_unchanged(self) -> None:
+        """Hold files that the maps lie in against what they were when they were opened.
+
+        Raises
+        ------
+        SourceError
+            One was changed or replaced meanwhile.
+        """
+        for source in [*self.counts, self.transmission]:
+            if hasattr(source, "check_unchanged"):
+                source.check_unchanged()
+
     def read(self, rows: slice) -> tuple[Array, Array | None]:
         """Counts, float32 of shape (line, angle, y, x), and transmission of some rows.
 

@@ -1,31 +1,12 @@
-"""A small measurement; all of this room needs torch and xraylib."""
+"""A small measurement, where torch and xraylib are installed."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("xraylib")
-
-from stemcodecs_pipelines.tomography.geometry import Geometry
 from stemcodecs_pipelines.tomography.phantom import make_phantom
 from stemcodecs_pipelines.tomography.problem import simulate
-
-PIXELS, ANGLES = 16, 24
-
-
-def geometry(pixels=PIXELS, points=3, **changes):
-    """The detector of the benchmark, looking at 50 µm."""
-    known = {
-        "angles": np.linspace(0, 2 * np.pi, ANGLES, endpoint=False),
-        "pixel_size": 50e-4 / pixels,
-        "photons": 1e7,
-        "detector_distance": 1.6,
-        "detector_diameter": 0.9,
-        "detector_points": points,
-    }
-    return Geometry(**(known | changes))
+from tests.pipelines.tomography.specimens import PIXELS, geometry
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +18,6 @@ def phantom():
 @pytest.fixture(scope="session")
 def problem(phantom):
     """Poisson counts of it."""
+    pytest.importorskip("torch")
+    pytest.importorskip("xraylib")
     return simulate(phantom, geometry(), 10.0, seed=1)

@@ -10,6 +10,9 @@ from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.tomography.volume import open_volume
 from tests.pipelines.test_cli import refused
 
+pytest.importorskip("torch")
+pytest.importorskip("xraylib")
+
 
 def run(*words):
     return CliRunner().invoke(app, [str(word) for word in words])

@@ -16,6 +16,9 @@ from stemcodecs_pipelines.tomography.settings import DescentSettings
 from stemcodecs_pipelines.tomography.volume import open_volume
 from tests.pipelines.conftest import client  # noqa: F401  the fixture
 
+pytest.importorskip("torch")
+pytest.importorskip("xraylib")
+
 QUICK = DescentSettings(epochs=2)
 
 
@@ -72,6 +75,21 @@ def test_nothing_is_left_of_a_run_that_fails(problem, tmp_path):
     with pytest.raises(SourceError, match="no count"):
         element_maps(problem.with_counts(broken), tmp_path / "densities.zarr", QUICK)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_that_change_meanwhile_make_no_densities(problem, tmp_path):
+    maps = []
+    for name, counts in zip(("ca", "fe"), problem.counts, strict=True):
+        np.save(tmp_path / f"{name}.npy", counts)
+        maps.append(open_scan(tmp_path / f"{name}.npy"))
+
+    def change(plan):
+        np.save(tmp_path / "other.npy", problem.counts[0])
+        (tmp_path / "other.npy").replace(tmp_path / "ca.npy")
+
+    with pytest.raises(SourceError, match="not what it was when it was opened"):
+        element_maps(problem.with_counts(maps), tmp_path / "out.zarr", DescentSettings(epochs=1), start=change)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.npy", "fe.npy"]
 
 
 def test_only_what_is_ours_is_replaced(problem, tmp_path):

@@ -11,7 +11,10 @@ from stemcodecs_pipelines.tomography.problem import simulate
 from stemcodecs_pipelines.tomography.reconstruct import element_densities, reconstruct_rows
 from stemcodecs_pipelines.tomography.settings import DescentSettings
 from stemcodecs_pipelines.tomography.survey import expected_deviance, survey
-from tests.pipelines.tomography.conftest import geometry
+from tests.pipelines.tomography.specimens import geometry
+
+pytest.importorskip("torch")
+pytest.importorskip("xraylib")
 
 QUICK = DescentSettings(epochs=12)
 
