@@ -121,8 +121,8 @@ class TorchModel:
             if number:
                 waves = torch.fft.ifft2(torch.fft.fft2(waves) * self._flight)
             waves = waves * layer[rows[:, :, None], columns[:, None, :]][:, None]
-        far = torch.view_as_real(torch.fft.fft2(waves, norm="ortho"))
-        return far.square().sum(dim=(1, -1))
+        far = torch.fft.fft2(waves, norm="ortho")
+        return (far.real.square() + far.imag.square()).sum(dim=1)
 
     def total_variation(self) -> Tensor:
         """Mean modulus of the differences between neighbouring object pixels."""
