@@ -21,7 +21,7 @@ def run(*words):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    problem, truth = simulated()
+    problem, truth = simulated(rows=6)
     np.save("scan.npy", problem.patterns.read((slice(0, problem.count),)).astype(np.uint16))
     np.save("positions.npy", problem.positions)
     np.save("probe.npy", problem.probe)
@@ -52,6 +52,7 @@ def test_a_scan_becomes_an_object(files):
     assert again.exit_code == 0, again.output
 
 
+@pytest.mark.slow
 def test_gradients_with_a_checkpoint(files):
     pytest.importorskip("torch")
     words = (*KNOWN, "--checkpoint", "state", "--batch", 8, "--modes", 2, "--refine-positions")
@@ -67,9 +68,9 @@ def test_gradients_with_a_checkpoint(files):
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ("no such file", ("none.npy",)),
-        ("no probe", ("scan.npy", "--positions", "positions.npy")),
-        ("says no positions", ("scan.npy", "--probe", "probe.npy")),
+        ("no such file", ("none.npy", "--method", "epie")),
+        ("no probe", ("scan.npy", "--positions", "positions.npy", "--method", "epie")),
+        ("says no positions", ("scan.npy", "--probe", "probe.npy", "--method", "epie")),
         ("no method", (*KNOWN, "--method", "magic")),
         ("epie has no batch", (*KNOWN, "--method", "epie", "--batch", 4)),
         ("--scan-step x", (*KNOWN, "--scan-step", "x")),

@@ -40,6 +40,7 @@ def test_a_known_support_gives_the_object(isolated):
     assert not result.object[~support].any()
 
 
+@pytest.mark.slow
 def test_shrink_wrap_finds_the_support(isolated):
     truth, support = isolated
     counts = np.random.default_rng(0).poisson(1e4 * pattern_of(truth))
