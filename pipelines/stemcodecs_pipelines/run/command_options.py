@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from stemcodecs.errors import ConfigurationError
+from stemcodecs_pipelines.run.source import HowToOpen
 from stemcodecs_pipelines.run.terminal import say
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ __all__ = [
     "Workers",
     "numbers",
     "open_source",
+    "with_source_options",
 ]
 
 SOURCE, WHERE = "Source", "Where it runs"
@@ -125,30 +130,35 @@ def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
         raise ConfigurationError(f"--{name} {text}: give numbers with commas, e.g. 16,16") from None
 
 
-def open_source(
-    source: str,
-    *,
-    dataset: str | None,
-    shape: str | None,
-    dtype: str | None,
-    offset: int,
-    scan_shape: str | None,
-    drop_flyback: int,
-    partial: bool,
-) -> Scan:
+def with_source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes ``how`` the options that say how its source is opened, in its place in the help."""
+    options = {
+        "dataset": (Dataset, None), "shape": (Shape, None), "dtype": (Dtype, None), "offset": (Offset, 0),
+        "scan_shape": (ScanShape, None), "drop_flyback": (DropFlyback, 0), "partial": (Partial, False),
+    }  # fmt: skip
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        how = {name: kwargs.pop(name) for name in options}
+        how |= {"shape": numbers("shape", how["shape"]), "scan_shape": numbers("scan-shape", how["scan_shape"])}
+        command(*args, how=how, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = list(signature.parameters.values())
+    place = list(signature.parameters).index("how")
+    parameters[place : place + 1] = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+        for name, (annotation, default) in options.items()
+    ]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def open_source(source: str, how: HowToOpen) -> Scan:
     """Open a source as the options of a command say, and say on stderr what its user must know of it."""
     from stemcodecs.readers import open_scan
 
-    scan = open_scan(
-        source,
-        dataset=dataset,
-        shape=numbers("shape", shape),
-        dtype=dtype,
-        offset=offset,
-        scan_shape=numbers("scan-shape", scan_shape),
-        drop_flyback=drop_flyback,
-        partial=partial,
-    )
+    scan = open_scan(source, **how)
     if scan.dataset is not None:
         say(f"{source}: {scan.dataset}, {scan.dtype.name} {'×'.join(map(str, scan.shape))}")
     for remark in scan.remarks:

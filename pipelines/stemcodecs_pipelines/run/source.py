@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypedDict, Unpack
-
-from numpy.typing import DTypeLike
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from stemcodecs.errors import ConfigurationError
-from stemcodecs.readers import open_scan
-from stemcodecs.readers.scan import Scan
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from stemcodecs.readers.scan import Scan
 
 __all__ = ["HowToOpen", "opened"]
 
@@ -44,6 +45,10 @@ def opened(source: Scan | str | os.PathLike[str], **how: Unpack[HowToOpen]) -> I
     ConfigurationError
         The scan is open already, and it was said how to open it.
     """
+    # Not above: commands name HowToOpen, and their help must not wait for NumPy.
+    from stemcodecs.readers import open_scan
+    from stemcodecs.readers.scan import Scan
+
     if not isinstance(source, Scan):
         with open_scan(source, **how) as scan:
             yield scan

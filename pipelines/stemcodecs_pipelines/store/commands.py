@@ -11,15 +11,8 @@ from rich import filesize
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.run.command_options import (
-    Dataset,
-    DropFlyback,
-    Dtype,
-    Offset,
-    Partial,
-    ScanShape,
     Scheduler,
     SectionedCommand,
-    Shape,
     Slurm,
     Source,
     Store,
@@ -27,7 +20,9 @@ from stemcodecs_pipelines.run.command_options import (
     Workers,
     numbers,
     open_source,
+    with_source_options,
 )
+from stemcodecs_pipelines.run.source import HowToOpen
 from stemcodecs_pipelines.run.terminal import bar_of, reported, say
 
 if TYPE_CHECKING:
@@ -49,21 +44,16 @@ def register(app: typer.Typer, with_short_forms: Callable[[Callable[..., None]],
         Gives a command that takes ``method`` the short forms of its options: which methods there are is not ours to
         know.
     """
-    app.command(cls=SectionedCommand)(reported(with_short_forms(compress)))
-    for command in (verify, repair, info, decompress):
+    app.command(cls=SectionedCommand)(reported(with_short_forms(with_source_options(compress))))
+    commands: list[Callable[..., None]] = [with_source_options(verify), with_source_options(repair), info, decompress]
+    for command in commands:
         app.command(cls=SectionedCommand)(reported(command))
 
 
 def compress(
     source: Source,
     store: Annotated[str, typer.Argument(metavar="DST", help="Store to write; a folder or a URL.")],
-    dataset: Dataset = None,
-    shape: Shape = None,
-    dtype: Dtype = None,
-    offset: Offset = 0,
-    scan_shape: ScanShape = None,
-    drop_flyback: DropFlyback = 0,
-    partial: Partial = False,
+    how: HowToOpen,
     method: Annotated[
         str | None,
         typer.Option(
@@ -110,16 +100,7 @@ def compress(
     from stemcodecs_pipelines.store.compress import compress
 
     with (
-        open_source(
-            source,
-            dataset=dataset,
-            shape=shape,
-            dtype=dtype,
-            offset=offset,
-            scan_shape=scan_shape,
-            drop_flyback=drop_flyback,
-            partial=partial,
-        ) as scan,
+        open_source(source, how) as scan,
         cluster_engine(scheduler=scheduler, slurm=slurm, workers=workers, wait=60 * wait, report=say) as (
             engine,
             count,
@@ -182,13 +163,7 @@ def verify(
             help="Source and store; a store alone is checked against its own digests.",
         ),
     ],
-    dataset: Dataset = None,
-    shape: Shape = None,
-    dtype: Dtype = None,
-    offset: Offset = 0,
-    scan_shape: ScanShape = None,
-    drop_flyback: DropFlyback = 0,
-    partial: Partial = False,
+    how: HowToOpen,
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
@@ -210,18 +185,7 @@ def verify(
     ):
         scan = None
         if len(paths) == 2:
-            scan = stack.enter_context(
-                open_source(
-                    paths[0],
-                    dataset=dataset,
-                    shape=shape,
-                    dtype=dtype,
-                    offset=offset,
-                    scan_shape=scan_shape,
-                    drop_flyback=drop_flyback,
-                    partial=partial,
-                )
-            )
+            scan = stack.enter_context(open_source(paths[0], how))
         with bar_of("verify") as bar:
             report = verify(
                 scan,
@@ -244,29 +208,14 @@ def verify(
 def repair(
     source: Source,
     store: Store,
-    dataset: Dataset = None,
-    shape: Shape = None,
-    dtype: Dtype = None,
-    offset: Offset = 0,
-    scan_shape: ScanShape = None,
-    drop_flyback: DropFlyback = 0,
-    partial: Partial = False,
+    how: HowToOpen,
     workers: Workers = None,
 ) -> None:
     """Encode the damaged or missing chunks of a store again from its source."""
     from stemcodecs_pipelines.store.repair import repair
 
     with (
-        open_source(
-            source,
-            dataset=dataset,
-            shape=shape,
-            dtype=dtype,
-            offset=offset,
-            scan_shape=scan_shape,
-            drop_flyback=drop_flyback,
-            partial=partial,
-        ) as scan,
+        open_source(source, how) as scan,
         bar_of("repair") as bar,
     ):
         report = repair(

@@ -50,7 +50,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
     proposals = propose_integers(values, None if basic is None else basic.numbers)
     if not proposals:
         return basic
-    positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 12), 64))
+    positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 24), 64))
     sample = np.ascontiguousarray(values[positions])
     best, least = None, float("inf")
     as_it_is = to_plane(sample.view(array.dtype).reshape(-1, *layout.detector))

@@ -98,6 +98,12 @@ def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Arra
     return gain, offset
 
 
+def largest_product(gain: Array, offset: Array) -> int:
+    """Bound of what a count times a gain plus an offset is, without its sign."""
+    far = max(int(offset.max(initial=0)), -int(offset.min(initial=0)))
+    return 2 * PLANE_TOP * int(gain.max(initial=1)) + far
+
+
 def float_parameters(calibration: FloatCalibration, positions: Array, n_pixels: int) -> tuple[Any, ...]:
     """Arguments of the float kernels: parameters of pixels and of some positions, in the precision to compute in."""
     kind = np.float32 if calibration.single else np.float64
@@ -128,7 +134,8 @@ def restore_calibrated(
     Parameters
     ----------
     counts : uint16[n, n_pixels]
-        Codes: from ``65536 - numbers.negatives`` on they are negative, below these lie the marks.
+        Codes: from ``65536 - numbers.negatives`` on they are negative, below these lie the marks. The result may take
+        their place.
     numbers : NumberMap
         Negatives and marks.
     calibration : Calibration
@@ -143,18 +150,22 @@ def restore_calibrated(
     ndarray
         Of ``dtype``, shape (n, n_pixels); exceptions are not in it yet.
     """
-    out = np.empty(counts.shape, dtype)
-    bits = out.view(f"u{dtype.itemsize}")
     specials = special_bits(numbers, dtype)
+    # New pages take as long as the arithmetic. Marks of integers are looked up in the codes once more, after it.
+    in_place = dtype.itemsize == counts.itemsize and not (isinstance(calibration, IntegerCalibration) and specials.size)
+    out = counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
+    bits = out.view(f"u{dtype.itemsize}")
     top = PLANE_TOP - numbers.negatives
     if isinstance(calibration, ValueTable):
         table = np.zeros(PLANE_TOP, bits.dtype)
         table[: calibration.values.size] = calibration.values.astype(bits.dtype)
         for k, special in enumerate(specials):
             table[numbers.code(k)] = special
-        look_up(counts.reshape(-1), table, bits.reshape(-1))
+        _look_up_values(counts, table, calibration.values, specials, bits)
     elif isinstance(calibration, IntegerCalibration):
         gain, offset = whole_integers(calibration, counts.shape[1])
+        if largest_product(gain, offset) < 2**31:
+            gain, offset = gain.astype(np.int32), offset.astype(np.int32)
         shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
         integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
     else:
@@ -168,3 +179,15 @@ def restore_calibrated(
             for k, special in enumerate(specials):
                 bits[counts == numbers.code(k)] = special
     return out
+
+
+def _look_up_values(counts: Array, table: Array, entries: Array, specials: Array, bits: Array) -> None:
+    # Arithmetic on vectors takes a third of a table of evenly spaced values, modulo the width as the table is.
+    step = int(entries[1]) - int(entries[0]) if entries.size > 1 else 0
+    if step and not specials.size and (np.diff(entries) == step).all():
+        whole = 2 ** (8 * bits.dtype.itemsize)
+        first, step = bits.dtype.type(int(entries[0]) % whole), bits.dtype.type(step % whole)
+        np.multiply(counts, step, out=bits, casting="unsafe", dtype=bits.dtype)
+        np.add(bits, first, out=bits)
+    else:
+        look_up(counts.reshape(-1), table, bits.reshape(-1))

@@ -7,26 +7,44 @@ rounded to the precision of its operands. No operation here may be contracted or
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, uint16
+from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel
+
+_TILE = 512
+"""Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
 
 
 @kernel
 def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
-    """Values of counts: ``out`` is unsigned, of the width of the dtype; ``top`` is the first negative code."""
+    """Values of counts: ``out`` is unsigned, of the width of the dtype; ``top`` is the first negative code.
+
+    gain, offset : int64[n_pixels], or int32 where no product and no sum leaves them: two to a vector more.
+    """
     marks = top - specials.shape[0]
-    row = np.empty(counts.shape[1], np.int64)
+    row = np.empty(_TILE, gain.dtype)
     for i in range(counts.shape[0]):
         add = shift[i]
-        # Loops without branches become vector instructions.
-        for p in range(counts.shape[1]):
-            c = int64(counts[i, p])
-            row[p] = c - (int64(65536) if c >= top else int64(0))
-        for p in range(counts.shape[1]):
-            row[p] = ((row[p] * gain[p] + offset[p]) >> fraction) + add
-        for p in range(counts.shape[1]):
-            out[i, p] = row[p]
+        for first in range(0, counts.shape[1], _TILE):
+            # Views, because a sum as an index may be negative for all that the compiler knows, and costs the vectors.
+            codes, values = counts[i, first : first + _TILE], out[i, first : first + _TILE]
+            gains, offsets = gain[first : first + _TILE], offset[first : first + _TILE]
+            # Loops without branches become vector instructions.
+            if top == 65536:
+                for p in range(codes.shape[0]):
+                    row[p] = codes[p]
+            else:
+                for p in range(codes.shape[0]):
+                    c = int64(codes[p])
+                    row[p] = c - (int64(65536) if c >= top else int64(0))
+            for p in range(codes.shape[0]):
+                row[p] = row[p] * gains[p] + offsets[p]
+            if fraction:
+                for p in range(codes.shape[0]):
+                    # At most 24 by the format; the mask says so to the compiler, which may then stay with 32 bits.
+                    row[p] = row[p] >> (fraction & 31)
+            for p in range(codes.shape[0]):
+                values[p] = row[p] + add
         if specials.shape[0]:
             for p in range(counts.shape[1]):
                 c = int64(counts[i, p])
@@ -40,35 +58,60 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
 
     values : integers, bits : the same, unsigned; wrong : int64, flat indices of values without a count, as many as
     there is room for. In their place stands the count before.
+
+    Floats of 53 bits hold every product here (a count of 17 bits times a gain of 31), so that equal means equal.
     """
     n = 0
     before = uint16(0)
-    negatives = 65536 - top
-    highest = top - specials.shape[0]
+    lowest, highest = float(top - 65536), float(top - specials.shape[0] - 1)
     unit = 2.0**fraction
-    inverse, start = 1.0 / gain, (unit - 1.0) / 2 - offset
+    per_unit = 1.0 / unit
+    # The middle of what rounds to a value.
+    inverse, start, factor, begin = 1.0 / gain, (unit - 1.0) / 2 - offset, gain * 1.0, offset * 1.0
+    real, whole, back = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
+    codes = np.empty(_TILE, np.int32)
     for i in range(values.shape[0]):
-        add = shift[i]
-        for p in range(values.shape[1]):
-            r = int64(values[i, p]) - add
-            # The middle of what rounds to r.
-            x = int64(np.rint((float(r) * unit + start[p]) * inverse[p]))
-            if -negatives <= x < highest and ((x * gain[p] + offset[p]) >> fraction) == r:
-                counts[i, p] = uint16(x)
-                before = counts[i, p]
+        add = float(shift[i])
+        for first in range(0, values.shape[1], _TILE):
+            row, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
+            inverses, starts = inverse[first : first + _TILE], start[first : first + _TILE]
+            factors, begins = factor[first : first + _TILE], begin[first : first + _TILE]
+            for p in range(row.shape[0]):
+                # Converted before the shift, which narrow integers do in vectors; 53 bits hold both.
+                real[p] = float(row[p]) - add
+            for p in range(row.shape[0]):
+                x = np.rint((real[p] * unit + starts[p]) * inverses[p])
+                x = x if x > lowest else lowest
+                whole[p] = x if x < highest else highest
+            for p in range(row.shape[0]):
+                back[p] = np.floor((whole[p] * factors[p] + begins[p]) * per_unit)
+            misses = 0
+            for p in range(row.shape[0]):
+                misses += int64(back[p] != real[p])
+            for p in range(row.shape[0]):
+                codes[p] = int32(whole[p])
+            for p in range(row.shape[0]):
+                found_counts[p] = uint16(codes[p])
+            if misses == 0:
+                before = found_counts[row.shape[0] - 1]
                 continue
-            found = False
-            for k in range(specials.shape[0]):
-                if bits[i, p] == specials[k]:
-                    counts[i, p] = uint16(top - 1 - k)
-                    found = True
-            if not found:
-                if n < wrong.shape[0]:
-                    wrong[n] = i * values.shape[1] + p
-                n += 1
-                counts[i, p] = before
-            else:
-                before = counts[i, p]
+            for p in range(row.shape[0]):
+                at = first + p
+                if back[p] == real[p]:
+                    before = counts[i, at]
+                    continue
+                found = False
+                for k in range(specials.shape[0]):
+                    if bits[i, at] == specials[k]:
+                        counts[i, at] = uint16(top - 1 - k)
+                        found = True
+                if not found:
+                    if n < wrong.shape[0]:
+                        wrong[n] = i * values.shape[1] + at
+                    n += 1
+                    counts[i, at] = before
+                else:
+                    before = counts[i, at]
     return n
 
 
@@ -238,13 +281,58 @@ def pixel_sums(values, shift, least, most, low, total, times):
 
     Those below ``least`` or above ``most`` do not count.
     """
+    row = np.empty(_TILE, np.int64)
+    # Statistics of some pixels stay in the fastest cache while all patterns go by.
+    for first in range(0, values.shape[1], _TILE):
+        lows, totals, numbers = low[first : first + _TILE], total[first : first + _TILE], times[first : first + _TILE]
+        for i in range(values.shape[0]):
+            add, some = shift[i], values[i, first : first + _TILE]
+            for p in range(some.shape[0]):
+                row[p] = int64(some[p]) - add
+            # Without branches, these are vector instructions.
+            for p in range(some.shape[0]):
+                counts = (row[p] >= least) & (row[p] <= most)
+                lows[p] = row[p] if counts & (row[p] < lows[p]) else lows[p]
+            for p in range(some.shape[0]):
+                counts = (row[p] >= least) & (row[p] <= most)
+                totals[p] += row[p] if counts else int64(0)
+                numbers[p] += int64(1) if counts else int64(0)
+
+
+@kernel
+def dark_values(values, pixels, histogram, dark):
+    """The most frequent value of the darker third of every pattern, or its lowest if none is frequent; bool[n]: done.
+
+    pixels : int64, of the pattern, that are looked at; histogram : scratch. The lowest fiftieth, dead pixels say, is
+    left out. Patterns whose third reaches beyond the histogram are not done.
+    """
+    done = np.zeros(values.shape[0], np.bool_)
+    n = pixels.shape[0]
+    first, end = n // 50, max(n // 3, n // 50 + 1)
     for i in range(values.shape[0]):
-        for p in range(values.shape[1]):
-            v = int64(values[i, p]) - shift[i]
-            if least <= v <= most:
-                low[p] = min(low[p], v)
-                total[p] += v
-                times[p] += 1
+        lowest = int64(values[i, pixels[0]])
+        for k in range(n):
+            lowest = min(lowest, int64(values[i, pixels[k]]))
+        histogram[:] = 0
+        for k in range(n):
+            # Differences beyond 63 bits are negative.
+            d = int64(values[i, pixels[k]]) - lowest
+            histogram[d if 0 <= d < histogram.shape[0] - 1 else histogram.shape[0] - 1] += 1
+        begin, often, start, mode = int64(0), int64(0), int64(-1), int64(0)
+        for d in range(histogram.shape[0] - 1):
+            stop = begin + histogram[d]
+            inside = min(stop, end) - max(begin, first)
+            if inside > 0:
+                start = int64(d) if start < 0 else start
+                if inside > often:
+                    often, mode = inside, int64(d)
+            begin = stop
+            if begin >= end:
+                break
+        if begin >= end:
+            dark[i] = lowest + (mode if often > 0.3 * (end - first) else start)
+            done[i] = True
+    return done
 
 
 @kernel
@@ -281,22 +369,33 @@ def integer_gains(columns, zeros, gains):
 def gain_intervals(values, shift, least, most, zeros, gains, low, high):
     """Narrow the gains of every pixel down to those with which all its values round to what they are.
 
-    Values below ``least`` or above ``most``, after the shift, do not count.
+    Values below ``least`` or above ``most``, after the shift, do not count, nor do pixels without a gain.
     """
-    for i in range(values.shape[0]):
-        for p in range(values.shape[1]):
-            g = gains[p]
-            if g <= 0:
-                continue
-            v = int64(values[i, p]) - shift[i]
-            d = float(v - zeros[p])
-            n = np.rint(d / g)
-            if n == 0.0 or v < least or v > most:
-                continue
-            a, b = (d - 0.5) / n, (d + 0.5) / n
-            if n < 0:
-                a, b = b, a
-            # A value far off is an exception, not a reason to give up the gain.
-            if a < high[p] and b > low[p]:
-                low[p] = max(low[p], a)
-                high[p] = min(high[p], b)
+    least, most = float(least), float(most)
+    real, whole = np.empty(_TILE), np.empty(_TILE)
+    inverse, zero, lower, upper = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
+    for first in range(0, values.shape[1], _TILE):
+        size = min(_TILE, values.shape[1] - first)
+        for p in range(size):
+            inverse[p] = 1.0 / gains[first + p] if gains[first + p] > 0 else 0.0
+            zero[p], lower[p], upper[p] = zeros[first + p], low[first + p], high[first + p]
+        for i in range(values.shape[0]):
+            add, some = float(shift[i]), values[i, first : first + _TILE]
+            for p in range(size):
+                real[p] = float(some[p]) - add
+            for p in range(size):
+                n = np.rint((real[p] - zero[p]) * inverse[p])
+                whole[p] = n if (real[p] >= least) & (real[p] <= most) else 0.0
+            for p in range(size):
+                d, n = real[p] - zero[p], whole[p]
+                # No counts say nothing; they divide by 1, which cannot fail.
+                any_counts = n != 0.0
+                by = 1.0 / (n if any_counts else 1.0)
+                a, b = (d - 0.5) * by, (d + 0.5) * by
+                begin, end = (a if a < b else b), (b if a < b else a)
+                # A value far off is an exception, not a reason to give up the gain.
+                agrees = any_counts & (begin < upper[p]) & (end > lower[p])
+                lower[p] = begin if agrees & (begin > lower[p]) else lower[p]
+                upper[p] = end if agrees & (end < upper[p]) else upper[p]
+        for p in range(size):
+            low[first + p], high[first + p] = lower[p], upper[p]

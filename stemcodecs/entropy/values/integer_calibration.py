@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration import IntegerCalibration, ValueTable, special_bits, whole_integers
+from stemcodecs.entropy.values.calibration import (
+    IntegerCalibration,
+    ValueTable,
+    largest_product,
+    special_bits,
+    whole_integers,
+)
 from stemcodecs.entropy.values.calibration_kernels import (
+    dark_values,
     gain_intervals,
     integer_counts,
     integer_gains,
@@ -34,6 +41,14 @@ _WINDOW = 1 << 22
 """Places of a table of values: bounds what looking them up takes."""
 _FREQUENT = 8
 _LIMIT = 1 << 30
+_WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
+"""Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
+_DARK_RANGE = 4096
+"""Values above the lowest of a pattern among which its dark pixels are looked for in one pass."""
+_MEAN_POSITIONS = 256
+"""Patterns that give the mean of pixels when there are at least twice as many."""
+_FANO = 0.9
+"""Variance over mean: 1 of counts, more where the sample changes, less where an offset adds to the mean."""
 _FAR = 1 << 62
 """Differences beyond it may not be integers of 64 bits."""
 
@@ -53,8 +68,7 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     # An odd step meets every column of the detector.
     rows = sampled_positions(n_positions, n_pixels)
     some = values[rows, :: max(1, n_pixels * rows.size // _LOOKED_AT) | 1]
-    distinct, times = np.unique(some, return_counts=True)
-    distinct = distinct.astype(np.int64)
+    distinct, times = _distinct(some)
     if distinct.size < 2:
         return []
     specials = tuple(basic.specials) if basic is not None else ()
@@ -70,10 +84,25 @@ def propose_integers(values: Array, basic: NumberMap | None) -> list[Proposal]:
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
     low, high = (int(distinct[np.searchsorted(np.cumsum(times) / times.sum(), at)]) for at in (0.005, 0.995))
     bounds = max(low - 4 * (high - low) - 64, -_FAR), min(high + 16 * (high - low) + 64, _FAR)
-    pixels = _propose_pixels(values, some, bounds, spaced=spaced)
+    # Of values that count backwards no offset of a pixel is known.
+    backwards = table is not None and int(table.values[0]) > int(table.values[-1])
+    pixels = None if backwards else _propose_pixels(values, some, bounds, spaced=spaced)
     if pixels is not None:
         proposals.append((NumberMap(specials=specials), pixels))
     return proposals
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """The values that occur, sorted, and how often each does."""
+    if values.dtype.itemsize > 2:
+        distinct, times = np.unique(values, return_counts=True)
+        return distinct.astype(np.int64), times
+    # Counting codes takes a tenth of sorting values.
+    times = np.bincount(values.reshape(-1).view(f"u{values.dtype.itemsize}"))
+    codes = np.flatnonzero(times)
+    distinct = codes.astype(f"u{values.dtype.itemsize}").view(values.dtype).astype(np.int64)
+    order = np.argsort(distinct, kind="stable")
+    return distinct[order], times[codes][order]
 
 
 def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
@@ -176,8 +205,7 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     n_positions, n_pixels = values.shape
     if n_positions < 16 or n_pixels < 16:
         return None
-    some = some.astype(np.int64)
-    some = np.where((some < bounds[0]) | (some > bounds[1]), int(np.median(some)), some)
+    some = _within(some.astype(np.int64), bounds)
     shift = _shifts(values, some)
     rows = sampled_positions(n_positions, n_pixels)
     if shift is not None:
@@ -188,7 +216,9 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
     several = (steps > 0).sum(axis=0) >= 2
     gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
-    if shift is None and not gains and not _differ(some):
+    # The sample sees few values of each pixel; a few pixels seen whole say no at a small part of the cost of trying.
+    gains = gains and _spread_out(_watched(values, shift, bounds))
+    if shift is None and not gains and not (_differ(some) and _quieter_than_counts(_watched(values, shift, bounds))):
         return None
     if shift is None:
         shift = np.zeros(n_positions, np.int64)
@@ -197,6 +227,41 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
     if calibration is None or shift.any():
         return calibration
     return replace(calibration, shift=None)
+
+
+def _watched(values: Array, shift: Array | None, bounds: tuple[int, int]) -> Array:
+    """All values, int64[positions, pixels], of a few pixels from all over the detector, less the shift of patterns."""
+    n_positions, n_pixels = values.shape
+    rows = np.unique(np.linspace(0, n_positions - 1, min(n_positions, _WATCHED_POSITIONS)).astype(np.int64))
+    # Runs of pixels share lines of the processor's cache.
+    starts = np.linspace(0, max(n_pixels - _RUN, 0), min(n_pixels // _RUN, _RUNS)).astype(np.int64)
+    pixels = (starts[:, None] + np.arange(_RUN)).reshape(-1)
+    watched = values[rows[:, None], pixels].astype(np.int64)
+    if shift is not None:
+        watched -= shift[rows, None]
+    return _within(watched, bounds)
+
+
+def _within(values: Array, bounds: tuple[int, int]) -> Array:
+    """Values, with the median in place of marks and outliers."""
+    outside = (values < bounds[0]) | (values > bounds[1])
+    return np.where(outside, int(np.median(values)), values) if outside.any() else values
+
+
+def _spread_out(watched: Array) -> bool:
+    """Whether most pixels leave out values between those that they have: two neighbouring integers deny a gain."""
+    steps = np.diff(np.sort(watched, axis=0), axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    return bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+
+
+def _quieter_than_counts(watched: Array) -> bool:
+    """Whether the brighter pixels vary less than counts of their mean: part of it is then an offset, not counts."""
+    mean = watched.mean(axis=0)
+    brighter = mean >= np.median(mean)
+    signal = float((mean[brighter] - watched.min()).sum())
+    return signal > 0 and float(watched[:, brighter].var(axis=0).sum()) < _FANO * signal
 
 
 def _differ(some: Array) -> bool:
@@ -218,12 +283,16 @@ def _shifts(values: Array, some: Array) -> Array | None:
     if np.ptp(tenth) < 2 or np.unique(tenth).size < 0.1 * tenth.size:
         return None
     pixels = np.arange(0, values.shape[1], max(1, values.shape[1] // 2048))
-    shift = np.array([_dark_value(row) for row in values[:, pixels].astype(np.int64)])
-    # Where the dose varies rather than an offset, the sample takes no less with it. The lowest integer has no magnitude.
+    shift = np.zeros(values.shape[0], np.int64)
+    seldom = np.zeros(_DARK_RANGE + 1, np.int64)
+    for at in np.flatnonzero(~dark_values(values, pixels, seldom, shift)):
+        shift[at] = _dark_value(values[at, pixels].astype(np.int64))
+    # Where the dose varies rather than an offset, the sample takes no less with it.
     return shift if shift.min() > -_LIMIT and shift.max() < _LIMIT else None
 
 
 def _dark_value(row: Array) -> int:
+    """As :func:`dark_values`, of a pattern whose lowest value is far from the others."""
     ordered = np.sort(row)
     dark = ordered[ordered.size // 50 : max(ordered.size // 3, ordered.size // 50 + 1)]
     distinct, times = np.unique(dark, return_counts=True)
@@ -236,7 +305,13 @@ def _pixel_calibration(
     n_positions, n_pixels = values.shape
     low = np.full(n_pixels, _FAR, np.int64)
     total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
-    pixel_sums(values, shift, *bounds, low, total, times)
+    if shift.any() or int(values.min()) < bounds[0] or int(values.max()) > bounds[1]:
+        pixel_sums(values, shift, *bounds, low, total, times)
+    else:
+        # Without marks the lowest are found in narrow vectors; for the mean some patterns do.
+        low[:] = values.min(axis=0)
+        every = max(1, n_positions // _MEAN_POSITIONS)
+        pixel_sums(values[::every], shift, *bounds, np.empty_like(low), total, times)
     seen = times > 0
     if not seen.any():
         return None
@@ -287,6 +362,8 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
     else:
         gain, offset = whole_integers(calibration, values.shape[1])
+        if largest_product(gain, offset) >= 2**52:
+            return None
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
         n = integer_counts(
             values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
