@@ -9,17 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from stemcodecs.errors import ConfigurationError, DestinationError
-from stemcodecs_pipelines.run.command_options import (
-    Dataset,
-    DropFlyback,
-    Dtype,
-    Offset,
-    Partial,
-    ScanShape,
-    SectionedCommand,
-    Shape,
-    open_source,
-)
+from stemcodecs_pipelines.run.command_options import SectionedCommand, open_source, with_source_options
+from stemcodecs_pipelines.run.source import HowToOpen
 from stemcodecs_pipelines.run.terminal import reported, say
 
 __all__ = ["register"]
@@ -42,23 +33,17 @@ def _method(help: str, *names: str) -> Any:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="reconstruct", cls=SectionedCommand)(reported(_reconstruct))
+    app.command(name="reconstruct", cls=SectionedCommand)(reported(with_source_options(_reconstruct)))
 
 
 def _reconstruct(
     source: Annotated[
         str, typer.Argument(metavar="SRC", help="Store or scan, as compress takes it; CXI, .ptyd, PtychoShelves HDF5.")
     ],
+    how: HowToOpen,
     out: Annotated[str, typer.Option(metavar="ZARR", help="Zarr store to write.")] = "object.zarr",
     plot: Annotated[str | None, typer.Option(metavar="PNG", help="Picture to draw (needs matplotlib).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    dataset: Dataset = None,
-    shape: Shape = None,
-    dtype: Dtype = None,
-    offset: Offset = 0,
-    scan_shape: ScanShape = None,
-    drop_flyback: DropFlyback = 0,
-    partial: Partial = False,
     mask: Annotated[str | None, typer.Option(metavar="FILE", help="Array that is not 0 in measured pixels.")] = None,
     positions: Annotated[
         str | None, _place("Positions (y, x): .npy, .npz, .csv, HDF5; FILE::NAME chooses an array.", metavar="FILE")
@@ -147,21 +132,12 @@ def _reconstruct(
         "device": device,
     }
     settings |= {name: value for name, value in optional.items() if value is not None}
-    opened: dict[str, Any] = {
-        "dataset": dataset,
-        "shape": shape,
-        "dtype": dtype,
-        "offset": offset,
-        "scan_shape": scan_shape,
-        "drop_flyback": drop_flyback,
-        "partial": partial,
-    }
-    _run(source, opened, known, out, plot, overwrite, method, memory, checkpoint, resume, settings)
+    _run(source, how, known, out, plot, overwrite, method, memory, checkpoint, resume, settings)
 
 
 def _run(
     source: str,
-    opened: dict[str, Any],
+    how: HowToOpen,
     known: Any,
     out: str,
     plot: str | None,
@@ -191,8 +167,8 @@ def _run(
         _check_picture(Path(plot), overwrite)
         new_figure((1, 1))
     # A file that carries its geometry is read as such, unless it is said which array of it is meant.
-    plain = any(opened.values()) or read_data_set(source) is None
-    problem = read_problem(open_source(source, **opened) if plain else source, known)
+    plain = any(how.values()) or read_data_set(source) is None
+    problem = read_problem(open_source(source, how) if plain else source, known)
     nbytes = round(memory * 1e9)
     say(describe_memory(problem, method, nbytes, **settings))
     with error_bar(method) as progress:
