@@ -25,7 +25,9 @@ from stemcodecs.lowrank import (
     fractional_scattering,
     probe_mask,
 )
-from stemcodecs.ptychography import diffraction_patterns, epie, phase_error
+from stemcodecs.metrics import phase_mse
+from stemcodecs_pipelines import PtychographyProblem, reconstruct
+from stemcodecs_pipelines.ptychography.forward import diffraction_patterns
 
 RATIOS = (6, 10, 16, 55, 164)
 PIXELS = 64
@@ -99,10 +101,14 @@ def main(picture: str) -> None:
     most = round(PIXELS**2 / RATIOS[0])
     encoders = {name: DetectorEncoder.fit(patterns, coefficients=most) for name, patterns in sources.items()}
 
+    inside = np.zeros(truth.shape, bool)
+    inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
+
     def judge(patterns: Array) -> tuple[float, float, Array]:
-        image, _ = epie(patterns, probe, positions, truth.shape)
+        problem = PtychographyProblem.of(patterns, positions, probe, object_shape=truth.shape)
+        image = reconstruct(problem, "epie", iterations=12, object_step=1.0).object
         diffraction = float(np.mean((np.sqrt(patterns) - np.sqrt(rate)) ** 2))
-        return phase_error(image, truth, MARGIN), diffraction, np.angle(image)
+        return phase_mse(image, truth, inside), diffraction, np.angle(image)
 
     images: dict[tuple[str, int], Array] = {}
     errors: dict[str, list[float]] = {}

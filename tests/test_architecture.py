@@ -39,7 +39,7 @@ LOWER_ORDER = (
     {"accessor"},
     {"store"},
     {"readers"},
-    {"simulate", "ptychography"},
+    {"simulate"},
     {""},
 )
 # `values` and `model` lie side by side, so that neither leans on the other.

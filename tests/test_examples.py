@@ -21,8 +21,11 @@ def run(name, folder, *words):
 
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "judge_loss.py",
         "on_detector_ladder.py",
         "quantize_ladder.py",
+        "rotavirus.py",
+        "siemens_star.py",
         "simulate_and_compress.py",
         "tomography_self_absorption.py",
         "whole_scan.py",
@@ -54,6 +57,31 @@ def test_tomography_self_absorption(tmp_path):
     assert "with self-absorption: Fe mass × 0.99" in output
     assert "without: Fe mass × 0.7" in output
     assert (tmp_path / "tomogram.png").stat().st_size > 10_000
+
+
+@pytest.mark.campaign
+def test_siemens_star(tmp_path):
+    for package in ("torch", "matplotlib"):
+        pytest.importorskip(package)
+    output = run("siemens_star.py", tmp_path)
+    errors = [float(line.split("error ")[1].split(",")[0]) for line in output.splitlines()]
+    assert errors[1] < errors[0] < 0.01
+    assert all((tmp_path / f"star_{name}.png").stat().st_size > 10_000 for name in ("epie", "gradient"))
+
+
+@pytest.mark.campaign
+def test_rotavirus(tmp_path):
+    for package in ("torch", "matplotlib"):
+        pytest.importorskip(package)
+    assert "pixel 0.921 nm, amplitude error 0.03" in run("rotavirus.py", tmp_path)
+    assert (tmp_path / "rotavirus.png").stat().st_size > 10_000
+
+
+@pytest.mark.campaign
+def test_judge_loss(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert run("judge_loss.py", tmp_path).count("of the dose") == 3
+    assert (tmp_path / "judge_loss.png").stat().st_size > 10_000
 
 
 @pytest.mark.campaign

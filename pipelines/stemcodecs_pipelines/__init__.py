@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from stemcodecs_pipelines.histograms.pixel_counts import pixel_counts
     from stemcodecs_pipelines.histograms.scan_histograms import ScanHistograms, histograms
     from stemcodecs_pipelines.pca.fit import RankChoice, choose_rank, pca_basis
+    from stemcodecs_pipelines.ptychography.judge import Judgement, judge
+    from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
+    from stemcodecs_pipelines.ptychography.reconstruct import reconstruct
+    from stemcodecs_pipelines.ptychography.reconstruction import Reconstruction
     from stemcodecs_pipelines.run.engine import DaskEngine, ThreadEngine
     from stemcodecs_pipelines.run.plan import Plan
     from stemcodecs_pipelines.store.compress import CompressResult, compress
@@ -24,8 +28,11 @@ _PLACES = {
     "CompressResult": "store.compress",
     "DaskEngine": "run.engine",
     "Info": "store.info",
+    "Judgement": "ptychography.judge",
     "Plan": "run.plan",
+    "PtychographyProblem": "ptychography.problem",
     "RankChoice": "pca.fit",
+    "Reconstruction": "ptychography.reconstruction",
     "Report": "store.verify",
     "ScanHistograms": "histograms.scan_histograms",
     "ThreadEngine": "run.engine",
@@ -36,8 +43,10 @@ _PLACES = {
     "element_maps": "tomography.element_maps",
     "histograms": "histograms.scan_histograms",
     "info": "store.info",
+    "judge": "ptychography.judge",
     "pca_basis": "pca.fit",
     "pixel_counts": "histograms.pixel_counts",
+    "reconstruct": "ptychography.reconstruct",
     "repair": "store.repair",
     "verify": "store.verify",
 }
@@ -46,8 +55,11 @@ __all__ = [
     "CompressResult",
     "DaskEngine",
     "Info",
+    "Judgement",
     "Plan",
+    "PtychographyProblem",
     "RankChoice",
+    "Reconstruction",
     "Report",
     "ScanHistograms",
     "ThreadEngine",
@@ -58,8 +70,10 @@ __all__ = [
     "element_maps",
     "histograms",
     "info",
+    "judge",
     "pca_basis",
     "pixel_counts",
+    "reconstruct",
     "repair",
     "verify",
 ]

@@ -14,6 +14,7 @@ import typer
 import stemcodecs_pipelines.compare.commands
 import stemcodecs_pipelines.methods.commands
 import stemcodecs_pipelines.pca.commands
+import stemcodecs_pipelines.ptychography.commands
 import stemcodecs_pipelines.store.commands
 import stemcodecs_pipelines.tomography.commands
 from stemcodecs._version import __version__
@@ -42,6 +43,7 @@ def _options(
 stemcodecs_pipelines.store.commands.register(app, stemcodecs_pipelines.methods.commands.with_short_forms)
 stemcodecs_pipelines.methods.commands.register(app)
 stemcodecs_pipelines.pca.commands.register(app)
+stemcodecs_pipelines.ptychography.commands.register(app)
 stemcodecs_pipelines.compare.commands.register(app)
 stemcodecs_pipelines.tomography.commands.register(app)
 
