@@ -26,10 +26,12 @@ PUBLIC = {
         "NumcodecsPixelHistogram",
         "NumcodecsPoissonHistogram",
         "NumcodecsPoissonQuantize",
+        "NumcodecsTcs",
         "Pca",
         "PixelHistogram",
         "PoissonHistogram",
         "PoissonQuantize",
+        "Tcs",
     ],
     "stemcodecs.accessor": ["StemAccessor"],
     "stemcodecs.lowrank": [
@@ -48,7 +50,9 @@ PUBLIC = {
     "stemcodecs.ptychography": ["diffraction_patterns", "epie", "phase_error"],
     "stemcodecs.quantize": ["PRESETS", "Levels", "PoissonQuantizer", "huang_levels", "optimal_levels"],
     "stemcodecs.readers": ["Axis", "Scan", "open_scan"],
-    "stemcodecs.simulate": ["KINDS", "Simulation", "simulate_scan"],
+    "stemcodecs.simulate": ["KINDS", "MOTIONS", "MOVIES", "Movie", "Simulation", "simulate_movie", "simulate_scan"],
+    "stemcodecs.movies": ["with_decoder"],
+    "stemcodecs.temporal": ["Sampling"],
     "stemcodecs.location": ["JOURNAL", "Location", "write_error"],
     "stemcodecs.store": ["State", "open", "require_complete", "state"],
     "stemcodecs_pipelines": [
@@ -87,7 +91,7 @@ BASES = {
     "VerificationError": ["StemcodecsError"],
     "WorkersLostError": ["StemcodecsError"],
 }
-CODECS = ("bit_pack", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize")
+CODECS = ("bit_pack", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize", "tcs")
 
 
 @pytest.mark.parametrize("module", PUBLIC)
