@@ -139,7 +139,8 @@ def read_planes(
     if header.dtype not in (np.dtype("<u2"), np.dtype("<u4")):
         raise CorruptChunkError("a measurement has the wrong dtype")
     blocks = decode_parsed(header, data).swapaxes(2, 3)
-    differences = np.ascontiguousarray(blocks).reshape(_whole_blocks(shape))
+    # Damaged flags may say that the values lie in memory in another order.
+    differences = np.ascontiguousarray(blocks, header.dtype.newbyteorder("=")).reshape(_whole_blocks(shape))
     values = np.zeros(shape, np.int64)
     if not _restore(differences, opened(), largest, values):
         raise CorruptChunkError("a measurement holds a sum that no frames can have")
