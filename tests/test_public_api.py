@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -117,8 +118,11 @@ def test_no_other_module_has_errors_of_its_own() -> None:
 def modules() -> list[str]:
     packages = (stemcodecs, stemcodecs_pipelines)
     found = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
-    # The module for SLURM needs the extra of that name.
-    return [name for name in found if name != "stemcodecs_pipelines.run.slurm"]
+    # These need an extra: slurm, train.
+    optional = {"stemcodecs_pipelines.run.slurm"}
+    if find_spec("torch") is None:
+        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("export", "networks", "train")}
+    return [name for name in found if name not in optional]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -15,6 +15,7 @@ import stemcodecs_pipelines.compare.commands
 import stemcodecs_pipelines.methods.commands
 import stemcodecs_pipelines.pca.commands
 import stemcodecs_pipelines.store.commands
+import stemcodecs_pipelines.temporal.commands
 from stemcodecs._version import __version__
 
 __all__ = ["app", "main"]
@@ -42,6 +43,7 @@ stemcodecs_pipelines.store.commands.register(app, stemcodecs_pipelines.methods.c
 stemcodecs_pipelines.methods.commands.register(app)
 stemcodecs_pipelines.pca.commands.register(app)
 stemcodecs_pipelines.compare.commands.register(app)
+stemcodecs_pipelines.temporal.commands.register(app)
 
 
 def main() -> None:

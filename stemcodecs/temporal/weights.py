@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from pathlib import Path
 
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["MOST_BYTES", "as_uri", "load_weights", "shipped"]
+__all__ = ["MOST_BYTES", "as_uri", "load_weights", "shipped", "shipped_for"]
 
 FOLDER = Path(__file__).parent / "shipped_weights"
 MOST_BYTES = 16 << 20
@@ -78,3 +79,12 @@ def _from_uri(model: str) -> bytes:
         return base64.b64decode(model[len(_PREFIX) :], validate=True)
     except (binascii.Error, ValueError):
         raise ConfigurationError("the weights in the configuration are damaged; restore the array's metadata") from None
+
+
+def shipped_for(measurement: str, frames: int, seed: int) -> str | None:
+    """Digest of the shipped weights for such measurements, as the cards beside them say; None where there are none."""
+    for digest, path in shipped().items():
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if (card["measurement"], card["frames"], card["seed"]) == (measurement, frames, seed):
+            return digest
+    return None

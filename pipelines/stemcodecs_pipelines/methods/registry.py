@@ -15,6 +15,7 @@ METHODS = {
     "pixel_histogram": "stemcodecs_pipelines.histograms.method:PixelHistogramMethod",
     "poisson": "stemcodecs_pipelines.poisson.method:PoissonMethod",
     "pca": "stemcodecs_pipelines.pca.method:PcaMethod",
+    "tcs": "stemcodecs_pipelines.temporal.method:TcsMethod",
 }
 """Where the class of each method is, as ``module:class``."""
 

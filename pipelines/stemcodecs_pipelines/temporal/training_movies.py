@@ -13,7 +13,7 @@ from stemcodecs.simulate.movies import simulate_movie
 from stemcodecs.temporal.masks import TILE, mask_of
 from stemcodecs.temporal.network_input import network_input
 
-__all__ = ["Batch", "TrainingMovies"]
+__all__ = ["VALIDATION_SEED", "Batch", "TrainingMovies"]
 
 Array = np.ndarray[Any, Any]
 
@@ -99,6 +99,22 @@ class TrainingMovies:
 
     def __len__(self) -> int:
         return len(self.noisy)
+
+    def split(self, last: int) -> tuple[Self, Self]:
+        """All clips but the last ones, and these.
+
+        Raises
+        ------
+        ConfigurationError
+            None would be left to learn from.
+        """
+        if len(self) <= last:
+            raise ConfigurationError(
+                f"{len(self)} clips are too few to learn from and to validate with; give more movies"
+            )
+        first = type(self)(noisy=self.noisy[:-last], wanted=self.wanted[:-last], white=self.white, masks=self.masks)
+        rest = type(self)(noisy=self.noisy[-last:], wanted=self.wanted[-last:], white=self.white, masks=self.masks)
+        return first, rest
 
     def whole(self, clip: int) -> Batch:
         """One clip, not cropped."""
