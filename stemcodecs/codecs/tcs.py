@@ -1,8 +1,8 @@
 """``stemcodecs.tcs``: temporal compressive sensing of movies: B frames as one exact sum behind masks, or as bins.
 
-Encoding is integer arithmetic and runs beside a camera. What is decoded is an estimate: there is no pointwise guarantee,
-and the configuration says so; only the measurement itself is exact, up to a stated step, and can always be read
-(:func:`stemcodecs.movies.with_decoder`). Frames that change too much to share a measurement are kept exactly.
+Encoding is integer arithmetic, and runs beside a camera. What is decoded is an estimate: there is no pointwise
+guarantee, and the configuration says so; only the measurement itself is exact, up to a stated step, and can always be
+read (:func:`stemcodecs.movies.with_decoder`). Frames that change too much to share a measurement are kept exactly.
 Chunk bytes: ``temporal/FORMAT.md``. Source: TCS-DL (Patterns 2, 100292, 2021, doi:10.1016/j.patter.2021.100292).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numcodecs.abc
@@ -165,7 +166,7 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
         offsets = head.offsets()
         if offsets[-1] != len(view):
             raise CorruptChunkError("the chunk does not end where its last measurement does")
-        parts = [view[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        parts = [view[a:b] for a, b in pairwise(offsets)]
         return self._decode_entries(head, dict(enumerate(parts)))
 
     def measurements_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -225,8 +225,8 @@ class _Part:
         along = x * s - y * c
         distance = np.abs(x * c + y * s + self._bend * (1 + self._bending * t) * along**2)
         round_off = 0.6 + 0.4 * np.sqrt(np.clip(1 - (distance / self._width) ** 2, 0, 1))
-        profile: Array = _soft(distance - self._width, 0.9) * round_off
-        return self.sign * (0.1 + self.contrast) * profile
+        profile: Array = self.sign * (0.1 + self.contrast) * _soft(distance - self._width, 0.9) * round_off
+        return profile
 
 
 class _Scene:

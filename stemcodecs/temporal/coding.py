@@ -92,7 +92,7 @@ def encode_movies(chunk: Array, sampling: Sampling, *, keep_incoherent: bool, fl
         for start in range(0, used[-1], sampling.frames):
             frames = movie[start : min(start + sampling.frames, used[-1])]
             kind, payload = MEASURED, b""
-            if keep_incoherent and replaced(frames) > MOST_REPLACED:
+            if keep_incoherent and replaced(frames, sampling.bin_edges) > MOST_REPLACED:
                 kind, payload = EXACT, _encode_exactly(frames)
             else:
                 payload = write_planes(sampling.quantise(sampling.measure(frames)), opened)

@@ -1,13 +1,14 @@
 """Whether frames change little enough to share a measurement.
 
-Of two frames, the difference of sums over 2 × 2 pixels has the variance of the noise and of what moved. The differences
-of the single pixels give the noise alone, as far as it is white; the rest, over the contrast of a frame, says how much
-of the image was replaced. A scene cut replaces all of it between two frames; motion too fast does so within half of a
-measurement. Measured on every fourth pair of rows, so that it costs little beside a camera.
+What two frames differ by is noise and what was replaced between them; over twice the contrast of a frame, the second is
+1 where nothing is left of the image. Noise is taken from the two consecutive frames that differ least: that finds scene
+cuts and steady motion. Where every frame is another image, no two are alike, but sums over 2 × 2 pixels differ by more
+than white noise would let them. Measured on every fourth pair of rows, so that it costs little beside a camera.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,55 +19,82 @@ __all__ = ["MOST_REPLACED", "replaced"]
 
 Array = np.ndarray[Any, Any]
 
-MOST_REPLACED = 0.7
-"""Of the contrast of a frame: from here on a measurement would mix two images. Two unrelated frames have 1."""
+MOST_REPLACED = 0.6
+"""Of the contrast of a frame: from here on a measurement would mix two images. Two unrelated frames have about 1."""
 _ROWS = 8
 """Of so many rows two are looked at."""
+_LEAST_CONTRAST, _DEVIATIONS = 0.05, 6.0
+"""Relative to the noise, and in standard deviations of its estimate: frames with less contrast have nothing that a
+measurement could mix."""
 
 
 @kernel
-def _moments(one: Array, other: Array, step: int) -> tuple[float, float, float, float, float]:
-    """Sums over 2 × 2 blocks: of squared block differences, squared pixel differences, of block sums of ``one``, their
-    squares; and the number of blocks."""
-    blocks, pixels, total, squares, count = 0.0, 0.0, 0.0, 0.0, 0
+def _difference(one: Array, other: Array, step: int) -> tuple[float, float]:
+    """Mean squared difference of pixels, and of sums over 2 × 2 pixels."""
+    pixels, blocks, count = 0.0, 0.0, 0
     for y in range(0, one.shape[0] - 1, step):
         for x in range(0, one.shape[1] - 1, 2):
-            change, block = 0, 0
+            sum_: Any = 0
             for j in range(2):
                 for i in range(2):
-                    a, b = np.int64(one[y + j, x + i]), np.int64(other[y + j, x + i])
-                    change += a - b
-                    block += a
-                    pixels += (a - b) * (a - b)
-            blocks += change * change
-            total += block
-            squares += block * block
+                    d = np.int64(one[y + j, x + i]) - np.int64(other[y + j, x + i])
+                    sum_ += d
+                    pixels += d * d
+            blocks += sum_ * sum_
             count += 1
-    return blocks, pixels, total, squares, float(count)
+    return pixels / (4 * count), blocks / count
 
 
-def replaced(frames: Array) -> float:
+@kernel
+def _contrast(frame: Array, step: int) -> tuple[float, float]:
+    """Variance of pixels, and of sums over 2 × 2 pixels."""
+    total, squares, blocks, count = 0.0, 0.0, 0.0, 0
+    for y in range(0, frame.shape[0] - 1, step):
+        for x in range(0, frame.shape[1] - 1, 2):
+            sum_: Any = 0
+            for j in range(2):
+                for i in range(2):
+                    v = np.int64(frame[y + j, x + i])
+                    sum_ += v
+                    squares += v * v
+            total += sum_
+            blocks += sum_ * sum_
+            count += 1
+    mean = total / count
+    return squares / (4 * count) - mean * mean / 16, blocks / count - mean * mean
+
+
+def replaced(frames: Array, edges: Array | None = None) -> float:
     """Largest share of the contrast that is replaced between two frames of a measurement: 0 to about 1.
 
     Parameters
     ----------
     frames : ndarray of uint8 or uint16
         (time, y, x), of one measurement.
+    edges : ndarray of int64, optional
+        First frame of each time bin, and one behind the last. Frames that are not consecutive are then compared within
+        a bin only, so that bins take faster motion than masks.
     """
     n, height, width = frames.shape
     if n < 2 or height < 2 or width < 2:
         return 0.0
     step = _ROWS if height >= 8 * _ROWS else 2
     half = max(1, n // 2)
-    pairs = [(b, b + 1) for b in range(n - 1)] + [(b, b + half) for b in range(0, n - half, max(1, half // 2))]
-    worst = 0.0
-    for one, other in pairs:
-        blocks, pixels, total, squares, count = _moments(frames[one], frames[other], step)
-        # White noise: the squared difference of a sum of four is that of four pixels. What exceeds it has moved.
-        moved = max(0.0, blocks - pixels) / count
-        contrast = squares / count - (total / count) ** 2 - pixels / count / 2
-        # Frames without contrast have nothing that a measurement could mix.
-        noise = pixels / count / np.sqrt(count)
-        if contrast > 4 * noise:
-            worst = max(worst, moved / (2 * contrast))
-    return worst
+    if edges is None or len(edges) == 2:
+        far = [(b, b + half) for b in range(0, n - half, max(1, half // 2))]
+    else:
+        far = [(int(a), int(b) - 1) for a, b in pairwise(edges) if a + 2 <= b - 1 < n]
+    next_to = [_difference(frames[b], frames[b + 1], step) for b in range(n - 1)]
+    apart = [_difference(frames[one], frames[other], step) for one, other in far]
+    noise = min(pixels for pixels, _ in next_to)
+    found = [_contrast(frames[b], step) for b in {0, half, n - 1}]
+    contrast = max(pixels for pixels, _ in found) - noise / 2
+    of_blocks = max(blocks for _, blocks in found) - 2 * noise
+    seen = 2 * len(range(0, height - 1, step)) * width
+    least = noise * (_LEAST_CONTRAST + _DEVIATIONS / np.sqrt(seen))
+    if contrast <= least:
+        return 0.0
+    worst = max(pixels - noise for pixels, _ in next_to + apart) / (2 * contrast)
+    if of_blocks > 4 * least:
+        worst = max(worst, max(blocks - 4 * pixels for pixels, blocks in next_to + apart) / (2 * of_blocks))
+    return float(worst)

@@ -17,8 +17,8 @@ Array = np.ndarray[Any, Any]
 ROUNDS, INNER = 40, 3
 """Projections, and denoising steps after each."""
 SMOOTH, TIME = 0.06, 3.0
-"""Weight of the total variation, of the standard deviation of a measurement, and what a change in time counts more than one
-in space: best over simulated movies."""
+"""Weight of the total variation, in standard deviations of a measurement, and how much more a change in time counts
+than one in space: best over simulated movies."""
 
 
 def interpolated_frames(total: Array, sampling: Sampling, shape: tuple[int, int]) -> Array:

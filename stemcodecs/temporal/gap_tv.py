@@ -1,4 +1,4 @@
-"""GAP-TV: generalised alternating projection with a total-variation denoiser (Yuan 2016, doi:10.1109/ICIP.2016.7532817).
+"""GAP-TV: alternating projection with a total-variation denoiser (Yuan 2016, doi:10.1109/ICIP.2016.7532817).
 
 Each round projects the frames onto those that would have been measured so, then takes a few steps of Chambolle's dual
 (2004, doi:10.1023/B:JMIV.0000011325.36760.1e) in space and time, continued from the round before.
@@ -15,6 +15,7 @@ from stemcodecs.compiled import kernel
 __all__ = ["add_missing_binned", "add_missing_masked", "denoise"]
 
 Array = np.ndarray[Any, Any]
+
 
 @kernel
 def add_missing_masked(frames: Array, masks: Array, mean: Array, opened: Array) -> None:

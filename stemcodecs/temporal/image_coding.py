@@ -26,7 +26,7 @@ MODE = "pixel"
 
 
 @kernel(forceinline=True)
-def _predicted(values: Array, opened: Array, t: int, y: int, x: int) -> int:
+def _predicted(values: Array, opened: Array, t: int, y: int, x: int) -> Any:
     here = opened[t, y, x]
     if t == 0 and y and x and x + 1 < values.shape[2]:
         before = opened[0, y - 1, x - 1] == here and opened[0, y - 1, x] == here and opened[0, y - 1, x + 1] == here
@@ -109,10 +109,7 @@ def write_planes(steps: Array, opened: Array) -> bytes:
     return encode_array(np.ascontiguousarray(blocks), FitOptions(mode=MODE))
 
 
-
-def read_planes(
-    data: memoryview, shape: tuple[int, int, int], opened: Callable[[], Array], largest: int
-) -> Array:
+def read_planes(data: memoryview, shape: tuple[int, int, int], opened: Callable[[], Array], largest: int) -> Array:
     """Quantised sums, int64.
 
     Parameters
@@ -145,5 +142,3 @@ def read_planes(
     if not _restore(differences, opened(), largest, values):
         raise CorruptChunkError("a measurement holds a sum that no frames can have")
     return values
-
-

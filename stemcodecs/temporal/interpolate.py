@@ -1,5 +1,6 @@
 """Frames of space–time bins by interpolation: cubic in space (Keys 1981, doi:10.1109/TASSP.1981.1163711), linear in
-time. Sums of four terms in a fixed order, so that the same bytes give the same frames on any number of threads."""
+time. Sums of four terms in a fixed order, so that the same bytes give the same frames on any number of threads.
+"""
 
 from __future__ import annotations
 

@@ -94,4 +94,6 @@ def _session(sha256: str, model: str | None) -> Any:
     except Exception as error:
         # onnxruntime has a dozen classes of errors for a graph that it cannot run.
         first = str(error).splitlines()[0][:200]
-        raise ConfigurationError(f"onnxruntime cannot run the weights {sha256[:16]}… ({first}); train them anew") from None
+        raise ConfigurationError(
+            f"onnxruntime cannot run the weights {sha256[:16]}… ({first}); train them anew"
+        ) from None

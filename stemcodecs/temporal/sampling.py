@@ -65,7 +65,8 @@ class Sampling:
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise ConfigurationError(
-                    f"{name} {value!r} must be a whole number from {least} to {most} for measurement {self.measurement!r}"
+                    f"{name} {value!r} must be a whole number from {least} to {most} "
+                    f"for measurement {self.measurement!r}"
                 )
 
     def plane_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -85,9 +86,10 @@ class Sampling:
     def opened(self, shape: tuple[int, int]) -> Array:
         """How many values are summed in each value of a measurement: int64, of :meth:`plane_shape`."""
         if self.measurement != "bins":
-            return self.masks(shape).sum(axis=0, dtype=np.int64)[None]
+            return np.asarray(self.masks(shape).sum(axis=0, dtype=np.int64)[None])
         rows, columns = (np.diff(np.append(np.arange(0, n, self.space_bins), n)) for n in shape)
-        return np.diff(self.bin_edges)[:, None, None] * rows[:, None] * columns
+        numbers: Array = np.diff(self.bin_edges)[:, None, None] * rows[:, None] * columns
+        return numbers
 
     def largest(self, dtype: np.dtype[Any]) -> int:
         """Largest sum that frames of a dtype can have."""

@@ -1,5 +1,6 @@
 """Sums of frames behind masks and in bins. They run beside a camera: rows stay in the cache, and loops are plain enough
-for the compiler to take many pixels at once."""
+for the compiler to take many pixels at once.
+"""
 
 from __future__ import annotations
 

@@ -166,7 +166,10 @@ def test_other_dtypes_are_refused(dtype):
     [
         ({"decoder": "magic"}, "decoder 'magic' is none of gap-tv"),
         ({"decoder": "interpolate"}, "does not fit measurement 'tiled'"),
-        ({"decoder": "network", **{k: v for k, v in BINS.items() if k != "decoder"}}, "does not fit measurement 'bins'"),
+        (
+            {"decoder": "network", **{k: v for k, v in BINS.items() if k != "decoder"}},
+            "does not fit measurement 'bins'",
+        ),
         ({"decoder": "network"}, "needs them"),
         ({"weights": "ab" * 32}, "belong to decoder 'network'"),
         ({"decoder": "network", "weights": "AB"}, "64 hexadecimal digits"),

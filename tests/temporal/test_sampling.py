@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ def test_sums_are_exact(options, dtype, count):
                 [whole[a:b, y : y + s, x : x + s].sum() for x in range(0, 11, s)]
                 for y in range(0, 13, s)
             ]
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in pairwise(edges)
         ]  # fmt: skip
         numbers = sampling.measure(np.ones((1, 13, 11), np.uint8))
     else:

@@ -63,7 +63,7 @@ class MovieDistance:
         """One line for people."""
         rms = math.sqrt(self.squares / self.values) if self.values else 0.0
         return (
-            f"no pointwise guarantee; over {self.values:,} values the RMS difference from the noisy source is {rms:.2f}, "
+            f"no pointwise guarantee; over {self.values:,} values RMS difference from the noisy source {rms:.2f}, "
             f"the largest {self.largest}, PSNR {self.psnr:.2f} dB; {self.exact} of {self.measurements} measurements "
             "came back exactly"
         )

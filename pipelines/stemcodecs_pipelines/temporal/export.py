@@ -50,7 +50,7 @@ def onnx_bytes(network: torch.nn.Module, frames: int, properties: dict[str, str]
         ) from None
     network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = (torch.zeros(1, 1, 32, 36), torch.ones(1, frames, 32, 36))
-    out = io.BytesIO()
+    out: Any = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter of torch's newer compiler needs a package more, and writes the same graph.
         warnings.simplefilter("ignore")

@@ -31,7 +31,9 @@ class TcsOptions:
         "space-time bins, or sums behind balanced or random masks; auto takes what gives the frames of a sample best",
     )
     decoder: Literal["interpolate", "gap-tv", "network"] | None = option(
-        None, "how readers get frames back", otherwise="interpolate for bins; network where there are weights, or gap-tv"
+        None,
+        "how readers get frames back",
+        otherwise="interpolate for bins; network where there are weights, or gap-tv",
     )
     time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
@@ -104,7 +106,7 @@ class TcsMethod(Method[TcsOptions]):
         common: dict[str, Any] = {"frames": o.frames, "incoherent": o.incoherent}
         out = []
         if o.measurement in ("auto", "bins") and o.decoder != "network":
-            bins = {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
+            bins: dict[str, Any] = {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
             out.append(Tcs(**common, **bins, measurement="bins", decoder=o.decoder or "interpolate"))
         if o.measurement != "bins" and o.decoder != "interpolate":
             masks = "tiled" if o.measurement == "auto" else o.measurement
@@ -119,14 +121,12 @@ class TcsMethod(Method[TcsOptions]):
             out.append(Tcs(**common, measurement=masks, seed=o.seed, decoder=decoder, weights=weights))
         if not out:
             raise ConfigurationError(
-                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv or network, "
-                "bins by interpolate or gap-tv"
+                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv or "
+                "network, bins by interpolate or gap-tv"
             )
         return out
 
-    def compare(
-        self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region
-    ) -> MovieDistance:
+    def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> MovieDistance:
         """How far the frames lie from their source."""
         from stemcodecs_pipelines.temporal.distance import measure
 

@@ -146,7 +146,7 @@ class Training:
             group["lr"] = rate
         loss = self._loss(batch, torch.from_numpy(masks))
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -159,7 +159,8 @@ class Training:
     def _loss(self, batch: Batch, masks: Tensor) -> Tensor:
         measured = torch.from_numpy(batch.measured)
         wanted, weight = torch.from_numpy(batch.wanted), torch.from_numpy(batch.weight)
-        return (((self.network(measured, masks) - wanted) * weight) ** 2).mean()
+        loss: Tensor = (((self.network(measured, masks) - wanted) * weight) ** 2).mean()
+        return loss
 
     def validate(self) -> float:
         """PSNR over the frames of the held-out movies, in dB."""

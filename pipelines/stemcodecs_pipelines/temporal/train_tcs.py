@@ -89,20 +89,20 @@ def train_tcs(
         learn, held_out = own.split(min(HELD_OUT, max(1, len(own) // 5)))
         data: dict[str, Any] = {"movies": [Path(place).name for place in movies], "clips": len(learn)}
     else:
-        learn, held_out = (
-            TrainingMovies.simulated(
+
+        def simulated(count: int, seed: int) -> TrainingMovies:
+            return TrainingMovies.simulated(
                 count, chosen.frames, motion=motion, seed=seed, **masks,
-                progress=lambda done, n=count: report("simulate", done, n, math.nan, math.nan),
-            )
-            for count, seed in ((clips, TRAINING_SEED + chosen.seed * 100_000), (HELD_OUT, VALIDATION_SEED))
-        )  # fmt: skip
+                progress=lambda done: report("simulate", done, count, math.nan, math.nan),
+            )  # fmt: skip
+
+        learn = simulated(clips, TRAINING_SEED + chosen.seed * 100_000)
+        held_out = simulated(HELD_OUT, VALIDATION_SEED)
         data = {"simulated": motion, "clips": clips, "first_seed": TRAINING_SEED + chosen.seed * 100_000}
     training = Training(chosen, learn, held_out, folder)
     if resume:
         training.resume()
-    training.run(
-        every=every, report=lambda point: report("train", point.step, chosen.steps, point.loss, point.psnr)
-    )
+    training.run(every=every, report=lambda point: report("train", point.step, chosen.steps, point.loss, point.psnr))
     return export_onnx(training, folder, data | {"side": side, "held_out": len(held_out)}, measurement, mask_seed)
 
 

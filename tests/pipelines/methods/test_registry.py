@@ -57,7 +57,9 @@ def test_the_guarantee_follows_the_options():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_room_is_loaded_without_the_registry_and_the_other_rooms(name):
     module = METHODS[name].partition(":")[0]
-    rooms = {f"stemcodecs_pipelines.{room}" for room in ("histograms", "poisson", "pca", "temporal", "store", "compare")}
+    rooms = {
+        f"stemcodecs_pipelines.{room}" for room in ("histograms", "poisson", "pca", "temporal", "store", "compare")
+    }
     program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if name.count(".") == 2 or name.endswith("registry")}

@@ -86,7 +86,9 @@ def test_distance_merges() -> None:
     parts = [measure(source[a:b], decoded[a:b], region, 4) for a, b in ((0, 4), (4, 8))]
     assert parts[0].merge(parts[1]) == whole
     assert (whole.values, whole.largest, whole.measurements, whole.exact) == (288, 2, 2, 1)
-    assert whole.psnr == pytest.approx(10 * np.log10(float(source.max()) ** 2 / np.square(decoded - source * 1.0).mean()))
+    assert whole.psnr == pytest.approx(
+        10 * np.log10(float(source.max()) ** 2 / np.square(decoded - source * 1.0).mean())
+    )
     assert measure(source, source, region, 4).psnr == np.inf
 
 

@@ -108,7 +108,7 @@ def test_a_training_that_was_stopped_continues_as_if_it_had_not(tmp_path: Path) 
 
 def test_divergence_stops_the_training(tmp_path: Path) -> None:
     diverging = training(tmp_path, steps=400, rate=0.9)
-    with pytest.raises(ConfigurationError, match="diverged at step .*; start again with a lower --rate"):
+    with pytest.raises(ConfigurationError, match=r"diverged at step .*; start again with a lower --rate"):
         diverging.run(every=50)
 
 
