@@ -3,7 +3,8 @@
 What two frames differ by is noise and what was replaced between them; over twice the contrast of a frame, the second is
 1 where nothing is left of the image. Noise is taken from the two consecutive frames that differ least: that finds scene
 cuts and steady motion. Where every frame is another image, no two are alike, but sums over 2 × 2 pixels differ by more
-than white noise would let them. Measured on every fourth pair of rows, so that it costs little beside a camera.
+than white noise would let them. Some rows of a frame tell, so that it costs little beside
+a camera.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Array = np.ndarray[Any, Any]
 
 MOST_REPLACED = 0.6
 """Of the contrast of a frame: from here on a measurement would mix two images. Two unrelated frames have about 1."""
-_ROWS = 8
-"""Of so many rows two are looked at."""
+_PAIRS = 64
+"""Pairs of rows that are looked at, evenly spread: a large frame tells no more than a small one."""
 _LEAST_CONTRAST, _DEVIATIONS = 0.05, 6.0
 """Relative to the noise, and in standard deviations of its estimate: frames with less contrast have nothing that a
 measurement could mix."""
@@ -78,7 +79,7 @@ def replaced(frames: Array, edges: Array | None = None) -> float:
     n, height, width = frames.shape
     if n < 2 or height < 2 or width < 2:
         return 0.0
-    step = _ROWS if height >= 8 * _ROWS else 2
+    step = max(2, height // _PAIRS)
     half = max(1, n // 2)
     if edges is None or len(edges) == 2:
         far = [(b, b + half) for b in range(0, n - half, max(1, half // 2))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,12 +85,8 @@ class Sampling:
         return np.arange(self.time_bins + 1) * self.frames // self.time_bins
 
     def opened(self, shape: tuple[int, int]) -> Array:
-        """How many values are summed in each value of a measurement: int64, of :meth:`plane_shape`."""
-        if self.measurement != "bins":
-            return np.asarray(self.masks(shape).sum(axis=0, dtype=np.int64)[None])
-        rows, columns = (np.diff(np.append(np.arange(0, n, self.space_bins), n)) for n in shape)
-        numbers: Array = np.diff(self.bin_edges)[:, None, None] * rows[:, None] * columns
-        return numbers
+        """How many values are summed in each value of a measurement: int64, of :meth:`plane_shape`, read-only."""
+        return _opened(self, shape)
 
     def largest(self, dtype: np.dtype[Any]) -> int:
         """Largest sum that frames of a dtype can have."""
@@ -126,3 +123,15 @@ class Sampling:
         if self.step == 1:
             return total
         return ((total.astype(np.int64) + self.step // 2) // self.step).astype(total.dtype)
+
+
+@lru_cache(maxsize=4)
+def _opened(sampling: Sampling, shape: tuple[int, int]) -> Array:
+    # The same for every measurement of a movie.
+    if sampling.measurement == "bins":
+        rows, columns = (np.diff(np.append(np.arange(0, n, sampling.space_bins), n)) for n in shape)
+        numbers = np.diff(sampling.bin_edges)[:, None, None] * rows[:, None] * columns
+    else:
+        numbers = np.asarray(sampling.masks(shape).sum(axis=0, dtype=np.int64)[None])
+    numbers.flags.writeable = False
+    return numbers
