@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def _train_tcs(
             raise ConfigurationError(f"--{name} {value} must be one of {', '.join(CHOICES[name])}")
     if not 0 < rate < 1:
         raise ConfigurationError(f"--rate {rate} must be between 0 and 1")
-    from stemcodecs_pipelines.temporal.train_tcs import train_tcs
+    from stemcodecs_pipelines.temporal.train_tcs import draw_curve, train_tcs
 
     options: dict[str, Any] = {
         "frames": frames, "steps": steps, "batch": batch, "crop": crop, "rate": rate, "width": width, "seed": seed,
@@ -57,6 +58,8 @@ def _train_tcs(
             Path(folder), options, movies=movies or (), motion=motion, clips=clips, measurement=measurement,
             mask_seed=mask_seed, resume=resume, report=progress,
         )  # fmt: skip
+    if find_spec("matplotlib"):
+        typer.echo(f"{draw_curve(Path(folder))}: loss of training and validation")
     typer.echo(f"{path}: weights for measurement={measurement}, frames={frames}, seed={mask_seed}")
 
 

@@ -38,8 +38,6 @@ class TrainingOptions:
 
     Attributes
     ----------
-    network : {"compact", "birnat"}
-        Which network.
     frames : int
         Frames B of a measurement.
     steps, batch, crop : int
@@ -52,7 +50,6 @@ class TrainingOptions:
         Of the weights, the crops and the simulated movies.
     """
 
-    network: str = "compact"
     frames: int = 10
     steps: int = 20_000
     batch: int = 8
@@ -102,7 +99,8 @@ class Training:
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.movies, self.held_out, self.folder = options, movies, held_out, folder
-        self.network = network_of(options).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = CompactNetwork(options.frames, width=options.width, inner=options.width * 4 // 3)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean_network: nn.Module = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), options.rate, weight_decay=1e-4)
         self.step, self.seconds, self.loss, self.least = 0, 0.0, math.nan, math.inf
@@ -218,8 +216,3 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
         self.loss, self.least = state["loss"], state["least"]
         self.curve = [Trained(**point) for point in state["curve"]]
-
-
-def network_of(options: TrainingOptions) -> nn.Module:
-    """The network that the options name, with fresh weights."""
-    return CompactNetwork(options.frames, width=options.width, inner=options.width * 4 // 3)

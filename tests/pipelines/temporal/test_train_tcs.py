@@ -25,7 +25,7 @@ from stemcodecs_pipelines.cli import app  # noqa: E402
 from stemcodecs_pipelines.temporal.export import onnx_bytes  # noqa: E402
 from stemcodecs_pipelines.temporal.networks import CompactNetwork  # noqa: E402
 from stemcodecs_pipelines.temporal.train import Training, TrainingOptions  # noqa: E402
-from stemcodecs_pipelines.temporal.train_tcs import train_tcs  # noqa: E402
+from stemcodecs_pipelines.temporal.train_tcs import draw_curve, train_tcs  # noqa: E402
 from stemcodecs_pipelines.temporal.training_movies import TrainingMovies  # noqa: E402
 
 TINY = {"frames": 4, "batch": 2, "crop": 16, "width": 6, "rate": 3e-3}
@@ -60,6 +60,8 @@ def test_the_loss_falls_and_the_export_agrees(tmp_path: Path) -> None:
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
     assert curve[-1]["psnr"] > curve[0]["psnr"]
     assert ("simulate", 6) in {(what, done) for what, done, *_ in losses}
+    pytest.importorskip("matplotlib")
+    assert draw_curve(tmp_path).stat().st_size > 5000
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["sha256"] == path.stem
     assert (card["frames"], card["training"]["steps_done"], card["data"]["clips"]) == (4, 120, 6)
@@ -133,6 +135,23 @@ def test_own_movies(tmp_path: Path) -> None:
     assert (len(learn), len(held_out)) == (6, 2)
     with pytest.raises(ConfigurationError, match="no movie has 4 frames of 128"):
         TrainingMovies.of_movies([movie], 4, mask="tiled", mask_seed=0)
+
+
+@pytest.mark.slow
+def test_the_command_continues_what_it_began(tmp_path: Path) -> None:
+    words = ["train", "tcs", str(tmp_path), "--frames", "4", "--clips", "2", "--steps", "2", "--width", "6"]
+    words += ["--crop", "16", "--batch", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "weights for measurement=tiled, frames=4, seed=0" in done.stdout
+    assert "step 2 of 2: loss" in done.stderr
+    weights = {path.read_bytes() for path in tmp_path.glob("*.onnx")}
+    again = CliRunner().invoke(app, [*words, "--resume"])
+    assert again.exit_code == 0, again.output
+    assert {path.read_bytes() for path in tmp_path.glob("*.onnx")} == weights
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert "give --resume to continue it" in refused.stderr
 
 
 @pytest.mark.parametrize(
