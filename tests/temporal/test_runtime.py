@@ -143,3 +143,19 @@ def test_shipped_weights_are_what_their_names_say():
         assert path.with_suffix(".json").exists()
         total += path.stat().st_size
     assert total < 3_000_000
+
+
+def test_the_shipped_network_is_above_gap_tv():
+    """Held-out movies, with a margin below what the benchmark holds."""
+    from stemcodecs.simulate import simulate_movie
+
+    digest = weights.shipped_for("tiled", 10, 0)
+    assert digest is not None
+    network, smooth = Tcs(decoder="network", weights=digest), Tcs()
+    gains = []
+    for seed in range(4):
+        movie = simulate_movie("any", (10, 62, 70), "mixed", seed=(1 << 28) + seed)
+        data = network.encode_chunk(movie.frames)
+        errors = [np.square(codec.decode_chunk(data) - movie.clean).mean() for codec in (smooth, network)]
+        gains.append(10 * np.log10(errors[0] / errors[1]))
+    assert np.mean(gains) > 1.5

@@ -33,7 +33,7 @@ class TcsOptions:
     decoder: Literal["interpolate", "gap-tv", "network"] | None = option(
         None,
         "how readers get frames back",
-        otherwise="interpolate for bins; network where there are weights, or gap-tv",
+        otherwise="interpolate for bins, gap-tv for masks; network needs onnxruntime to be read",
     )
     time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
@@ -110,7 +110,8 @@ class TcsMethod(Method[TcsOptions]):
             out.append(Tcs(**common, **bins, measurement="bins", decoder=o.decoder or "interpolate"))
         if o.measurement != "bins" and o.decoder != "interpolate":
             masks = "tiled" if o.measurement == "auto" else o.measurement
-            weights = _shipped_weights(masks, o.frames, o.seed) if o.decoder != "gap-tv" else None
+            # Only where it is asked for: a store must open where stemcodecs is, and onnxruntime is an extra.
+            weights = _shipped_weights(masks, o.frames, o.seed) if o.decoder == "network" else None
             if o.decoder == "network" and weights is None:
                 raise ConfigurationError(
                     f"no weights for measurement={masks}, frames={o.frames}, seed={o.seed} come with stemcodecs, or "

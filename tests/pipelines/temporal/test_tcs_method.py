@@ -68,6 +68,20 @@ def test_masks_and_no_choice(movie: Path, tmp_path: Path) -> None:
     assert (codec.measurement, codec.seed, codec.step, codec.frames) == ("random", 7, 1, 5)
 
 
+@pytest.mark.slow
+def test_a_network_where_it_is_asked_for(movie: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    store = tmp_path / "out.zarr"
+    code, output = run("compress", movie, store, "--method", "tcs:decoder=network")
+    assert code == 0, output
+    data = zarr.open_group(store, mode="r")["data"]
+    codec = data.metadata.codecs[0]  # type: ignore[union-attr]
+    assert (codec.measurement, codec.decoder) == ("tiled", "network")
+    # The package has the weights: the store names them.
+    assert codec.model is None
+    assert codec.weights is not None
+
+
 def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:
     np.lib.format.open_memmap(tmp_path / "long.npy", "w+", np.uint8, (500, 512, 512)).flush()  # no bytes on the disk
     with open_scan(str(tmp_path / "long.npy")) as scan:
