@@ -33,7 +33,7 @@ HELD_OUT = 1 << 29
 STEP = {10: 8, 20: 12, 30: 16}
 """Of the sums, by B: below their noise."""
 CASES = (("mixed", 10), ("fast", 10), ("slow", 10), ("mixed", 20), ("slow", 30))
-TIME_BINS = {10: 4, 20: 4, 30: 6}
+TIME_BINS = {10: 4, 20: 4, 30: 5}
 
 
 def smallest_quality(encode: Callable[[float], bytes], budget: int, low: float, high: float, rounds: int) -> bytes:
