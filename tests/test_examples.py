@@ -22,6 +22,7 @@ def run(name, folder, *words):
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "judge_loss.py",
+        "movie_in_tenths.py",
         "on_detector_ladder.py",
         "quantize_ladder.py",
         "rotavirus.py",
@@ -42,6 +43,13 @@ def test_whole_scan(tmp_path):
     output = run("whole_scan.py", tmp_path)
     assert "every value agrees: True" in output
     assert "counts in the central pixel: {" in output
+
+
+@pytest.mark.slow
+def test_movie_in_tenths(tmp_path):
+    output = run("movie_in_tenths.py", tmp_path)
+    assert "bins: 2" in output  # more than twenty times smaller
+    assert "what was measured: (4, 96, 96) of uint32" in output
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -28,10 +29,12 @@ PUBLIC = {
         "NumcodecsPixelHistogram",
         "NumcodecsPoissonHistogram",
         "NumcodecsPoissonQuantize",
+        "NumcodecsTcs",
         "Pca",
         "PixelHistogram",
         "PoissonHistogram",
         "PoissonQuantize",
+        "Tcs",
     ],
     "stemcodecs.accessor": ["StemAccessor"],
     "stemcodecs.lowrank": [
@@ -64,7 +67,9 @@ PUBLIC = {
     ],
     "stemcodecs.quantize": ["PRESETS", "Levels", "PoissonQuantizer", "huang_levels", "optimal_levels"],
     "stemcodecs.readers": ["Axis", "Scan", "open_scan"],
-    "stemcodecs.simulate": ["KINDS", "Simulation", "simulate_scan"],
+    "stemcodecs.simulate": ["KINDS", "MOTIONS", "MOVIES", "Movie", "Simulation", "simulate_movie", "simulate_scan"],
+    "stemcodecs.movies": ["with_decoder"],
+    "stemcodecs.temporal": ["Sampling"],
     "stemcodecs.location": ["JOURNAL", "Location", "write_error"],
     "stemcodecs.store": ["State", "open", "require_complete", "state"],
     "stemcodecs_pipelines": [
@@ -110,7 +115,7 @@ BASES = {
     "VerificationError": ["StemcodecsError"],
     "WorkersLostError": ["StemcodecsError"],
 }
-CODECS = ("bit_pack", "learned", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize")
+CODECS = ("bit_pack", "learned", "pca", "pixel_histogram", "poisson_histogram", "poisson_quantize", "tcs")
 
 
 @pytest.mark.parametrize("module", PUBLIC)
@@ -136,8 +141,11 @@ def test_no_other_module_has_errors_of_its_own() -> None:
 def modules() -> list[str]:
     packages = (stemcodecs, stemcodecs_pipelines)
     found = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
-    # The module for SLURM needs the extra of that name.
-    return [name for name in found if name != "stemcodecs_pipelines.run.slurm"]
+    # These need an extra: slurm, train.
+    optional = {"stemcodecs_pipelines.run.slurm"}
+    if find_spec("torch") is None:
+        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("export", "networks", "train")}
+    return [name for name in found if name not in optional]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -16,6 +16,7 @@ import stemcodecs_pipelines.methods.commands
 import stemcodecs_pipelines.pca.commands
 import stemcodecs_pipelines.ptychography.commands
 import stemcodecs_pipelines.store.commands
+import stemcodecs_pipelines.temporal.commands
 import stemcodecs_pipelines.tomography.commands
 from stemcodecs._version import __version__
 
@@ -45,6 +46,7 @@ stemcodecs_pipelines.methods.commands.register(app)
 stemcodecs_pipelines.pca.commands.register(app)
 stemcodecs_pipelines.ptychography.commands.register(app)
 stemcodecs_pipelines.compare.commands.register(app)
+stemcodecs_pipelines.temporal.commands.register(app)
 stemcodecs_pipelines.tomography.commands.register(app)
 
 

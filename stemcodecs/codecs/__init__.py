@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stemcodecs.codecs.pca import NumcodecsPca, Pca
     from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
     from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
+    from stemcodecs.codecs.tcs import NumcodecsTcs, Tcs
 
 __all__ = [
     "BitPack",
@@ -21,10 +22,12 @@ __all__ = [
     "NumcodecsPixelHistogram",
     "NumcodecsPoissonHistogram",
     "NumcodecsPoissonQuantize",
+    "NumcodecsTcs",
     "Pca",
     "PixelHistogram",
     "PoissonHistogram",
     "PoissonQuantize",
+    "Tcs",
 ]
 
 _MODULES = {
@@ -33,6 +36,7 @@ _MODULES = {
     "Pca": "pca",
     "PoissonHistogram": "poisson_histogram",
     "PoissonQuantize": "poisson_quantize",
+    "Tcs": "tcs",
 }
 
 

@@ -19,10 +19,12 @@ from stemcodecs.codecs import (
     NumcodecsPixelHistogram,
     NumcodecsPoissonHistogram,
     NumcodecsPoissonQuantize,
+    NumcodecsTcs,
     Pca,
     PixelHistogram,
     PoissonHistogram,
     PoissonQuantize,
+    Tcs,
 )
 from stemcodecs.errors import ConfigurationError
 
@@ -50,6 +52,11 @@ CODECS = [
     PoissonHistogram(mode="pixel", decoder="centroid"),
     *(PoissonQuantize(**options) for options in QUANTIZERS),
     PoissonQuantize(code_dtype="uint16"),
+    Tcs(),
+    Tcs(frames=30, measurement="random", seed=2**64 - 1, step=7, incoherent="measured"),
+    Tcs(measurement="bins", time_bins=4, space_bins=2, decoder="interpolate"),
+    Tcs(decoder="network", weights=DIGEST),
+    Tcs(decoder="network", weights=DIGEST, model="data:,"),
 ]
 NUMCODECS = [
     NumcodecsPixelHistogram(mode="pixel"),
@@ -58,6 +65,8 @@ NUMCODECS = [
     NumcodecsLearned(steps=12),
     NumcodecsLearned(model="data:,", model_sha256=DIGEST),
     NumcodecsPca(sha256=DIGEST, residual="bounded", bound=0.25),
+    NumcodecsTcs(measurement="bins", time_bins=4, space_bins=2),
+    NumcodecsTcs(decoder="network", weights=DIGEST, model="data:,"),
     *(NumcodecsPoissonHistogram(**options) for options in QUANTIZERS),
     *(NumcodecsPoissonQuantize(dtype="<u2", **options) for options in QUANTIZERS),
     NumcodecsPoissonQuantize(dtype=">u2", code_dtype="uint16"),

@@ -78,9 +78,8 @@ def sealed(specimen: Specimen, random: Random, seed: int) -> bytes:
     generator = np.random.default_rng(seed)
     if specimen.family == "pixel_histogram":
         return _entropy(specimen.data, random, generator)
-    return {"poisson_histogram": _poisson, "bit_pack": _with_crc, "learned": _learned, "pca": _pca}[specimen.family](
-        specimen.data, random, generator
-    )
+    methods = {"poisson_histogram": _poisson, "bit_pack": _with_crc, "learned": _learned, "pca": _pca, "tcs": _tcs}
+    return methods[specimen.family](specimen.data, random, generator)
 
 
 def _entropy(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
@@ -230,3 +229,27 @@ def _residual(rest: bytes, random: Random) -> bytes:
     else:
         largest, tables = random.choice(((largest, random.choice(EXTREMES)), (random.choice(EXTREMES), tables)))
     return struct.pack("<IIII", largest, tables, len(parts[0]), len(parts[1])) + b"".join(parts) + bytes(tail)
+
+
+def _tcs(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
+    ndim = data[7]
+    (movies,) = struct.unpack_from("<Q", data, 8)
+    at = 8 + 8 * ndim + 4 + 4 * movies
+    ends = [8]
+    while zlib.crc32(data[: ends[0]]) != struct.unpack_from("<I", data, ends[0])[0]:
+        ends[0] += 1
+    count = (ends[0] - at) // 9
+    head, start, payloads = bytearray(data[:at]), ends[0] + 4, []
+    kinds, sizes, _ = zip(*(struct.unpack_from("<BII", data, at + 9 * i) for i in range(count)), strict=True)
+    for size in sizes:
+        payloads.append(data[start : start + size])
+        start += size
+    if random.random() < 0.7:
+        chosen = random.randrange(count)
+        payloads[chosen] = _entropy(payloads[chosen], random, generator)
+    else:
+        head = _bytes_or_field(bytes(head), random)
+    kinds = [kind if random.random() < 0.9 else random.randrange(3) for kind in kinds]
+    table = (struct.pack("<BII", k, len(p), zlib.crc32(p)) for k, p in zip(kinds, payloads, strict=True))
+    body = bytes(head) + b"".join(table)
+    return body + _crc(body) + b"".join(payloads)

@@ -24,6 +24,7 @@ from stemcodecs.codecs.pca import NumcodecsPca, Pca
 from stemcodecs.codecs.pixel_histogram import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.codecs.poisson_histogram import NumcodecsPoissonHistogram, PoissonHistogram
 from stemcodecs.codecs.poisson_quantize import NumcodecsPoissonQuantize, PoissonQuantize
+from stemcodecs.codecs.tcs import NumcodecsTcs, Tcs
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.entropy.chunk import encode
 from stemcodecs.entropy.chunk.decode import decode_array
@@ -291,10 +292,43 @@ def _pca() -> dict[str, Specimen]:
     return found
 
 
+def _tcs() -> dict[str, Specimen]:
+    random = np.random.default_rng(13)
+    movie = random.poisson(random.gamma(4.0, 5.0, (20, 18)), (7, 20, 18)).astype(np.uint8)
+    cut = movie.copy()
+    cut[2:] = 255 - movie[2:, ::-1]
+    bins = {"measurement": "bins", "time_bins": 2, "space_bins": 2, "decoder": "interpolate"}
+    cases: dict[str, tuple[dict[str, Any], Array]] = {
+        "tiled": ({}, movie),
+        "random steps": ({"measurement": "random", "seed": 5, "step": 4}, movie),
+        "bins": (bins, movie),
+        "sixteen bits": ({}, movie.astype(np.uint16) * 200),
+        "cut": ({}, cut),
+        "sums": ({"decoder": "measurement"}, cut),
+    }
+    found = {}
+    for name, (options, array) in cases.items():
+        written = Tcs(frames=4, **{k: v for k, v in options.items() if v != "measurement"})
+        data = written.encode_chunk(np.stack([array, array[::-1]]))
+        codec = Tcs(frames=4, **options)
+        found[f"tcs {name}"] = Specimen(
+            family="tcs", data=data, values=codec.decode_chunk(data), face3=codec,
+            face2=NumcodecsTcs(**codec.configuration()),
+        )  # fmt: skip
+    return found
+
+
 @cache
 def all_specimens() -> dict[str, Specimen]:
     """Every specimen by name."""
-    makers: tuple[Callable[[], dict[str, Specimen]], ...] = (_pixel_histogram, _poisson, _bit_pack, _learned, _pca)
+    makers: tuple[Callable[[], dict[str, Specimen]], ...] = (
+        _pixel_histogram,
+        _poisson,
+        _bit_pack,
+        _learned,
+        _pca,
+        _tcs,
+    )
     # Tiny arrays would be stored by the generic coder otherwise.
     with mock.patch.object(encode, "SMALL", 0):
         return {name: specimen for make in makers for name, specimen in make().items()}

@@ -138,6 +138,11 @@ class Method(ABC, Generic[Chosen]):
         """Chunks must not cut patterns."""
         return False
 
+    @property
+    def together(self) -> int:
+        """Patterns along the fast scan axis that are coded as one, so that chunks better hold a multiple of them."""
+        return 1
+
     @abstractmethod
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codecs for a scan; what is learned from it travels in their configuration, or as a stored model.

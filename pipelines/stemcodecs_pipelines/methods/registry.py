@@ -16,6 +16,7 @@ METHODS = {
     "learned": "stemcodecs_pipelines.learned.method:LearnedMethod",
     "poisson": "stemcodecs_pipelines.poisson.method:PoissonMethod",
     "pca": "stemcodecs_pipelines.pca.method:PcaMethod",
+    "tcs": "stemcodecs_pipelines.temporal.method:TcsMethod",
 }
 """Where the class of each method is, as ``module:class``."""
 

@@ -241,6 +241,7 @@ def make_plan(
     memory: int | None = None,
     engine: Engine | None = None,
     whole_detector: bool = False,
+    together: int = 1,
     part_bytes: int = 0,
 ) -> Plan:
     """Decide chunks and workers.
@@ -262,6 +263,8 @@ def make_plan(
         Where the blocks are encoded; default threads of this process.
     whole_detector : bool
         Chunks must not cut patterns.
+    together : int
+        Patterns along the fast scan axis that are coded as one: a default chunk holds a multiple of them.
     part_bytes : int
         What the result of some blocks takes, where results are merged in a tree.
 
@@ -280,6 +283,9 @@ def make_plan(
         pieces = _full("chunk", chunk, scan.shape) or choose_chunk(
             scan.shape, scan.dtype.itemsize, largest=largest, whole_detector=whole_detector
         )
+        if chunk is None and together > 1 and len(pieces) > 2 and pieces[-3] < scan.shape[-3]:
+            count = max(together, pieces[-3] - pieces[-3] % together)
+            pieces = (*pieces[:-3], min(count, scan.shape[-3]), *pieces[-2:])
         return Plan(
             shape=scan.shape,
             dtype=scan.dtype.str,

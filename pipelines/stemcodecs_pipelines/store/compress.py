@@ -197,6 +197,7 @@ def _begun(
         memory=where.memory,
         engine=where.engine,
         whole_detector=chosen.whole_detector,
+        together=chosen.together,
     )
     job, stored_models = prepare_job(scan, plan, method=chosen, verify=verify, learning=where)
     # Only now: whatever was refused until here has left an old unfinished store alone.

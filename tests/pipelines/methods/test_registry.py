@@ -41,7 +41,7 @@ def test_a_dash_is_as_good_as_an_underscore():
 
 def test_unknown_methods_are_refused_with_those_there_are():
     with pytest.raises(
-        ConfigurationError, match="no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca"
+        ConfigurationError, match="no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca, tcs"
     ):
         parse_method("telepathy:strength=3")
 
@@ -59,7 +59,10 @@ def test_the_guarantee_follows_the_options():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_room_is_loaded_without_the_registry_and_the_other_rooms(name):
     module = METHODS[name].partition(":")[0]
-    rooms = {f"stemcodecs_pipelines.{room}" for room in ("histograms", "learned", "poisson", "pca", "store", "compare")}
+    rooms = {
+        f"stemcodecs_pipelines.{room}"
+        for room in ("histograms", "learned", "poisson", "pca", "temporal", "store", "compare")
+    }
     program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if name.count(".") == 2 or name.endswith("registry")}
@@ -78,7 +81,9 @@ def test_the_command_lists_methods_and_options():
             assert known.values in one
     refused = run("methods", "telepathy")
     assert refused.exit_code == 2
-    assert refused.stderr == "stemcodecs: no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca\n"
+    assert (
+        refused.stderr == "stemcodecs: no method 'telepathy'; there is: pixel_histogram, learned, poisson, pca, tcs\n"
+    )
 
 
 @pytest.mark.slow

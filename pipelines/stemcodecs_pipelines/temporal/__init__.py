@@ -1,0 +1,1 @@
+"""Temporal compressive sensing of movies: the method ``tcs``, and the training of its networks."""

@@ -1,0 +1,128 @@
+"""``compress --method tcs``: the choice of a measurement, what is said of it, and the report of ``verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from stemcodecs.errors import ConfigurationError
+from stemcodecs.movies import with_decoder
+from stemcodecs.readers import open_scan
+from stemcodecs.simulate import simulate_movie
+from stemcodecs_pipelines.cli import app
+from stemcodecs_pipelines.methods.registry import parse_method
+from stemcodecs_pipelines.run.plan import make_plan
+from stemcodecs_pipelines.temporal.distance import measure
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A movie with a scene cut after frame 34."""
+    one, other = (simulate_movie(k, (35, 48, 52), "slow", seed=3, dose=150).frames for k in ("grains", "fibres"))
+    path = tmp_path_factory.mktemp("movie") / "movie.npy"
+    np.save(path, np.concatenate([one, other]))
+    return path
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.mark.slow
+def test_compress_verify_and_info(movie: Path, tmp_path: Path) -> None:
+    store = tmp_path / "out.zarr"
+    code, output = run("compress", movie, store, "--method", "tcs", "--chunk", "30")
+    assert code == 0, output
+    assert "root mean squared distance from 3 samples: bins with interpolate" in output
+    assert "1 of 7 measurements came back exactly" in output
+    code, output = run("verify", movie, store)
+    assert code == 0
+    assert "no pointwise guarantee" in output
+    code, output = run("info", store)
+    assert "nothing is guaranteed about single values" in output
+    data = zarr.open_group(store, mode="r")["data"]
+    assert isinstance(data, zarr.Array)
+    source = np.load(movie)
+    assert np.array_equal(data[30:40], source[30:40])
+    view = with_decoder(data, "measurement")
+    codec = data.metadata.codecs[0]  # type: ignore[union-attr]
+    sums = codec.sampling.measure(source[:10])
+    assert np.abs(view[: codec.time_bins].astype(int) - sums).max() <= codec.step // 2
+    assert codec.step > 1
+
+
+@pytest.mark.slow
+def test_masks_and_no_choice(movie: Path, tmp_path: Path) -> None:
+    store = tmp_path / "out.zarr"
+    method = "tcs:measurement=random,seed=7,step=1,frames=5,decoder=gap-tv,incoherent=measured"
+    code, output = run("compress", movie, store, "--method", method)
+    assert code == 0, output
+    assert "0 of 14 measurements" in output
+    data = zarr.open_group(store, mode="r")["data"]
+    codec = data.metadata.codecs[0]  # type: ignore[union-attr]
+    assert (codec.measurement, codec.seed, codec.step, codec.frames) == ("random", 7, 1, 5)
+
+
+@pytest.mark.slow
+def test_a_network_where_it_is_asked_for(movie: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    store = tmp_path / "out.zarr"
+    code, output = run("compress", movie, store, "--method", "tcs:decoder=network")
+    assert code == 0, output
+    data = zarr.open_group(store, mode="r")["data"]
+    codec = data.metadata.codecs[0]  # type: ignore[union-attr]
+    assert (codec.measurement, codec.decoder) == ("tiled", "network")
+    # The package has the weights: the store names them.
+    assert codec.model is None
+    assert codec.weights is not None
+
+
+def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:
+    np.lib.format.open_memmap(tmp_path / "long.npy", "w+", np.uint8, (500, 512, 512)).flush()  # no bytes on the disk
+    with open_scan(str(tmp_path / "long.npy")) as scan:
+        assert make_plan(scan).chunk == (256, 512, 512)
+        assert make_plan(scan, together=10).chunk == (250, 512, 512)
+        assert make_plan(scan, together=300).chunk == (300, 512, 512)
+        assert make_plan(scan, together=8, chunk=(13,)).chunk == (13, 512, 512)
+
+
+def test_distance_merges() -> None:
+    source = np.random.default_rng(0).integers(0, 250, (8, 6, 6)).astype(np.uint8)
+    decoded = source.copy()
+    decoded[5] += 2
+    region = (slice(0, 8), slice(0, 6), slice(0, 6))
+    whole = measure(source, decoded, region, 4)
+    parts = [measure(source[a:b], decoded[a:b], region, 4) for a, b in ((0, 4), (4, 8))]
+    assert parts[0].merge(parts[1]) == whole
+    assert (whole.values, whole.largest, whole.measurements, whole.exact) == (288, 2, 2, 1)
+    assert whole.psnr == pytest.approx(
+        10 * np.log10(float(source.max()) ** 2 / np.square(decoded - source * 1.0).mean())
+    )
+    assert measure(source, source, region, 4).psnr == np.inf
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("tcs:frames=1", "frames '1' must be a whole number of at least 2"),
+        ("tcs:measurement=holes", "measurement 'holes' must be auto, bins, tiled or random"),
+        ("tcs:measurement=tiled,decoder=interpolate", "decoder=interpolate does not fit measurement=tiled"),
+        ("tcs:measurement=tiled,frames=9,decoder=network", "no weights for measurement=tiled, frames=9, seed=0"),
+        ("tcs:measurement=bins,decoder=network", "decoder=network does not fit measurement=bins"),
+    ],
+)
+def test_unusable_options(method: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        parse_method(method)
+
+
+def test_what_is_no_movie_stops_the_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", np.zeros((4, 8, 8), np.float32))
+    code, output = run("compress", tmp_path / "scan.npy", tmp_path / "out.zarr", "--method", "tcs")
+    assert code == 2
+    assert "cannot measure float32; store uint8 or uint16" in output
