@@ -276,10 +276,10 @@ def ranks(values, lowest, step, rank, counts, wrong):
 
 
 @kernel
-def pixel_sums(values, shift, least, most, low, total, times):
+def pixel_sums(values, shift, least, most, every, low, total, times):
     """Lowest, sum and number of the values of every pixel, after the shift of its pattern was taken off.
 
-    Those below ``least`` or above ``most`` do not count.
+    Those below ``least`` or above ``most`` do not count; sum and number are of one pattern in ``every``.
     """
     row = np.empty(_TILE, np.int64)
     # Statistics of some pixels stay in the fastest cache while all patterns go by.
@@ -293,6 +293,8 @@ def pixel_sums(values, shift, least, most, low, total, times):
             for p in range(some.shape[0]):
                 counts = (row[p] >= least) & (row[p] <= most)
                 lows[p] = row[p] if counts & (row[p] < lows[p]) else lows[p]
+            if i % every:
+                continue
             for p in range(some.shape[0]):
                 counts = (row[p] >= least) & (row[p] <= most)
                 totals[p] += row[p] if counts else int64(0)
@@ -372,7 +374,8 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high):
     Values below ``least`` or above ``most``, after the shift, do not count, nor do pixels without a gain.
     """
     least, most = float(least), float(most)
-    real, whole = np.empty(_TILE), np.empty(_TILE)
+    real, whole, far = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
+    narrows = np.empty(_TILE, np.uint8)
     inverse, zero, lower, upper = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
     for first in range(0, values.shape[1], _TILE):
         size = min(_TILE, values.shape[1] - first)
@@ -385,17 +388,21 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high):
                 real[p] = float(some[p]) - add
             for p in range(size):
                 n = np.rint((real[p] - zero[p]) * inverse[p])
-                whole[p] = n if (real[p] >= least) & (real[p] <= most) else 0.0
+                whole[p] = abs(n) if (real[p] >= least) & (real[p] <= most) else 0.0
+                far[p] = abs(real[p] - zero[p])
+            n_narrow = 0
             for p in range(size):
-                d, n = real[p] - zero[p], whole[p]
-                # No counts say nothing; they divide by 1, which cannot fail.
-                any_counts = n != 0.0
-                by = 1.0 / (n if any_counts else 1.0)
-                a, b = (d - 0.5) * by, (d + 0.5) * by
-                begin, end = (a if a < b else b), (b if a < b else a)
-                # A value far off is an exception, not a reason to give up the gain.
-                agrees = any_counts & (begin < upper[p]) & (end > lower[p])
-                lower[p] = begin if agrees & (begin > lower[p]) else lower[p]
-                upper[p] = end if agrees & (end < upper[p]) else upper[p]
+                # Multiplied out: few values narrow anything, and only these are divided.
+                narrow = (far[p] - 0.5 > whole[p] * lower[p]) | (far[p] + 0.5 < whole[p] * upper[p])
+                narrows[p] = narrow & (whole[p] != 0.0)
+                n_narrow += narrows[p]
+            if n_narrow == 0:
+                continue
+            for p in range(size):
+                if narrows[p]:
+                    begin, end = (far[p] - 0.5) / whole[p], (far[p] + 0.5) / whole[p]
+                    # A value far off is an exception, not a reason to give up the gain.
+                    if begin < upper[p] and end > lower[p]:
+                        lower[p], upper[p] = max(lower[p], begin), min(upper[p], end)
         for p in range(size):
             low[first + p], high[first + p] = lower[p], upper[p]

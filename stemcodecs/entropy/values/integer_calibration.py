@@ -305,13 +305,14 @@ def _pixel_calibration(
     n_positions, n_pixels = values.shape
     low = np.full(n_pixels, _FAR, np.int64)
     total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
+    # For the mean some patterns do; the lowest of all matters.
+    every = max(1, n_positions // _MEAN_POSITIONS)
     if shift.any() or int(values.min()) < bounds[0] or int(values.max()) > bounds[1]:
-        pixel_sums(values, shift, *bounds, low, total, times)
+        pixel_sums(values, shift, *bounds, every, low, total, times)
     else:
-        # Without marks the lowest are found in narrow vectors; for the mean some patterns do.
+        # Without marks it is found in narrow vectors.
         low[:] = values.min(axis=0)
-        every = max(1, n_positions // _MEAN_POSITIONS)
-        pixel_sums(values[::every], shift, *bounds, np.empty_like(low), total, times)
+        pixel_sums(values[::every], shift[::every], *bounds, 1, np.empty_like(low), total, times)
     seen = times > 0
     if not seen.any():
         return None

@@ -22,6 +22,8 @@ _PIXELS = 512
 _WITNESSES = 48
 """Pixels that a common factor must turn into floats."""
 _ENOUGH = 0.98
+_SETTLED = 1e-10
+"""Relative change of a scale below which another round gives nothing: far below single precision."""
 
 
 def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
@@ -92,7 +94,8 @@ def _scales(some: Array) -> tuple[Array, Array]:
         counts = np.maximum(np.rint(ratio), 1)
         fits = lit & (np.abs(ratio - counts) < 0.2) & (counts < 64)
         residual = np.where(fits, ratio / counts - 1, 0)
-        scales = scales * (1 + residual.sum(axis=1) / np.maximum(fits.sum(axis=1), 1))
+        change = residual.sum(axis=1) / np.maximum(fits.sum(axis=1), 1)
+        scales = scales * (1 + change)
         ratio = some / (scales[:, None] * pixels)
         residual = np.where(fits, ratio / counts - 1, 0)
         pixels = pixels * (1 + residual.sum(axis=0) / np.maximum(fits.sum(axis=0), 1))
@@ -102,6 +105,8 @@ def _scales(some: Array) -> tuple[Array, Array]:
             if good.sum() < 48:
                 return none
             some, lit, pixels = some[:, good], lit[:, good], pixels[good]
+        elif k > 4 and np.abs(change).max() < _SETTLED:
+            break
     exact = lit & (np.abs(some / (scales[:, None] * pixels) - counts) < 1e-6 * counts)
     return scales, exact.sum(axis=1) > 0.95 * lit.sum(axis=1)
 
