@@ -104,7 +104,11 @@ def test_accessor_leaves_out_the_same(case, tmp_path):
         assert computed.chunks is not None
         np.testing.assert_allclose(stored, computed, rtol=1e-6)
     cut = bare.isel(det_x=slice(12, 20))
-    mean = np.where(np.isfinite(values) & (values != mark), values, 0)[..., 12:20].astype(float).sum((2, 3))
+    mean = (
+        np.where(np.isfinite(values) & (values != np.array(mark, dtype)), values, 0)[..., 12:20]
+        .astype(float)
+        .sum((2, 3))
+    )
     np.testing.assert_allclose(cut.stem.sum_image(), mean)
 
 
