@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ FLOATS = ("f2", "f4", "f8")
 DTYPES = ("?", *INTEGERS, *FLOATS)
 GAINS = (1.0, 0.25, 3.0, 0.1, 1 / 3, 0.7071067811865476, 12.5, 1e-3, 1234.5)
 MODES = ("pixel", "neighbour", "scan", "auto")
+CAMPAIGN_SHARE = 1 if os.environ.get("STEMCODECS_CAMPAIGN") == "full" else 10
+"""A run of campaigns takes one in so many of its stated examples, all of them before a release."""
 
 
 def simulated_scan(shape: tuple[int, ...], mean: float, seed: int = 0) -> Array:

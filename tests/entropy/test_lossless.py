@@ -20,7 +20,7 @@ from stemcodecs.entropy.model.model_bytes import read_histogram_model
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
 from stemcodecs.entropy.values.plane import restore, to_plane
 from stemcodecs.errors import ConfigurationError
-from tests.strategies import DTYPES, FLOATS, GAINS, INTEGERS, MODES, same_bits, scans, simulated_scan
+from tests.strategies import CAMPAIGN_SHARE, DTYPES, FLOATS, GAINS, INTEGERS, MODES, same_bits, scans, simulated_scan
 
 Array = np.ndarray[Any, Any]
 PATHS = ["portable", "avx512"] if has_avx512() else ["portable"]
@@ -62,7 +62,7 @@ def test_round_trip(array: Array, mode: str) -> None:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-@examples(10_000)
+@examples(10_000 // CAMPAIGN_SHARE)
 @given(array=scans(), mode=st.sampled_from(MODES))
 def test_10_000_round_trips(array: Array, mode: str) -> None:
     check_round_trip(array, mode)

@@ -17,7 +17,7 @@ from stemcodecs.learned.path import available, network_path
 from stemcodecs.learned.prefix import HISTOGRAMS, NETWORK, read_prefix
 from tests import learned_format_decoder
 from tests.learned.random_networks import random_chunk
-from tests.strategies import DTYPES, same_bits, scans, simulated_scan
+from tests.strategies import CAMPAIGN_SHARE, DTYPES, same_bits, scans, simulated_scan
 
 Array = np.ndarray[Any, Any]
 TILES = ((1, 1), (1, 2), (2, 2), (3, 4))
@@ -48,7 +48,7 @@ def test_any_network_is_lossless(array: Array, seed: int, tile: tuple[int, int])
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-@examples(5_000)
+@examples(5_000 // CAMPAIGN_SHARE)
 @given(array=scans(), seed=st.integers(0, 2**32 - 1), tile=st.sampled_from(TILES))
 def test_5_000_networks(array: Array, seed: int, tile: tuple[int, int]) -> None:
     data = random_chunk(array, seed, tile if possible(tile, array.shape) else (1, 1))
