@@ -241,7 +241,7 @@ def loss(report: Report, *, full: bool = False) -> None:
     plain = PtychographyProblem.of(problem.patterns, problem.positions, problem.probe)
     loss_table(report, "simulated object", plain, truth, batch=BATCH)
     if full:
-        loss_table(report, "Siemens star", star_problem(report.data), None, iterations=16)
+        loss_table(report, "Siemens star", star_problem(report.data), None, iterations=10)
 
 
 _CHILD = """
