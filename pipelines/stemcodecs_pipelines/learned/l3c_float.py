@@ -1,0 +1,156 @@
+"""The network of architecture ``l3c`` in floating point, in torch: for training only, decoding runs its integers.
+
+What it computes is what :mod:`stemcodecs.learned.l3c_model` states in integers, in units of 2**-10 there: inputs,
+features and latents have the same scale here and there, so that a weight becomes an integer by one shift a layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from stemcodecs.learned.l3c_model import LATENT_LEVELS, MIDDLE_LATENT, SUBPIXELS, input_channels
+
+__all__ = ["FloatL3c", "FloatStack", "bits_of"]
+
+ONE = 1024
+"""A feature of 1 in integers."""
+MOST_FEATURE = 32767 / ONE
+LATENT_UNIT = 8
+"""Levels of a latent to one unit of the feature that it is."""
+OUTPUTS = 5
+LOWEST_SCALE, HIGHEST_SCALE = -6.0, 7.98
+_FLOOR = 2.0**-15
+_SHARE = 1 - 32 * _FLOOR
+"""What the coder leaves of a probability when every one of some thirty symbols has at least one part in 2**15."""
+
+
+class FloatStack(nn.Module):
+    """Two convolutions of 3×3 and one of 1×1."""
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, outputs, 1)
+        self.weight_bits: int | None = None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs, and the features before them."""
+        for layer in (self.first, self.second):
+            weight = layer.weight if self.weight_bits is None else _rounded(layer.weight, self.weight_bits)
+            x = nn.functional.conv2d(x, weight, layer.bias, padding=1).clamp(0, MOST_FEATURE)
+        return self.last(x), x
+
+
+def weight_shift(weight: Tensor, bits: int) -> int:
+    """Fraction bits of the weights of a layer: as many as fit."""
+    largest = float(weight.detach().abs().max())
+    return int(min(max(math.floor(math.log2((2 ** (bits - 1) - 1) / max(largest, 1e-6))), 0), 15))
+
+
+def _rounded(weight: Tensor, bits: int) -> Tensor:
+    """The weights as the integers will have them; the gradient passes as if they were not."""
+    one = 2.0 ** weight_shift(weight, bits)
+    return weight + (torch.round(weight * one) / one - weight).detach()
+
+
+class FloatL3c(nn.Module):
+    """The pyramid.
+
+    Parameters
+    ----------
+    scales, latents, width : int
+        Latent planes, channels of each, and hidden units of every stack.
+    spread : float
+        Standard deviation of the residuals in units of the root of a count: locations are predicted in units of it.
+    """
+
+    def __init__(self, scales: int, latents: int, width: int, spread: float) -> None:
+        super().__init__()
+        self.scales, self.latents, self.width, self.spread = scales, latents, width, spread
+        self.encoders = nn.ModuleList(FloatStack(2 * SUBPIXELS, width, latents) for _ in range(scales))
+        self.predictors = nn.ModuleList(
+            FloatStack(
+                input_channels(s, scales, latents, width), width, SUBPIXELS * OUTPUTS * (latents if s else 1)
+            )
+            for s in range(scales + 1)
+        )
+        middle = math.sqrt(MIDDLE_LATENT + 0.375)
+        with torch.no_grad():
+            for s, stack in enumerate(self.predictors):
+                stack.last.weight *= 0.1
+                # Two logistics of different widths around what is expected.
+                start = [0.0, -0.05, 0.05, -1.1, -0.4] if s == 0 else [0.0, middle, middle, -3.5, -2.0]
+                stack.last.bias.copy_(torch.tensor(start).repeat(len(stack.last.bias) // OUTPUTS))
+            for stack in self.encoders:
+                # Latents that say little at first: they are learned where they pay.
+                stack.last.weight *= 0.05
+                stack.last.bias.fill_(MIDDLE_LATENT / LATENT_UNIT)
+
+    def stacks(self) -> Iterator[FloatStack]:
+        """All stacks."""
+        yield from self.encoders
+        yield from self.predictors
+
+    def forward(self, residual: Tensor, level: Tensor, base: Tensor, counts: Tensor) -> list[Tensor]:
+        """Bits of every value of every plane, the pattern first.
+
+        Parameters
+        ----------
+        residual, level, base, counts : Tensor[batch, 1, y, x]
+            Residuals and levels as inputs, root of what is expected, and counts; y and x are multiples of 2**(S + 1).
+        """
+        levels = [level]
+        symbols = [counts]
+        x = residual
+        for stack in self.encoders:
+            below = torch.cat([_fold(x), _fold(levels[-1])], 1)
+            z = (stack(below)[0] * LATENT_UNIT).clamp(0, LATENT_LEVELS - 1)
+            symbols.append(z + (torch.round(z) - z).detach())
+            x = nn.functional.avg_pool2d(x, 2)
+            levels.append(nn.functional.avg_pool2d(levels[-1], 2))
+        bits: list[Tensor] = []
+        features = None
+        for s in range(self.scales, -1, -1):
+            inputs = _fold(levels[s])
+            if features is not None:
+                latent = (symbols[s + 1] - MIDDLE_LATENT) / LATENT_UNIT
+                above = nn.functional.interpolate(features, scale_factor=2, mode="nearest")
+                inputs = torch.cat([latent, inputs, above], 1)
+            out, features = self.predictors[s](inputs)
+            mixture = _unfold(out, self.latents if s else 1)
+            bits.append(bits_of(symbols[s], mixture, base if s == 0 else None, self.spread))
+        return bits[::-1]
+
+
+def _fold(x: Tensor) -> Tensor:
+    """Four channels of a grid half as fine: the places (0, 0), (0, 1), (1, 0), (1, 1)."""
+    return torch.cat([x[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)], 1)
+
+
+def _unfold(out: Tensor, channels: int) -> Tensor:
+    """Units (place, channel, output) to [batch, 5, channels, y, x] of the finer plane."""
+    n, _, height, width = out.shape
+    out = out.reshape(n, 2, 2, channels, OUTPUTS, height, width)
+    return out.permute(0, 4, 3, 5, 1, 6, 2).reshape(n, OUTPUTS, channels, 2 * height, 2 * width)
+
+
+def bits_of(symbols: Tensor, mixture: Tensor, base: Tensor | None, spread: float) -> Tensor:
+    """Bits that counts take: a mixture of two logistics in the root of the count, as the coder has it."""
+    weight = torch.sigmoid(mixture[:, 0])
+    lower, upper = torch.sqrt((symbols - 0.125).clamp(min=0)), torch.sqrt(symbols + 0.875)
+    # Nothing lies below 0.
+    first = (symbols < 0.5).to(symbols.dtype)
+    total = torch.zeros_like(upper)
+    for k, share in enumerate((weight, 1 - weight)):
+        location = mixture[:, 1 + k]
+        if base is not None:
+            location = base + location * spread
+        steep = torch.exp2(-mixture[:, 3 + k].clamp(LOWEST_SCALE, HIGHEST_SCALE))
+        low = torch.sigmoid((lower - location) * steep) * (1 - first)
+        total = total + share * (torch.sigmoid((upper - location) * steep) - low)
+    return -torch.log2(total.clamp(min=0) * _SHARE + _FLOOR)

@@ -1,0 +1,129 @@
+"""Encode and decode groups of 64 patterns by a network of architecture ``l3c``: latents first, from the coarsest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.chunk.decode import DecodeGroup, Fetch, decode_groups, model_bytes, patches_of, stream_of
+from stemcodecs.entropy.chunk.header import Header
+from stemcodecs.entropy.fit.grouped_counts import active_lanes
+from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
+from stemcodecs.entropy.kernels.rans import LANES
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.errors import CorruptChunkError
+from stemcodecs.learned.l3c_coding_kernels import (
+    CURSOR,
+    Plane,
+    decode_row,
+    encode_items,
+    interval_row,
+    is_at_end,
+    lanes_in_use,
+    lookups,
+)
+from stemcodecs.learned.l3c_unrolled import UnrolledL3c, unrolled_l3c
+from stemcodecs.learned.path import network_path
+from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
+from stemcodecs.learned.tables import tables
+
+__all__ = ["decode_l3c_positions", "encode_l3c_group"]
+
+Array = np.ndarray[Any, Any]
+
+
+def encode_l3c_group(
+    unrolled: UnrolledL3c, rows: Array, active: int, stream: Stream, patches: Patches
+) -> tuple[int, int, Array]:
+    """Encode a group.
+
+    Parameters
+    ----------
+    unrolled : UnrolledL3c
+    rows : uint16[n_pixels, 64]
+        Counts of a group.
+    active : int
+        Bit mask of the lanes that hold a position.
+    stream, patches
+        Where the words go, from the end backwards, and the values outside their windows.
+
+    Returns
+    -------
+    start, patches, bits
+        The first word, the number of patches, and the bits that every plane takes.
+    """
+    entries, low = (np.empty(unrolled.items * LANES, np.uint32) for _ in range(2))
+    cursor, path, mask = np.zeros(CURSOR, np.int64), network_path(), np.uint64(active)
+    latents = unrolled.latents_of(rows, 0)
+    above = None
+    ends = []
+    for s in range(unrolled.model.scales, -1, -1):
+        found, plane = _lookups(unrolled), _plane(unrolled, s, latents[s - 1] if s else rows, 0)
+        kept = unrolled.room_for_features(s) if s else None
+        stack = unrolled.predictors[s]
+        for y, features in unrolled.features(s, latents[s] if s < len(latents) else None, above):
+            if kept is not None:
+                kept[y] = features.reshape(kept.shape[1:])
+            interval_row(path, stack, features, y, plane, found, mask, entries, low, patches, cursor)
+        above = kept
+        ends.append(int(cursor[0]))
+    start = encode_items(path, entries, low, unrolled.items, mask, stream)
+    return int(start), int(cursor[1]), np.diff([0, *ends])
+
+
+def decode_l3c_positions(
+    header: Header, fetch: Fetch, positions: Array | None, shared: SharedModel | None = None
+) -> Array:
+    """As :func:`stemcodecs.entropy.chunk.decode.decode_positions`, of a chunk whose model is such a network."""
+    unrolled = unrolled_l3c(model_bytes(header, shared), header.layout.detector)
+    if header.doses.size or header.selections.size or header.layout.chain_length > 1:
+        raise CorruptChunkError("doses, sets of weights, or chains, for a network that has none")
+
+    def of_chain(chain: int, n_steps: int) -> DecodeGroup:
+        def decode(rows: Array, step: int, index: int, payload: memoryview) -> int:
+            active = active_lanes(header.layout.chains[chain, step])
+            return _decode_group(header, unrolled, rows, active, index, payload)
+
+        return decode
+
+    return decode_groups(header, fetch, positions, 0, of_chain)
+
+
+def _decode_group(
+    header: Header, unrolled: UnrolledL3c, rows: Array, active: int, index: int, payload: memoryview
+) -> int:
+    entry, model = header.groups[index], unrolled.model
+    stream = stream_of(payload[: entry.words], header.blocks)
+    patches = patches_of(payload, entry, unrolled.items)
+    path, mask, states = network_path(), np.uint64(active), fresh_states()
+    pos = read_lane_states(states, lanes_in_use(mask, stream.blocks), stream.words, stream.start)
+    cursor = np.array([0, 0, pos], np.int64)
+    latents = above = None
+    for s in range(model.scales, -1, -1):
+        values = np.zeros((*model.sizes[s], model.latents, LANES), np.uint16) if s else rows
+        found, plane = _lookups(unrolled), _plane(unrolled, s, values, 0)
+        kept = unrolled.room_for_features(s) if s else None
+        for y, features in unrolled.features(s, latents, above):
+            if kept is not None:
+                kept[y] = features.reshape(kept.shape[1:])
+            failed = decode_row(
+                path, unrolled.predictors[s], features, y, plane, found, mask, states, stream, patches, cursor
+            )
+            if failed:
+                return int(failed)
+        latents, above = values, kept
+    return 0 if is_at_end(states, stream, patches, cursor) else 1
+
+
+def _lookups(unrolled: UnrolledL3c) -> Any:
+    found = tables()
+    return lookups(found.sigmoid, found.mantissa, found.threshold10, unrolled.model.width)
+
+
+def _plane(unrolled: UnrolledL3c, s: int, values: Array, origin: int) -> Plane:
+    rows, columns = unrolled.model.sizes[s]
+    return Plane(
+        values=values.reshape(-1), origin=origin, rows=rows, columns=columns, channels=unrolled.model.channels(s),
+        roots=unrolled.roots[s], constants=unrolled.constants[s],
+    )  # fmt: skip
