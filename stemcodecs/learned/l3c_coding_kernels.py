@@ -22,6 +22,8 @@ __all__ = [
     "encode_items",
     "interval_row",
     "is_at_end",
+    "lanes_in_use",
+    "lookups",
 ]
 
 OUTPUTS = 5
@@ -38,8 +40,6 @@ class Plane(NamedTuple):
     ----------
     values : uint16, flat
         64 lanes of every value, by row, column and channel.
-    origin : int
-        Row of the first value.
     rows, columns, channels : int
     roots : int64[values]
         Root of the mean of every value, ten fraction bits; -1 if it is constant.
@@ -48,7 +48,6 @@ class Plane(NamedTuple):
     """
 
     values: Any
-    origin: int
     rows: int
     columns: int
     channels: int
@@ -116,7 +115,7 @@ def interval_row(path, stack, features, y, plane, found, active, entries, low, p
                 continue
             for c in range(plane.channels):
                 k = (row * plane.columns + column) * plane.channels + c
-                at = int64(plane.origin + k) * LANES
+                at = int64(k) * LANES
                 missed = uint64(0)
                 if plane.roots[k] < 0:
                     for j in range(LANES):
@@ -185,7 +184,7 @@ def decode_row(path, stack, features, y, plane, found, active, states, stream, p
                 continue
             for c in range(plane.channels):
                 k = (row * plane.columns + column) * plane.channels + c
-                at = int64(plane.origin + k) * LANES
+                at = int64(k) * LANES
                 if plane.roots[k] < 0:
                     for j in range(LANES):
                         plane.values[at + j] = plane.constants[k]

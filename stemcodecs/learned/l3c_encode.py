@@ -24,6 +24,7 @@ from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Writer
+from stemcodecs.entropy.chunk.header import NUMBER_BYTES
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -37,9 +38,6 @@ Array = np.ndarray[Any, Any]
 
 _PATCHES_OF_ANOTHER_NETWORK = 20
 """Where patches are more than a twentieth of the bytes, the network was trained on other data."""
-_MOST_WORDS = 2
-"""Words a value that the format allows a group. Latents come on top of the counts, so that data of another kind than
-the network was trained on may take more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +50,23 @@ class L3cGroups:
         What the header and the body are made of.
     blocks : int
         Blocks of states.
-    usable : bool
-        Whether the network fits the data well enough for the format to hold the groups.
+    fits : bool
+        Whether the format can hold the groups.
     """
 
     groups: list[_Group]
     blocks: int
-    usable: bool
+    fits: bool
 
     @property
     def nbytes(self) -> int:
         """Bytes of all groups."""
         return sum(len(group.payload) for group in self.groups)
+
+    @property
+    def patches(self) -> int:
+        """Bytes of the values that lay outside their windows."""
+        return sum(group.sizes[2] for group in self.groups)
 
 
 def encode_l3c(array: Array, shared: SharedModel) -> bytes:
@@ -100,7 +103,7 @@ def encode_l3c(array: Array, shared: SharedModel) -> bytes:
             "chunks must span the whole detector"
         )
     encoded = encode_plane(plane, layout, unrolled_l3c(shared.model, shared.detector))
-    if not encoded.usable:
+    if not encoded.fits or encoded.patches * _PATCHES_OF_ANOTHER_NETWORK > encoded.nbytes:
         return with_prefix(HISTOGRAMS, encode_array(array))
     return write_l3c_chunk(native, flags, plane, encoded, shared.digest, shared=True)
 
@@ -117,7 +120,7 @@ def encode_plane(plane: Plane, layout: GroupLayout, unrolled: UnrolledL3c) -> L3
         with counts.chain(chain) as rows, lent_output(unrolled.items * LANES) as (words, patch_at, patch_value):
             stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
             given = Patches(patch_at, patch_value)
-            start, found, _ = encode_l3c_group(unrolled, rows, active_lanes(positions), stream, given)
+            start, found = encode_l3c_group(unrolled, rows, active_lanes(positions), stream, given)
             w = Writer()
             if found:
                 at, values = patch_at[:found], patch_value[:found].astype(np.int64)
@@ -125,11 +128,10 @@ def encode_plane(plane: Plane, layout: GroupLayout, unrolled: UnrolledL3c) -> L3
             coded = words[start : stream.end].astype("<u2").view(np.uint8).data
         return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, 0), b""))
 
+    # Latents come on top of the counts: for data unlike those of the training they may take more than a group may have.
     groups = run_all(encode_one, [(chain,) for chain, _ in counts.groups()])
-    patches, size = sum(g.sizes[2] for g in groups), sum(len(g.payload) for g in groups)
-    usable = patches * _PATCHES_OF_ANOTHER_NETWORK <= size
-    usable &= all(g.sizes[0] <= 2 * _MOST_WORDS * n * LANES for g in groups)
-    return L3cGroups(groups=groups, blocks=blocks, usable=usable)
+    fits = all(g.sizes[0] <= 4 * n * LANES and g.sizes[2] <= 2 * NUMBER_BYTES * n * LANES for g in groups)
+    return L3cGroups(groups=groups, blocks=blocks, fits=fits)
 
 
 def write_l3c_chunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,48 +29,70 @@ from stemcodecs.learned.path import network_path
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 from stemcodecs.learned.tables import tables
 
-__all__ = ["decode_l3c_positions", "encode_l3c_group"]
+__all__ = ["L3cIntervals", "decode_l3c_positions", "encode_l3c_group", "l3c_intervals"]
 
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class L3cIntervals:
+    """Intervals of a group's values, in the order in which they are decoded.
+
+    Attributes
+    ----------
+    entries, low : uint32, flat
+        64 an item, as :func:`stemcodecs.learned.mixture_ir.count_intervals` gives them; 0 where a value is constant.
+    patches : int
+        Values outside their windows.
+    ends : list of int
+        Items behind the last one of every plane, the coarsest plane first.
+    """
+
+    entries: Array
+    low: Array
+    patches: int
+    ends: list[int]
+
+
+def l3c_intervals(unrolled: UnrolledL3c, rows: Array, active: int, patches: Patches) -> L3cIntervals:
+    """Intervals of a group: rows : uint16[n_pixels, 64], counts; active : bit mask of the lanes that hold a position."""
+    entries, low = (np.empty(unrolled.items * LANES, np.uint32) for _ in range(2))
+    cursor, path, mask = np.zeros(CURSOR, np.int64), network_path(), np.uint64(active)
+    latents = unrolled.latents_of(rows)
+    above = None
+    ends = []
+    for s in range(unrolled.model.scales, -1, -1):
+        found, plane = _lookups(unrolled), _plane(unrolled, s, latents[s - 1] if s else rows)
+        kept = unrolled.room_for_features(s) if s else None
+        for y, features in unrolled.features(s, latents[s] if s < len(latents) else None, above):
+            if kept is not None:
+                kept[y] = features.reshape(kept.shape[1:])
+            interval_row(path, unrolled.predictors[s], features, y, plane, found, mask, entries, low, patches, cursor)
+        above = kept
+        ends.append(int(cursor[0]))
+    return L3cIntervals(entries=entries, low=low, patches=int(cursor[1]), ends=ends)
+
+
 def encode_l3c_group(
     unrolled: UnrolledL3c, rows: Array, active: int, stream: Stream, patches: Patches
-) -> tuple[int, int, Array]:
+) -> tuple[int, int]:
     """Encode a group.
 
     Parameters
     ----------
-    unrolled : UnrolledL3c
-    rows : uint16[n_pixels, 64]
-        Counts of a group.
-    active : int
-        Bit mask of the lanes that hold a position.
+    unrolled, rows, active
+        See :func:`l3c_intervals`.
     stream, patches
         Where the words go, from the end backwards, and the values outside their windows.
 
     Returns
     -------
-    start, patches, bits
-        The first word, the number of patches, and the bits that every plane takes.
+    start, patches
+        The first word, and the number of patches.
     """
-    entries, low = (np.empty(unrolled.items * LANES, np.uint32) for _ in range(2))
-    cursor, path, mask = np.zeros(CURSOR, np.int64), network_path(), np.uint64(active)
-    latents = unrolled.latents_of(rows, 0)
-    above = None
-    ends = []
-    for s in range(unrolled.model.scales, -1, -1):
-        found, plane = _lookups(unrolled), _plane(unrolled, s, latents[s - 1] if s else rows, 0)
-        kept = unrolled.room_for_features(s) if s else None
-        stack = unrolled.predictors[s]
-        for y, features in unrolled.features(s, latents[s] if s < len(latents) else None, above):
-            if kept is not None:
-                kept[y] = features.reshape(kept.shape[1:])
-            interval_row(path, stack, features, y, plane, found, mask, entries, low, patches, cursor)
-        above = kept
-        ends.append(int(cursor[0]))
-    start = encode_items(path, entries, low, unrolled.items, mask, stream)
-    return int(start), int(cursor[1]), np.diff([0, *ends])
+    found = l3c_intervals(unrolled, rows, active, patches)
+    start = encode_items(network_path(), found.entries, found.low, unrolled.items, np.uint64(active), stream)
+    return int(start), found.patches
 
 
 def decode_l3c_positions(
@@ -102,7 +125,7 @@ def _decode_group(
     latents = above = None
     for s in range(model.scales, -1, -1):
         values = np.zeros((*model.sizes[s], model.latents, LANES), np.uint16) if s else rows
-        found, plane = _lookups(unrolled), _plane(unrolled, s, values, 0)
+        found, plane = _lookups(unrolled), _plane(unrolled, s, values)
         kept = unrolled.room_for_features(s) if s else None
         for y, features in unrolled.features(s, latents, above):
             if kept is not None:
@@ -121,9 +144,9 @@ def _lookups(unrolled: UnrolledL3c) -> Any:
     return lookups(found.sigmoid, found.mantissa, found.threshold10, unrolled.model.width)
 
 
-def _plane(unrolled: UnrolledL3c, s: int, values: Array, origin: int) -> Plane:
+def _plane(unrolled: UnrolledL3c, s: int, values: Array) -> Plane:
     rows, columns = unrolled.model.sizes[s]
     return Plane(
-        values=values.reshape(-1), origin=origin, rows=rows, columns=columns, channels=unrolled.model.channels(s),
+        values=values.reshape(-1), rows=rows, columns=columns, channels=unrolled.model.channels(s),
         roots=unrolled.roots[s], constants=unrolled.constants[s],
     )  # fmt: skip

@@ -135,14 +135,14 @@ def row_of_encoder(y, plane, levels, out):
 
 
 @kernel
-def normalised_plane(values, origin, roots, root6, gain, out):
-    """Residuals of counts as inputs: values : uint16[n, 64], from row ``origin`` on; out : int16[n_pixels, 64]."""
+def normalised_plane(values, roots, root6, gain, out):
+    """Residuals of counts as inputs: values : uint16[n, 64]; out : int16[n_pixels, 64]."""
     for p in range(roots.shape[0]):
         for j in range(LANES):
             if roots[p] < 0:
                 out[p, j] = 0
             else:
-                residual = int64(root6[values[origin + p, j]]) - (roots[p] >> 4)
+                residual = int64(root6[values[p, j]]) - (roots[p] >> 4)
                 out[p, j] = _clipped((residual * gain) >> 8)
 
 

@@ -26,7 +26,7 @@ __all__ = ["L3C", "is_l3c", "read_l3c", "write_l3c"]
 
 Array = np.ndarray[Any, Any]
 
-L3C = 3
+L3C = 2
 """Architecture of these networks."""
 
 

@@ -46,6 +46,8 @@ class UnrolledL3c:
     roots : list of int64[values]
         Of the values of every plane; latents have none, which is 0.
     constants : list of uint16[values]
+    items : int
+        Values of all planes.
     """
 
     def __init__(self, model: L3cModel) -> None:
@@ -60,12 +62,12 @@ class UnrolledL3c:
         self.items = live.size + sum(latents)
         self.nbytes = sum(array.nbytes for array in (*self.levels, *self.roots, *self.constants)) + 8 * model.n_weights
 
-    def latents_of(self, values: Array, origin: int) -> list[Array]:
+    def latents_of(self, values: Array) -> list[Array]:
         """Latents of the patterns in rows of counts: uint16[y, x, channels, 64] of planes 1 to S."""
         model = self.model
         plane = np.empty((*model.detector, LANES), np.int16)
         roots = self.roots[0]
-        normalised_plane(values, origin, roots, tables().root6, model.gain, plane.reshape(-1, LANES))
+        normalised_plane(values, roots, tables().root6, model.gain, plane.reshape(-1, LANES))
         out = []
         for s in range(1, model.scales + 1):
             grid = model.sizes[s]
@@ -87,7 +89,7 @@ class UnrolledL3c:
     def features(self, s: int, latents: Array | None, above: Array | None) -> Iterator[tuple[int, Array]]:
         """Rows of features that predict plane ``s``, the first one first.
 
-        latents : of plane s + 1; above : the features that predicted that plane, as :meth:`all_features` keeps them.
+        latents : of plane s + 1; above : the features that predicted that plane, kept in :meth:`room_for_features`.
         """
         grid, stack = self.model.sizes[s + 1], self.predictors[s]
         channels, pairs = (0, 0) if latents is None else (latents.shape[2], stack.width // 2)

@@ -25,8 +25,8 @@ Array = np.ndarray[Any, Any]
 
 CROP = 128
 """Rows and columns of a pattern that a step sees, at most."""
-VALUES = 1 << 16
-"""Values of a step."""
+VALUES = 1 << 14
+"""Values of a step: few, for many steps are what a processor has time for."""
 RATE, LAST_RATE = 2e-3, 2e-5
 WARM_UP = 0.02
 ROUNDED_FROM = 0.6
@@ -66,8 +66,8 @@ class TrainingOptions:
     location: bool = True
     scales: int = 3
     latents: int = 2
-    width: int = 24
-    weight_bits: int = 7
+    width: int = 16
+    weight_bits: int = 6
     seed: int = 0
     steps: int | None = None
     progress: Callable[[float, float], None] = lambda share, bits: None
@@ -176,7 +176,6 @@ class _Batches:
         self.patterns, self.pixels = patterns, pixels
         self.random = np.random.default_rng(options.seed)
         step = 2 ** (options.scales + 1)
-        self.step = step
         self.padding = [(0, -size % step) for size in patterns.shape[1:]]
         # Beyond the edge there is nothing: no residual, no level, and no bits.
         self.live = np.pad(pixels.live, self.padding)
@@ -190,8 +189,9 @@ class _Batches:
         """Residuals, levels, bases and counts; and which pixels are coded."""
         parts: list[tuple[Array, ...]] = []
         for i in self.random.integers(0, len(self.patterns), self.batch):
+            # Side by side, so that no pixel is seen more often than others; the last ones end where the pattern ends.
             y, x = (
-                int(self.random.integers(0, (size - crop) // self.step + 1)) * self.step
+                min(int(self.random.integers(0, -(-size // crop))) * crop, size - crop)
                 for size, crop in zip(self.live.shape, self.crop, strict=True)
             )
             at = np.s_[y : y + self.crop[0], x : x + self.crop[1]]
