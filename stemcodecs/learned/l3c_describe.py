@@ -27,10 +27,7 @@ Array = np.ndarray[Any, Any]
 
 
 def describe_l3c(array: Array, header: Header, size: int, shared: SharedModel | None) -> ChunkDetail:
-    """As :func:`stemcodecs.learned.describe.describe_learned`, of a chunk that has been decoded.
-
-    Classes are the pattern, and every plane of latents with what it takes.
-    """
+    """As :func:`stemcodecs.learned.describe.describe_learned`, of a chunk that has been decoded."""
     unrolled = unrolled_l3c(model_bytes(header, shared), header.layout.detector)
     model = unrolled.model
     bits = _bits_of_items(array, header, unrolled)
@@ -38,12 +35,12 @@ def describe_l3c(array: Array, header: Header, size: int, shared: SharedModel | 
     pattern = np.zeros(last)
     pattern[_order(model.detector)] = bits[-last:]
     return ChunkDetail(
-        mode=f"L3C-mini of {model.width} hidden units, {model.scales} planes of {model.latents} latents, "
-        f"{model.n_weights} weights",
+        mode=f"L3C-mini of {model.n_weights} weights, {model.scales} planes of {model.latents} latents; latents take "
+        f"{bits[:-last].sum() / last:.4f} bits a pixel",
         shape=header.shape, size=size, header=header.length + LENGTH, model=0 if header.shared else len(header.model),
         patches=sum(g.patches for g in header.groups), shared=header.shared, groups=len(header.groups),
         positions_to_read_one=1, neighbours=(), constant_pixels=int((model.levels < 0).sum()),
-        classes=_classes(model, bits, pattern), bits=pattern.reshape(model.detector),
+        classes=_classes(model, pattern), bits=pattern.reshape(model.detector),
     )  # fmt: skip
 
 
@@ -75,25 +72,13 @@ def _order(size: tuple[int, int]) -> Array:
     return order
 
 
-def _classes(model: L3cModel, bits: Array, pattern: Array) -> tuple[ClassDetail, ...]:
-    means = ((np.maximum(model.levels, 0) ** 2 * model.level_scale) >> 16) / 2.0**16
+def _classes(model: L3cModel, bits: Array) -> tuple[ClassDetail, ...]:
     live = model.levels >= 0
-    shown = means[live] if live.any() else np.zeros(1)
-    out = [
-        ClassDetail(
-            method="pattern", pixels=int(live.sum()), lowest_mean=float(shown.min()), highest_mean=float(shown.max()),
-            histograms=0, bits=float(pattern[live].mean()) if live.any() else 0.0,
-        )  # fmt: skip
-    ]
-    end = bits.size - pattern.size
-    for s in range(1, model.scales + 1):
-        n = model.sizes[s][0] * model.sizes[s][1] * model.latents
-        each = float(bits[end - n : end].mean())
-        out.append(
-            ClassDetail(
-                method=f"latents of plane {s}, {each * n / pattern.size:.4f} bits a pixel", pixels=n, lowest_mean=0.0,
-                highest_mean=0.0, histograms=0, bits=each,
-            )  # fmt: skip
-        )
-        end -= n
-    return tuple(out)
+    if not live.any():
+        return ()
+    means = (((model.levels**2 * model.level_scale) >> 16) / 2.0**16)[live]
+    pattern = ClassDetail(
+        method="L3C", pixels=int(live.sum()), lowest_mean=float(means.min()), highest_mean=float(means.max()),
+        histograms=0, bits=float(bits[live].mean()),
+    )  # fmt: skip
+    return (pattern,)

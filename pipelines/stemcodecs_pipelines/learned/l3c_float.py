@@ -23,9 +23,8 @@ LATENT_UNIT = 8
 """Levels of a latent to one unit of the feature that it is."""
 OUTPUTS = 5
 LOWEST_SCALE, HIGHEST_SCALE = -6.0, 7.98
-_FLOOR = 2.0**-15
-_SHARE = 1 - 32 * _FLOOR
-"""What the coder leaves of a probability when every one of some thirty symbols has at least one part in 2**15."""
+_FLOOR = 2.0**-30
+"""Below what the coder gives the least likely count, so that a count that was not expected still has a gradient."""
 
 
 class FloatStack(nn.Module):
@@ -144,13 +143,16 @@ def bits_of(symbols: Tensor, mixture: Tensor, base: Tensor | None, spread: float
     weight = torch.sigmoid(mixture[:, 0])
     lower, upper = torch.sqrt((symbols - 0.125).clamp(min=0)), torch.sqrt(symbols + 0.875)
     # Nothing lies below 0.
-    first = (symbols < 0.5).to(symbols.dtype)
+    first = symbols < 0.5
     total = torch.zeros_like(upper)
     for k, share in enumerate((weight, 1 - weight)):
         location = mixture[:, 1 + k]
         if base is not None:
             location = base + location * spread
         steep = torch.exp2(-mixture[:, 3 + k].clamp(LOWEST_SCALE, HIGHEST_SCALE))
-        low = torch.sigmoid((lower - location) * steep) * (1 - first)
-        total = total + share * (torch.sigmoid((upper - location) * steep) - low)
-    return -torch.log2(total.clamp(min=0) * _SHARE + _FLOOR)
+        low, high = (lower - location) * steep, (upper - location) * steep
+        # In the upper tail both are nearly 1, and their difference is lost: it is the same in the lower one.
+        turn = 1 - 2 * (low > 0).to(low.dtype)
+        inside = turn * (torch.sigmoid(turn * high) - torch.sigmoid(turn * low))
+        total = total + share * torch.where(first, torch.sigmoid(high), inside)
+    return -torch.log2(total.clamp(min=0) + _FLOOR)
