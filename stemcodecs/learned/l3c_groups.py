@@ -120,7 +120,8 @@ def _decode_group(
     stream = stream_of(payload[: entry.words], header.blocks)
     patches = patches_of(payload, entry, unrolled.items)
     path, mask, states = network_path(), np.uint64(active), fresh_states()
-    pos = read_lane_states(states, lanes_in_use(mask, stream.blocks), stream.words, stream.start)
+    lanes = np.uint64(lanes_in_use(mask, stream.blocks))
+    pos = read_lane_states(states, lanes, stream.words, stream.start)
     cursor = np.array([0, 0, pos], np.int64)
     latents = above = None
     for s in range(model.scales, -1, -1):

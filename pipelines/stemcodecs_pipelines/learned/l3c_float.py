@@ -71,6 +71,7 @@ class FloatL3c(nn.Module):
     def __init__(self, scales: int, latents: int, width: int, spread: float) -> None:
         super().__init__()
         self.scales, self.latents, self.width, self.spread = scales, latents, width, spread
+        self.rounds = False
         self.encoders = nn.ModuleList(FloatStack(2 * SUBPIXELS, width, latents) for _ in range(scales))
         self.predictors = nn.ModuleList(
             FloatStack(
@@ -83,12 +84,10 @@ class FloatL3c(nn.Module):
             for s, stack in enumerate(self.predictors):
                 stack.last.weight *= 0.1
                 # Two logistics of different widths around what is expected.
-                start = [0.0, -0.05, 0.05, -1.1, -0.4] if s == 0 else [0.0, middle, middle, -3.5, -2.0]
+                start = [0.0, -0.05, 0.05, -1.1, -0.4] if s == 0 else [0.0, middle, middle, -3.0, -2.0]
                 stack.last.bias.copy_(torch.tensor(start).repeat(len(stack.last.bias) // OUTPUTS))
             for stack in self.encoders:
-                # Latents that say little at first: they are learned where they pay.
-                stack.last.weight *= 0.05
-                stack.last.bias.fill_(MIDDLE_LATENT / LATENT_UNIT)
+                _begin_with_means(stack)
 
     def stacks(self) -> Iterator[FloatStack]:
         """All stacks."""
@@ -109,7 +108,8 @@ class FloatL3c(nn.Module):
         for stack in self.encoders:
             below = torch.cat([_fold(x), _fold(levels[-1])], 1)
             z = (stack(below)[0] * LATENT_UNIT).clamp(0, LATENT_LEVELS - 1)
-            symbols.append(z + (torch.round(z) - z).detach())
+            # Noise as wide as a level stands for rounding at first: rounded latents that hardly differ teach nothing.
+            symbols.append(z + (torch.round(z) - z).detach() if self.rounds else z + torch.rand_like(z) - 0.5)
             x = nn.functional.avg_pool2d(x, 2)
             levels.append(nn.functional.avg_pool2d(levels[-1], 2))
         bits: list[Tensor] = []
@@ -124,6 +124,21 @@ class FloatL3c(nn.Module):
             mixture = _unfold(out, self.latents if s else 1)
             bits.append(bits_of(symbols[s], mixture, base if s == 0 else None, self.spread))
         return bits[::-1]
+
+
+def _begin_with_means(stack: FloatStack) -> None:
+    """The first latent of a plane starts as the mean of the four values below it, in quarters: it pays from the start.
+
+    Latents that said nothing at first went on saying nothing.
+    """
+    stack.last.weight *= 0.2
+    stack.last.bias.fill_(MIDDLE_LATENT / LATENT_UNIT)
+    stack.last.weight[0] = 0
+    for unit, sign in ((0, 1.0), (1, -1.0)):
+        for layer, inputs, weight in ((stack.first, slice(SUBPIXELS), 0.25 * sign), (stack.second, unit, 1.0)):
+            layer.weight[unit], layer.bias[unit] = 0, 0
+            layer.weight[unit, inputs, 1, 1] = weight
+        stack.last.weight[0, unit] = 4 * sign / LATENT_UNIT
 
 
 def _fold(x: Tensor) -> Tensor:
@@ -141,7 +156,7 @@ def _unfold(out: Tensor, channels: int) -> Tensor:
 def bits_of(symbols: Tensor, mixture: Tensor, base: Tensor | None, spread: float) -> Tensor:
     """Bits that counts take: a mixture of two logistics in the root of the count, as the coder has it."""
     weight = torch.sigmoid(mixture[:, 0])
-    lower, upper = torch.sqrt((symbols - 0.125).clamp(min=0)), torch.sqrt(symbols + 0.875)
+    lower, upper = torch.sqrt((symbols - 0.125).clamp(min=1e-4)), torch.sqrt((symbols + 0.875).clamp(min=1e-4))
     # Nothing lies below 0.
     first = symbols < 0.5
     total = torch.zeros_like(upper)

@@ -30,7 +30,7 @@ VALUES = 1 << 14
 RATE, LAST_RATE = 2e-3, 2e-5
 WARM_UP = 0.02
 ROUNDED_FROM = 0.6
-"""Share of the time from which on the network learns with the rounded weights that it will have."""
+"""Share of the time from which on the network learns with the rounded latents and weights that it will have."""
 LAST_BITS = 14
 """Bits of the weights of the last layers: few, and locations want them exact."""
 MOST_NORM = 1.0
@@ -114,20 +114,22 @@ def train_l3c(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, floa
         for group in optimizer.param_groups:
             group["lr"] = _rate(share)
         if share >= ROUNDED_FROM:
+            network.rounds = True
             for stack in network.stacks():
                 stack.weight_bits = options.weight_bits
         inputs, live = batches.draw()
         planes = network(*inputs)
-        loss = ((planes[0] * live).sum() + sum(plane.sum() for plane in planes[1:])) / live.sum()
+        # The sum, not the mean: what latents want is limited in bits.
+        loss = (planes[0] * live).sum() + sum(plane.sum() for plane in planes[1:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), MOST_NORM)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), MOST_NORM * float(live.sum()))
         optimizer.step()
         count += 1
         share = (time.monotonic() - begin) / options.seconds
         if options.steps is not None:
             share = count / options.steps
-        recent = [one for one in recent if one[0] > share - 0.1] + [(share, float(loss.detach()))]
+        recent = [one for one in recent if one[0] > share - 0.1] + [(share, float(loss.detach() / live.sum()))]
         options.progress(min(share, 1.0), sum(bits for _, bits in recent) / len(recent))
     bits = sum(bits for _, bits in recent) / len(recent) * pixels.live.mean()
     return _in_integers(network, pixels, patterns.shape[1:], options), float(bits)
