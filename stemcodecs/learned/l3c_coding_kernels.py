@@ -124,12 +124,11 @@ def interval_row(path, stack, features, y, plane, found, active, entries, low, p
                             missed |= uint64(1) << uint64(j)
                 else:
                     _describe(path, stack, (place * plane.channels + c) * OUTPUTS, plane.roots[k], found)
-                    missed = uint64(
-                        count_intervals(
-                            found.mixture, found.sigmoid, found.threshold10, plane.values, at, entries, low,
-                            int64(item * LANES),
-                        )  # fmt: skip
-                    )
+                    outside = count_intervals(
+                        found.mixture, found.sigmoid, found.threshold10, plane.values, at, entries, low,
+                        int64(item * LANES),
+                    )  # fmt: skip
+                    missed = uint64(outside)
                 missed &= active
                 if missed != 0:
                     for j in range(LANES):
@@ -218,9 +217,7 @@ def decode_row(path, stack, features, y, plane, found, active, states, stream, p
 @kernel
 def is_at_end(states, stream, patches, cursor):
     """Whether all words and patches were used, and the states are as an encoder begins."""
-    if cursor[_PATCH] != patches.at.shape[0] or cursor[_WORD] != stream.end:
-        return False
+    at_end = cursor[_PATCH] == patches.at.shape[0] and cursor[_WORD] == stream.end
     for i in range(LANES):
-        if states[i] != uint32(LOWEST_STATE):
-            return False
-    return True
+        at_end &= states[i] == uint32(LOWEST_STATE)
+    return at_end

@@ -15,7 +15,7 @@ from stemcodecs.entropy.chunk.encode import (
     _low_bits,
     encode_array,
 )
-from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, Header, write_header
+from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, NUMBER_BYTES, Header, write_header
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts, active_lanes
 from stemcodecs.entropy.fit.tile import typical_bits
 from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
@@ -24,7 +24,6 @@ from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Writer
-from stemcodecs.entropy.chunk.header import NUMBER_BYTES
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -134,9 +133,7 @@ def encode_plane(plane: Plane, layout: GroupLayout, unrolled: UnrolledL3c) -> L3
     return L3cGroups(groups=groups, blocks=blocks, fits=fits)
 
 
-def write_l3c_chunk(
-    array: Array, flags: int, plane: Plane, encoded: L3cGroups, model: bytes, *, shared: bool
-) -> bytes:
+def write_l3c_chunk(array: Array, flags: int, plane: Plane, encoded: L3cGroups, model: bytes, *, shared: bool) -> bytes:
     """Prefix, header and groups; ``model`` is the network, or its sha256."""
     nothing = np.zeros(0, np.int64)
     header = Header(

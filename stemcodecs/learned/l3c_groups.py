@@ -55,7 +55,7 @@ class L3cIntervals:
 
 
 def l3c_intervals(unrolled: UnrolledL3c, rows: Array, active: int, patches: Patches) -> L3cIntervals:
-    """Intervals of a group: rows : uint16[n_pixels, 64], counts; active : bit mask of the lanes that hold a position."""
+    """Intervals of a group: rows : uint16[n_pixels, 64], counts; active : bit mask of the lanes with a position."""
     entries, low = (np.empty(unrolled.items * LANES, np.uint32) for _ in range(2))
     cursor, path, mask = np.zeros(CURSOR, np.int64), network_path(), np.uint64(active)
     latents = unrolled.latents_of(rows)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel

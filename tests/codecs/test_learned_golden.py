@@ -59,9 +59,7 @@ def test_golden_bytes_cover_the_format() -> None:
     assert all(any(getattr(g, part) for g in groups) for part in ("words", "low", "patches", "exceptions"))
     inside = {name: header for name, header in headers.items() if not header.shared}
     pyramids = {
-        name: read_l3c(header.model, header.layout.detector)
-        for name, header in inside.items()
-        if is_l3c(header.model)
+        name: read_l3c(header.model, header.layout.detector) for name, header in inside.items() if is_l3c(header.model)
     }
     networks = {
         name: read_network(header.model, header.layout.detector)

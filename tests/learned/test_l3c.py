@@ -246,3 +246,11 @@ def test_what_a_chunk_takes_adds_up() -> None:
     words = sum(group.words for group in read_header(data[LENGTH:]).groups)
     latents = float(detail.mode.rpartition("latents take ")[2].split()[0])
     assert (detail.bits.sum() + latents * 72) * 130 / 8 == pytest.approx(words, rel=0.05)
+
+
+def test_four_blocks_of_states() -> None:
+    """Groups of many bytes take all of them."""
+    array = np.random.default_rng(0).poisson(3000, (66, 40, 40)).astype(np.uint16)
+    data = coded(array, 20)
+    assert read_header(data[LENGTH:]).blocks == 4
+    assert same_bits(Learned().decode_chunk(data), array)

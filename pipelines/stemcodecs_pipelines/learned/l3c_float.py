@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stemcodecs.learned.l3c_model import LATENT_LEVELS, MIDDLE_LATENT, SUBPIXELS, input_channels
 
-__all__ = ["FloatL3c", "FloatStack", "bits_of"]
+__all__ = ["FloatL3c", "FloatStack", "bias_of", "bits_of", "weight_shift"]
 
 ONE = 1024
 """A feature of 1 in integers."""
@@ -45,6 +45,12 @@ class FloatStack(nn.Module):
         return self.last(x), x
 
 
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """Bias of a layer; all have one."""
+    assert layer.bias is not None
+    return layer.bias
+
+
 def weight_shift(weight: Tensor, bits: int) -> int:
     """Fraction bits of the weights of a layer: as many as fit."""
     largest = float(weight.detach().abs().max())
@@ -72,11 +78,9 @@ class FloatL3c(nn.Module):
         super().__init__()
         self.scales, self.latents, self.width, self.spread = scales, latents, width, spread
         self.rounds = False
-        self.encoders = nn.ModuleList(FloatStack(2 * SUBPIXELS, width, latents) for _ in range(scales))
-        self.predictors = nn.ModuleList(
-            FloatStack(
-                input_channels(s, scales, latents, width), width, SUBPIXELS * OUTPUTS * (latents if s else 1)
-            )
+        self._encoders = nn.ModuleList(FloatStack(2 * SUBPIXELS, width, latents) for _ in range(scales))
+        self._predictors = nn.ModuleList(
+            FloatStack(input_channels(s, scales, latents, width), width, SUBPIXELS * OUTPUTS * (latents if s else 1))
             for s in range(scales + 1)
         )
         middle = math.sqrt(MIDDLE_LATENT + 0.375)
@@ -85,9 +89,19 @@ class FloatL3c(nn.Module):
                 stack.last.weight *= 0.1
                 # Two logistics of different widths around what is expected.
                 start = [0.0, -0.05, 0.05, -1.1, -0.4] if s == 0 else [0.0, middle, middle, -3.0, -2.0]
-                stack.last.bias.copy_(torch.tensor(start).repeat(len(stack.last.bias) // OUTPUTS))
+                bias_of(stack.last).copy_(torch.tensor(start).repeat(stack.last.out_channels // OUTPUTS))
             for stack in self.encoders:
                 _begin_with_means(stack)
+
+    @property
+    def encoders(self) -> list[FloatStack]:
+        """Of planes 1 to S."""
+        return [stack for stack in self._encoders if isinstance(stack, FloatStack)]
+
+    @property
+    def predictors(self) -> list[FloatStack]:
+        """Of planes 0 to S."""
+        return [stack for stack in self._predictors if isinstance(stack, FloatStack)]
 
     def stacks(self) -> Iterator[FloatStack]:
         """All stacks."""
@@ -132,11 +146,11 @@ def _begin_with_means(stack: FloatStack) -> None:
     Latents that said nothing at first went on saying nothing.
     """
     stack.last.weight *= 0.2
-    stack.last.bias.fill_(MIDDLE_LATENT / LATENT_UNIT)
+    bias_of(stack.last).fill_(MIDDLE_LATENT / LATENT_UNIT)
     stack.last.weight[0] = 0
     for unit, sign in ((0, 1.0), (1, -1.0)):
         for layer, inputs, weight in ((stack.first, slice(SUBPIXELS), 0.25 * sign), (stack.second, unit, 1.0)):
-            layer.weight[unit], layer.bias[unit] = 0, 0
+            layer.weight[unit], bias_of(layer)[unit] = 0, 0
             layer.weight[unit, inputs, 1, 1] = weight
         stack.last.weight[0, unit] = 4 * sign / LATENT_UNIT
 

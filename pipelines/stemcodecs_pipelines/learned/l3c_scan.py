@@ -25,7 +25,9 @@ JUDGED_VALUES = 4_000_000
 STEPS_SHOWN = 100
 
 
-def trained(scan: Scan, alone: Learned, learning: Learning, *, seconds: float, location: bool) -> Learned | PixelHistogram:
+def trained(
+    scan: Scan, alone: Learned, learning: Learning, *, seconds: float, location: bool
+) -> Learned | PixelHistogram:
     """The codec of a scan, with a network that all its chunks share.
 
     Parameters

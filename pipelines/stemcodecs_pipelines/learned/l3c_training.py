@@ -17,7 +17,15 @@ from stemcodecs.entropy.fit.static import fit_levels
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.learned.context_model import Dense, pixel_roots
 from stemcodecs.learned.l3c_model import L3cModel, Stack
-from stemcodecs_pipelines.learned.l3c_float import LATENT_UNIT, ONE, OUTPUTS, FloatL3c, FloatStack, weight_shift
+from stemcodecs_pipelines.learned.l3c_float import (
+    LATENT_UNIT,
+    ONE,
+    OUTPUTS,
+    FloatL3c,
+    FloatStack,
+    bias_of,
+    weight_shift,
+)
 
 __all__ = ["TrainingOptions", "train_l3c"]
 
@@ -203,7 +211,9 @@ class _Batches:
             residual = (np.sqrt(part + np.float32(0.375)) - base) * np.float32(self.pixels.gain * 64 / 256 / ONE)
             limit = np.float32(32767 / ONE)
             parts.append((np.clip(residual, -limit, limit) * live, self.level[at], base, part, live))
-        stacked = [torch.from_numpy(np.stack(arrays)[:, None].astype(np.float32)) for arrays in zip(*parts, strict=True)]
+        stacked = [
+            torch.from_numpy(np.stack(arrays)[:, None].astype(np.float32)) for arrays in zip(*parts, strict=True)
+        ]
         return (stacked[0], stacked[1], stacked[2], stacked[3]), stacked[4]
 
 
@@ -234,9 +244,9 @@ def _stack(stack: FloatStack, bits: int, units: Array, further_shift: int) -> St
     for layer in (stack.first, stack.second):
         shift = weight_shift(layer.weight, bits)
         weights = layer.weight.detach().permute(0, 2, 3, 1).reshape(layer.out_channels, -1).numpy().astype(np.float64)
-        layers.append(_dense(weights, layer.bias.detach().numpy(), shift, shift))
+        layers.append(_dense(weights, bias_of(layer).detach().numpy(), shift, shift))
     weights = stack.last.weight.detach()[:, :, 0, 0].numpy().astype(np.float64) * units[:, None]
-    bias = stack.last.bias.detach().numpy() * units
+    bias = bias_of(stack.last).detach().numpy() * units
     shift = weight_shift(torch.from_numpy(weights), LAST_BITS)
     layers.append(_dense(weights, bias, shift, shift + further_shift))
     return Stack(layers=(layers[0], layers[1], layers[2]))

@@ -29,7 +29,7 @@ class LearnedOptions:
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
     arch: Literal["context", "l3c"] = option(
         "context",
-        "context: from the counts around it; l3c: from latents, as convolutional networks do, larger and for comparison",
+        "context: from the counts around it; l3c: from latents, as convolutional networks do: larger, to compare",
     )
     seconds: int = option(SECONDS, "with arch=l3c: time to train in, by torch (extra train)", least=1, most=86400)
     location: bool = option(True, "with arch=l3c: whether the network is told the mean of every pixel")
