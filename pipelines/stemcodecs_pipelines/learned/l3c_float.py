@@ -22,6 +22,7 @@ MOST_FEATURE = 32767 / ONE
 LATENT_UNIT = 8
 """Levels of a latent to one unit of the feature that it is."""
 OUTPUTS = 5
+JITTER = 0.3
 LOWEST_SCALE, HIGHEST_SCALE = -6.0, 7.98
 _FLOOR = 2.0**-30
 """Below what the coder gives the least likely count, so that a count that was not expected still has a gradient."""
@@ -122,8 +123,11 @@ class FloatL3c(nn.Module):
         for stack in self.encoders:
             below = torch.cat([_fold(x), _fold(levels[-1])], 1)
             z = (stack(below)[0] * LATENT_UNIT).clamp(0, LATENT_LEVELS - 1)
+            noise = torch.rand_like(z) - 0.5
             # Noise as wide as a level stands for rounding at first: rounded latents that hardly differ teach nothing.
-            symbols.append(z + (torch.round(z) - z).detach() if self.rounds else z + torch.rand_like(z) - 0.5)
+            # A little stays: a latent that training left where rounding turns would be another one in integers.
+            rounded = torch.round(z + JITTER * noise)
+            symbols.append(z + (rounded - z).detach() if self.rounds else z + noise)
             x = nn.functional.avg_pool2d(x, 2)
             levels.append(nn.functional.avg_pool2d(levels[-1], 2))
         bits: list[Tensor] = []

@@ -190,7 +190,8 @@ class _Batches:
         # Beyond the edge there is nothing: no residual, no level, and no bits.
         self.live = np.pad(pixels.live, self.padding)
         self.base = np.pad(pixels.base, self.padding)
-        level = (pixels.base * 64 - pixels.level_offset) * (pixels.level_gain / 256 / ONE)
+        # Cut off as integers are: a level that all pixels have is then nothing in both.
+        level = (np.floor(pixels.base * 64) - pixels.level_offset) * (pixels.level_gain / 256 / ONE)
         self.level = np.pad(level, self.padding).astype(np.float32)
         self.crop = [min(CROP // step * step, size) for size in self.live.shape]
         self.batch = max(VALUES // math.prod(self.crop), 1)
