@@ -1,8 +1,8 @@
 """Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
 
 Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared |
---affine | --learned | --l3c]``; without an option it prints one table of sizes and speeds. The real scans are looked for in
-``--data``, ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
+--affine | --learned | --l3c]``; without an option it prints one table of sizes and speeds. The real scans are looked
+for in ``--data``, ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
 
 Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
 and checksums. Every result is decoded and compared. Speeds are MB/s of raw data in CPU time on one thread, the smallest

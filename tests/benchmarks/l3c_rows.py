@@ -31,7 +31,7 @@ def trained(patterns: Array, seconds: float, *, location: bool) -> L3cModel:
 
 
 def l3c_cells(patterns: Array, model: L3cModel) -> list[str]:
-    """Bits a pixel with the network, those of the network, MB/s of uint16 to encode and decode; decoded and compared."""
+    """Bits a pixel with the network, those of the network, MB/s of uint16 to encode and decode; values are compared."""
     network = write_l3c(model)
     codec = Learned(**SharedModel(detector=model.detector, mean_frame_sum=0.0, model=network).configuration())
     codec.encode_chunk(patterns[:1])
