@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import format_decoder
+from tests import format_decoder, l3c_format_decoder
 from tests.format_decoder import DTYPES, Adaptive, Counts, Sections
 
 SIGMOID = [round(2**15 / (1 + math.exp(-(i - 2047.5) / 128))) for i in range(4096)]
@@ -217,4 +217,20 @@ def decode(data: bytes) -> np.ndarray[Any, Any]:
     (length,) = struct.unpack_from("<I", chunk, 12)
     shape = struct.unpack_from(f"<{ndim}Q", chunk, 16)
     body = Sections(chunk[16 + 8 * ndim : length - 4])
+    if architecture(body, version) == 2:
+        l3c_format_decoder.L3cCounts.distribution = Distribution
+        network = l3c_format_decoder.L3cNetwork
+        return l3c_format_decoder.L3cCounts(
+            chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=network
+        ).array()
     return NetworkCounts(chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=Network).array()
+
+
+def architecture(body: Sections, version: int) -> int:
+    """2, of the network inside a header whose body begins here."""
+    look = Sections(body.data)
+    for _ in range(version):
+        look.section()
+    for _ in range(4):
+        look.varint()
+    return look.section()[0]

@@ -4,7 +4,8 @@ A network of about two thousand parameters predicts the distribution of every co
 it, the mean of its pixel and the dose of its pattern; rANS codes the count with that distribution. The network is
 fitted to the scan itself, and all that decoding does is integer arithmetic, so that the bytes decode alike everywhere.
 That a convolutional network (L3C, F. Mentzer et al., CVPR 2019) gains little on diffraction patterns has a reason: it
-cannot know where on the detector it is. This one is told. The bytes are described in ``learned/FORMAT.md``.
+cannot know where on the detector it is. This one is told. A small L3C may be shared as well, to see what it does; it is
+trained by ``compress --method learned:arch=l3c``. The bytes are described in ``learned/FORMAT.md``.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class _NetworkChunks(PixelHistogram):
     """Chunks in the form of pixel_histogram whose model is a network: read as those are, but for the decoder."""
 
     def decoder(self) -> DecodePositions:
-        from stemcodecs.learned.decode import decode_network_positions
+        from stemcodecs.learned.architectures import decode_positions_by_network
 
-        return decode_network_positions
+        return decode_positions_by_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +93,13 @@ class _Settings:
 
     def encode_chunk(self, chunk: Array) -> bytes:
         """Encode a numeric array; the last two axes are the detector."""
-        from stemcodecs.learned.encode import LearnedOptions, encode_learned
+        from stemcodecs.learned.architectures import encode_by_network
+        from stemcodecs.learned.encode import LearnedOptions
         from stemcodecs.learned.fit import NetworkOptions
 
         require_numeric(NAME, chunk.dtype)
         network = NetworkOptions(steps=self.steps, seed=self.seed)
-        return encode_learned(chunk, LearnedOptions(scan=self.scan, network=network), self.shared())
+        return encode_by_network(chunk, LearnedOptions(scan=self.scan, network=network), self.shared())
 
     def decode_chunk(self, data: bytes | memoryview) -> Array:
         """Decode to a fresh array with the shape and dtype that were encoded."""

@@ -22,6 +22,9 @@ from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.learned.context_model import ContextModel
 from stemcodecs.learned.decode import ChainLanes, decode_network_positions
 from stemcodecs.learned.group_kernels import encode_network_group
+from stemcodecs.learned.l3c_describe import describe_l3c
+from stemcodecs.learned.l3c_groups import decode_l3c_positions
+from stemcodecs.learned.l3c_model_bytes import is_l3c
 from stemcodecs.learned.mixture_ir import Q_FREQUENCY
 from stemcodecs.learned.path import network_path
 from stemcodecs.learned.prefix import LENGTH, NETWORK, read_prefix
@@ -46,8 +49,12 @@ def describe_learned(data: bytes, shared: SharedModel | None = None) -> ChunkDet
     if kind != NETWORK:
         return replace(describe(chunk), size=len(data))
     header = read_header(chunk)
-    array = decode_parsed(header, memoryview(chunk), shared, decode_network_positions)
+    by_l3c = is_l3c(model_bytes(header, shared))
+    decode = decode_l3c_positions if by_l3c else decode_network_positions
+    array = decode_parsed(header, memoryview(chunk), shared, decode)
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if by_l3c:
+        return describe_l3c(native, header, len(data), shared)
     unrolled = unrolled_network(model_bytes(header, shared), header.layout.detector)
     bits = _bits(native, header, unrolled)
     by_histograms = describe(encode_array(native, FitOptions(mode="scan" if unrolled.model.chained else "auto")))

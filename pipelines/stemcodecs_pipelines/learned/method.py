@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_exact, option
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LearnedMethod", "LearnedOptions"]
 
+STEPS, SECONDS = 8000, 300
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedOptions:
@@ -22,8 +25,27 @@ class LearnedOptions:
     model: Literal["auto", "scan", "chunk"] = option(
         "auto", "one network for the whole scan, or one in every chunk; auto takes the latter where scan neighbours pay"
     )
-    steps: int = option(8000, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
+    steps: int = option(STEPS, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
+    arch: Literal["context", "l3c"] = option(
+        "context",
+        "context: from the counts around it; l3c: from latents, as convolutional networks do: larger, to compare",
+    )
+    seconds: int = option(SECONDS, "with arch=l3c: time to train in, by torch (extra train)", least=1, most=86400)
+    location: bool = option(True, "with arch=l3c: whether the network is told the mean of every pixel")
+
+    def __post_init__(self) -> None:
+        """Refuse options that would have no effect.
+
+        Raises
+        ------
+        ConfigurationError
+            An option is for the other architecture.
+        """
+        if self.arch == "context" and (self.seconds != SECONDS or not self.location):
+            raise ConfigurationError("learned: seconds and location are for arch=l3c: give that too, or leave them out")
+        if self.arch == "l3c" and (self.model == "chunk" or self.steps != STEPS):
+            raise ConfigurationError("learned: model=chunk and steps are for arch=context; arch=l3c takes seconds")
 
 
 class LearnedMethod(Method[LearnedOptions]):
@@ -54,6 +76,11 @@ class LearnedMethod(Method[LearnedOptions]):
         from stemcodecs_pipelines.learned.scan_network import fitted
 
         alone = Learned(steps=self.options.steps, seed=self.options.seed)
+        if self.options.arch == "l3c":
+            from stemcodecs_pipelines.learned.l3c_scan import trained
+
+            seconds, location = self.options.seconds, self.options.location
+            return Encoding(serializer=trained(scan, alone, learning, seconds=seconds, location=location))
         if self.options.model == "chunk":
             return Encoding(serializer=alone)
         return Encoding(serializer=fitted(scan, alone, learning, try_chunks=self.options.model == "auto"))
