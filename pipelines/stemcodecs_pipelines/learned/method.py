@@ -22,6 +22,9 @@ class LearnedOptions:
     model: Literal["auto", "scan", "chunk"] = option(
         "auto", "one network for the whole scan, or one in every chunk; auto takes the latter where scan neighbours pay"
     )
+    arch: Literal["auto", "context", "images"] = option(
+        "auto", "context is for counts of patterns, images for movies and tilt series; auto takes what is smaller"
+    )
     steps: int = option(8000, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
 
@@ -46,15 +49,16 @@ class LearnedMethod(Method[LearnedOptions]):
     @property
     def whole_detector(self) -> bool:
         """A network of the whole scan is one of the whole detector."""
-        return self.options.model != "chunk"
+        return self.options.model != "chunk" and self.options.arch != "images"
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """See `Method.build`."""
         from stemcodecs.codecs import Learned
         from stemcodecs_pipelines.learned.scan_network import fitted
 
-        alone = Learned(steps=self.options.steps, seed=self.options.seed)
-        if self.options.model == "chunk":
+        alone = Learned(steps=self.options.steps, seed=self.options.seed, arch=self.options.arch)
+        # A network for images looks at the image before, which chunks do not share.
+        if self.options.model == "chunk" or self.options.arch == "images":
             return Encoding(serializer=alone)
         return Encoding(serializer=fitted(scan, alone, learning, try_chunks=self.options.model == "auto"))
 
