@@ -34,6 +34,7 @@ from stemcodecs.simulate import simulate_scan
 from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.benchmarks.learned_rows import coded as learned_row
 from tests.benchmarks.learned_rows import rows as learned_rows
+from tests.benchmarks.learned_rows import stack_rows as learned_stack_rows
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
@@ -348,7 +349,7 @@ def learned(folder: Path | None, only: str, steps: int) -> bool:
     titles = ["bits/pixel", "at most", "below auto", "/ bound", "fit CPU s", "enc MB/s", "dec MB/s"]
     print_row("", [*titles, "enc x blosc", "dec x blosc", ""], rule=True)
     good = True
-    for row in learned_rows(scans(folder, only)):
+    for row in itertools.chain(learned_rows(scans(folder, only)), learned_stack_rows(only)):
         cells, enough = learned_row(row, steps)
         good &= enough
         print_row(row.name, cells)

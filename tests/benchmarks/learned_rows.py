@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.codecs import Learned, PixelHistogram
+from stemcodecs.entropy.values.plane import to_plane
+from stemcodecs.simulate import simulate_movie, simulate_tilt_series
 from tests.benchmarks.peer_codecs import BLOSC
 
 Array = np.ndarray[Any, Any]
@@ -55,6 +57,44 @@ LIMITS: dict[str, Callable[[float, float | None], float]] = {
     "flat 21": lambda auto, bound: 1.003 * auto,
 }
 """Bits a pixel at most, from those of ``auto`` and of the bound."""
+
+
+STACKS: dict[str, Callable[[], Array]] = {
+    "HAADF tilt series": lambda: simulate_tilt_series((64, 128, 128), seed=1).images,
+    "TEM movie, uint16": lambda: _movie(np.uint16),
+    "TEM movie, uint8": lambda: _movie(np.uint8),
+}
+"""Image stacks, 64 images each: the limit is what JPEG-XL takes, of images one by one or of all in one."""
+
+
+def _movie(dtype: Any) -> Array:
+    return simulate_movie("grains", (64, 128, 128), "mixed", dose=200.0, dtype=dtype, seed=1).frames
+
+
+def _jpeg_xl(stack: Array) -> int:
+    """Bytes at effort 7: images one by one, or side by side in a square, what is less."""
+    import imagecodecs
+
+    plane = to_plane(stack)
+    assert plane is not None
+    side = math.isqrt(len(stack))
+    images = plane.counts.reshape(side, side, *stack.shape[1:])
+    tiled = np.ascontiguousarray(images.swapaxes(1, 2)).reshape(1, side * stack.shape[1], side * stack.shape[2])
+    each = plane.counts.reshape(stack.shape)
+    sizes = [
+        sum(len(imagecodecs.jpegxl_encode(image, lossless=True, effort=7, numthreads=1)) for image in part)
+        for part in (each, tiled)
+    ]
+    return min(sizes)
+
+
+def stack_rows(only: str) -> Iterator[LearnedRow]:
+    """The image stacks."""
+    for name, make in STACKS.items():
+        if only in name:
+            stack = make()
+            auto, limit = len(PixelHistogram().encode_chunk(stack)), 8 * _jpeg_xl(stack) / stack.size
+            yield LearnedRow(name=name, counts=stack, limit=limit, auto=auto, bound=None)
 
 
 def rows(scans: Iterator[Any]) -> Iterator[LearnedRow]:
@@ -106,8 +146,6 @@ def _speeds(counts: Array, data: bytes) -> tuple[float, float, list[str]]:
     header = read_header(data[LENGTH:])
     if read_prefix(data) != NETWORK or header.kind != COUNTS or header.tile != (1, 1):
         return math.nan, math.nan, ["", ""]
-    from stemcodecs.entropy.values.plane import to_plane
-
     plane = to_plane(counts)
     assert plane is not None
     layout = header.layout
