@@ -1,4 +1,4 @@
-"""Simulated tilt series: what the detector gives scatters about what it should, and everything follows from the seed."""
+"""Simulated tilt series: what the detector gives scatters about what it should, and the seed decides all of it."""
 
 from __future__ import annotations
 

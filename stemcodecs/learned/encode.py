@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.choose_calibration import plane_behind
 from stemcodecs.entropy.chunk.encode import encode_array
 from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, Header, read_header
-from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.grouped_counts import DOSE_ONE, GroupedCounts
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import Plane, to_plane
@@ -101,6 +102,8 @@ def _by_own(array: Array, flags: int, found: Header, smallest: int, options: Lea
     # True images are often stored by the generic coder: then there is no use in a network for counts.
     if options.arch != "images" and found.kind == COUNTS:
         counts = GroupedCounts(patterns, layout, 0)
+        if layout.chain_length > 1:
+            _round_doses(counts)
         fit = fit_network(counts, patterns, layout, options.network)
         if fit is not None:
             encoded = encode_groups(counts, UnrolledNetwork(fit.model), plane)
@@ -117,6 +120,17 @@ def _by_own(array: Array, flags: int, found: Header, smallest: int, options: Lea
         model = write_image_network(of_images.model)
         out.append(write_chunk(array, flags, plane, counts, encoded, model, shared=False))
     return out
+
+
+def _round_doses(counts: GroupedCounts) -> None:
+    """Doses in steps that cost as many bits of the counts as they save of the doses.
+
+    A dose that is off by a share e costs a pattern of n counts ``n * e**2 / (2 ln 2)`` bits; a step twice as wide saves
+    one. Where scan neighbours tell the rate, most doses then are that of the mean pattern, and take nothing.
+    """
+    mean = max(float(counts.position_sum.mean()), 1.0)
+    step = max(round(DOSE_ONE * math.sqrt(12 / mean)), 1)
+    counts.doses = np.clip(DOSE_ONE + step * np.rint((counts.doses - DOSE_ONE) / step), 0, 65535).astype(np.int32)
 
 
 def _by_shared(array: Array, plane: Plane, flags: int, shared: SharedModel) -> bytes | None:

@@ -33,6 +33,7 @@ from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
 from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.benchmarks.learned_rows import coded as learned_row
+from tests.benchmarks.learned_rows import pattern_share as learned_pattern_share
 from tests.benchmarks.learned_rows import rows as learned_rows
 from tests.benchmarks.learned_rows import stack_rows as learned_stack_rows
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
@@ -353,6 +354,10 @@ def learned(folder: Path | None, only: str, steps: int) -> bool:
         cells, enough = learned_row(row, steps)
         good &= enough
         print_row(row.name, cells)
+    if only in "one pattern":
+        share, enough = learned_pattern_share()
+        good &= enough
+        print(f"one pattern takes 1/{1 / share:.0f} of its chunk of 4,096 positions: {'ok' if enough else 'short'}")
     return good
 
 

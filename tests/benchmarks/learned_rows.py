@@ -12,12 +12,14 @@ import numpy as np
 
 from stemcodecs.codecs import Learned, PixelHistogram
 from stemcodecs.entropy.values.plane import to_plane
-from stemcodecs.simulate import simulate_movie, simulate_tilt_series
+from stemcodecs.simulate import simulate_movie, simulate_scan, simulate_tilt_series
 from tests.benchmarks.peer_codecs import BLOSC
 
 Array = np.ndarray[Any, Any]
 
 REPEATS = 5
+PATTERN_SHARE = 1 / 50
+"""Of the time of a chunk of 4,096 positions, that one of its patterns may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,41 @@ def rows(scans: Iterator[Any]) -> Iterator[LearnedRow]:
             auto = len(PixelHistogram().encode_chunk(counts))
             limit = LIMITS[name](8 * auto / counts.size, scan.bound)
             yield LearnedRow(name=name, counts=counts, limit=limit, auto=auto, bound=scan.bound)
+
+
+def pattern_share() -> tuple[float, bool]:
+    """CPU time of one pattern, as a share of that of its chunk of 4,096 positions, read through Zarr; and if it is
+    small enough."""
+    import tempfile
+
+    import zarr
+
+    from stemcodecs.learned.encode import fit_patterns
+    from stemcodecs.learned.fit import NetworkOptions
+
+    chunk = simulate_scan("unstructured", (64, 64), (64, 64), mean_counts=4.0, dtype=np.uint16).counts
+    found = fit_patterns(chunk.reshape(-1, 64, 64)[::8], NetworkOptions(steps=50), chunk.size)
+    assert found is not None
+    with tempfile.TemporaryDirectory() as folder:
+        store = zarr.create_array(
+            folder, shape=chunk.shape, chunks=chunk.shape, dtype=chunk.dtype, compressors=None,
+            serializer=Learned(**found[0].configuration()),
+        )  # fmt: skip
+        store[...] = chunk
+        array: Any = zarr.open_array(folder, mode="r")
+        random, times = np.random.default_rng(0), {"chunk": [], "pattern": []}
+        for _ in range(REPEATS):
+            for _ in range(10):
+                y, x = (int(i) for i in random.integers(64, size=2))
+                start = time.process_time()
+                pattern = array[y, x]
+                times["pattern"].append(time.process_time() - start)
+                np.testing.assert_array_equal(pattern, chunk[y, x])
+            start = time.process_time()
+            array[...]
+            times["chunk"].append(time.process_time() - start)
+    share = float(np.median(times["pattern"]) / np.median(times["chunk"]))
+    return share, share <= PATTERN_SHARE
 
 
 def coded(row: LearnedRow, steps: int) -> tuple[list[str], bool]:
