@@ -113,7 +113,8 @@ def rows(scans: Iterator[Any]) -> Iterator[LearnedRow]:
 
 def pattern_share() -> tuple[float, bool]:
     """CPU time of one pattern, as a share of that of its chunk of 4,096 positions, read through Zarr; and if it is
-    small enough."""
+    small enough.
+    """
     import tempfile
 
     import zarr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_exact, option
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ class LearnedOptions:
     )
     steps: int = option(8000, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        if self.arch == "images" and self.model == "scan":
+            raise ConfigurationError("arch=images looks at images before, which chunks do not share: leave model out")
 
 
 class LearnedMethod(Method[LearnedOptions]):
