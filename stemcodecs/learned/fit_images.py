@@ -36,7 +36,7 @@ LONGEST = 4
 """Images of a chain: the first has none before it, and a longer chain leaves lanes empty and makes reading one slow."""
 FEWEST_ROWS = 4
 """Of an image: detectors that are a line have none."""
-TRIAL = 8
+TRIAL, SHORTEST_TRIAL = 8, 100
 """Images are tried for an eighth of the steps: what they need then is about what is left to gain above the best."""
 TRIAL_LOSS = 1.01
 CHAIN_GAIN = 0.002
@@ -115,7 +115,7 @@ def images_pay(plane: Array, layouts: list[GroupLayout], options: NetworkOptions
     bits : float
         Of a pixel, by the best that is known.
     """
-    steps = max(options.steps // TRIAL, 1)
+    steps = max(options.steps // TRIAL, SHORTEST_TRIAL)
     for layout in layouts:
         losses = _learner(_training_data(plane, layout), options.seed, len(plane)).train(steps, steps, lambda: None)
         if losses[-max(steps // JUDGED, 1) :].mean() < TRIAL_LOSS * bits:
