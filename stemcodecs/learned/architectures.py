@@ -29,7 +29,7 @@ def decode_positions_by_network(
 
 
 def encode_by_network(array: Array, options: LearnedOptions, shared: SharedModel | None) -> bytes:
-    """Encode by the shared network, or by one that is fitted to the array, which is of architecture ``context``."""
+    """Encode by the shared network, or by one of another architecture that is fitted to the array."""
     if shared is not None and is_l3c(shared.model):
         return encode_l3c(array, shared)
     return encode_learned(array, options, shared)

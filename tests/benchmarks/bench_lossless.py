@@ -35,7 +35,9 @@ from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.benchmarks.l3c_rows import SCANS as L3C_SCANS
 from tests.benchmarks.l3c_rows import l3c_cells, other_rows, trained
 from tests.benchmarks.learned_rows import coded as learned_row
+from tests.benchmarks.learned_rows import pattern_share as learned_pattern_share
 from tests.benchmarks.learned_rows import rows as learned_rows
+from tests.benchmarks.learned_rows import stack_rows as learned_stack_rows
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
@@ -350,10 +352,14 @@ def learned(folder: Path | None, only: str, steps: int) -> bool:
     titles = ["bits/pixel", "at most", "below auto", "/ bound", "fit CPU s", "enc MB/s", "dec MB/s"]
     print_row("", [*titles, "enc x blosc", "dec x blosc", ""], rule=True)
     good = True
-    for row in learned_rows(scans(folder, only)):
+    for row in itertools.chain(learned_rows(scans(folder, only)), learned_stack_rows(only)):
         cells, enough = learned_row(row, steps)
         good &= enough
         print_row(row.name, cells)
+    if only in "one pattern":
+        share, enough = learned_pattern_share()
+        good &= enough
+        print(f"one pattern takes 1/{1 / share:.0f} of its chunk of 4,096 positions: {'ok' if enough else 'short'}")
     return good
 
 

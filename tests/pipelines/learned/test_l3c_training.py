@@ -119,8 +119,8 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     [
         ("learned:seconds=9", "seconds and location are for arch=l3c"),
         ("learned:location=false", "seconds and location are for arch=l3c"),
-        ("learned:arch=l3c,steps=9", "model=chunk and steps are for arch=context"),
-        ("learned:arch=l3c,model=chunk", "model=chunk and steps are for arch=context"),
+        ("learned:arch=l3c,steps=9", "model=chunk and steps are not for arch=l3c"),
+        ("learned:arch=l3c,model=chunk", "model=chunk and steps are not for arch=l3c"),
         ("learned:arch=l3c,seconds=0", "must be"),
         ("learned:arch=birnat", "must be"),
     ],
