@@ -29,8 +29,8 @@ class LearnedOptions:
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
     arch: Literal["auto", "context", "images", "l3c"] = option(
         "auto",
-        "context is for counts of patterns, images for movies and tilt series; auto takes what is smaller; l3c predicts "
-        "from latents, as convolutional networks do: larger, to compare",
+        "context is for counts of patterns, images for movies and tilt series; auto takes what is smaller; "
+        "l3c predicts from latents, as convolutional networks do: larger, to compare",
     )
     seconds: int = option(SECONDS, "with arch=l3c: time to train in, by torch (extra train)", least=1, most=86400)
     location: bool = option(True, "with arch=l3c: whether the network is told the mean of every pixel")
