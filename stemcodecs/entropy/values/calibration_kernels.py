@@ -7,12 +7,14 @@ rounded to the precision of its operands. No operation here may be contracted or
 from __future__ import annotations
 
 import numpy as np
-from numba import int32, int64, uint16
+from numba import float32, int32, int64, uint16, uint32
 
 from stemcodecs.compiled import kernel
 
 _TILE = 512
 """Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
+_NUDGE = 2.0**-24 * 1.5
+"""Relative step to the next float of single precision."""
 
 
 @kernel
@@ -112,6 +114,70 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
                     counts[i, at] = before
                 else:
                     before = counts[i, at]
+    return n
+
+
+@kernel
+def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
+    """As :func:`integer_counts`, of values of 8 or 16 bits, where no product leaves 32 bits and every gain is one or
+    more: single precision guesses the count, 32-bit integers prove it, and twice as many fit into a vector.
+
+    gain, offset : int32[n_pixels], gain of size 0: one, without a fraction; shift : int32[n_positions].
+    """
+    n = 0
+    before = uint16(0)
+    lowest, highest = int32(top - 65536), int32(top - specials.shape[0] - 1)
+    unit = 2.0**fraction
+    start, inverse = (unit - 1.0) / 2 - offset, 1.0 / gain
+    single_start, single_inverse, single_unit = start.astype(np.float32), inverse.astype(np.float32), float32(unit)
+    single_lowest, single_highest = float32(lowest), float32(highest)
+    digits = int32(fraction & 31)
+    for i in range(values.shape[0]):
+        add = shift[i]
+        for first in range(0, values.shape[1], _TILE):
+            row, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
+            offsets = offset[first : first + _TILE]
+            # Every sum is cut to 32 bits: the compiler takes wider ones else, and half as many to a vector.
+            wrong_bits = int32(0)
+            if gain.shape[0] == 0:
+                for p in range(row.shape[0]):
+                    count = int32(int32(row[p]) - int32(offsets[p] + add))
+                    outside = int32(count - lowest) | int32(highest - count)
+                    wrong_bits = int32(wrong_bits | (outside & int32(-2147483648)))
+                    found_counts[p] = uint16(count)
+            else:
+                gains, inverses = gain[first : first + _TILE], single_inverse[first : first + _TILE]
+                starts = single_start[first : first + _TILE]
+                for p in range(row.shape[0]):
+                    real = int32(int32(row[p]) - add)
+                    x = np.rint((float32(real) * single_unit + starts[p]) * inverses[p])
+                    x = x if x > single_lowest else single_lowest
+                    count = int32(x if x < single_highest else single_highest)
+                    wrong_bits = int32(wrong_bits | ((int32(int32(count * gains[p]) + offsets[p]) >> digits) ^ real))
+                    found_counts[p] = uint16(count)
+            if wrong_bits == 0:
+                before = found_counts[row.shape[0] - 1]
+                continue
+            for p in range(row.shape[0]):
+                at = first + p
+                real = int64(row[p]) - add
+                # In double precision, where none is taken for its neighbour.
+                factor = int64(gain[at]) if gain.shape[0] else int64(1)
+                x = np.rint((real * unit + start[at]) * (inverse[at] if gain.shape[0] else 1.0))
+                count = int64(min(max(x, float(lowest)), float(highest)))
+                if (count * factor + offset[at]) >> digits == real:
+                    before = uint16(count)
+                else:
+                    found = False
+                    for k in range(specials.shape[0]):
+                        if bits[i, at] == specials[k]:
+                            before = uint16(top - 1 - k)
+                            found = True
+                    if not found:
+                        if n < wrong.shape[0]:
+                            wrong[n] = i * values.shape[1] + at
+                        n += 1
+                counts[i, at] = before
     return n
 
 
@@ -240,15 +306,57 @@ def ranks_of_codes(codes, rank, counts, wrong):
     """As :func:`ranks`, of values of 8 or 16 bits, whose places are their bits."""
     n = 0
     before = uint16(0)
-    for i in range(codes.shape[0]):
-        r = rank[codes[i]]
-        if r < 0:
-            if n < wrong.shape[0]:
-                wrong[n] = i
-            n += 1
-        else:
-            before = uint16(r)
-        counts[i] = before
+    for first in range(0, codes.shape[0], _TILE):
+        some, found = codes[first : first + _TILE], counts[first : first + _TILE]
+        misses = 0
+        # Nothing here waits for the value before.
+        for i in range(some.shape[0]):
+            r = rank[some[i]]
+            misses += r < 0
+            found[i] = uint16(r)
+        if misses:
+            for i in range(some.shape[0]):
+                r = rank[some[i]]
+                if r < 0:
+                    if n < wrong.shape[0]:
+                        wrong[n] = first + i
+                    n += 1
+                    found[i] = before
+                before = found[i]
+        before = found[some.shape[0] - 1]
+    return n
+
+
+@kernel
+def spaced_counts(codes, start, inverse, turn, mask, n_values, counts, wrong):
+    """As :func:`ranks_of_codes`, of a table of ``n_values`` evenly spaced values, modulo the width of the codes.
+
+    The step is an odd number times ``2**turn``: ``inverse`` is that of the odd one, and turning the product by
+    ``turn`` bits gives less than ``n_values`` for multiples of the step alone (Warren, Hacker's Delight, 10-16).
+    mask : all bits of the width; start : the first value. All are uint32.
+    """
+    n = 0
+    before = uint16(0)
+    width = uint32(16) if mask == uint32(65535) else uint32(8)
+    last = int32(n_values - uint32(1))
+    for first in range(0, codes.shape[0], _TILE):
+        some, found = codes[first : first + _TILE], counts[first : first + _TILE]
+        outside = int32(0)
+        for i in range(some.shape[0]):
+            product = uint32(uint32(uint32(some[i]) - start) * inverse) & mask
+            turned = uint32(product >> (turn & uint32(15)))
+            turned = uint32(turned | (uint32(product << uint32((width - turn) & uint32(31))) & mask))
+            outside = int32(outside | int32(last - int32(turned)))
+            found[i] = uint16(turned)
+        if outside < 0:
+            for i in range(some.shape[0]):
+                if found[i] >= n_values:
+                    if n < wrong.shape[0]:
+                        wrong[n] = first + i
+                    n += 1
+                    found[i] = before
+                before = found[i]
+        before = found[some.shape[0] - 1]
     return n
 
 
@@ -299,6 +407,29 @@ def pixel_sums(values, shift, least, most, every, low, total, times):
                 counts = (row[p] >= least) & (row[p] <= most)
                 totals[p] += row[p] if counts else int64(0)
                 numbers[p] += int64(1) if counts else int64(0)
+
+
+@kernel
+def narrow_sums(values, shift, least, most, every, low, total, times):
+    """As :func:`pixel_sums`, of values of 8 or 16 bits, where shifts have 20 bits and no sum leaves 32.
+
+    All but the values are int32: twice as many fit into a vector.
+    """
+    for first in range(0, values.shape[1], _TILE):
+        lows, totals, numbers = low[first : first + _TILE], total[first : first + _TILE], times[first : first + _TILE]
+        for i in range(values.shape[0]):
+            add, some = shift[i], values[i, first : first + _TILE]
+            if i % every:
+                for p in range(some.shape[0]):
+                    x = int32(int32(some[p]) - add)
+                    lows[p] = x if (x >= least) & (x <= most) & (x < lows[p]) else lows[p]
+            else:
+                for p in range(some.shape[0]):
+                    x = int32(int32(some[p]) - add)
+                    inside = (x >= least) & (x <= most)
+                    lows[p] = x if inside & (x < lows[p]) else lows[p]
+                    totals[p] = int32(totals[p] + (x if inside else int32(0)))
+                    numbers[p] = int32(numbers[p] + (int32(1) if inside else int32(0)))
 
 
 @kernel
@@ -368,41 +499,64 @@ def integer_gains(columns, zeros, gains):
 
 
 @kernel
-def gain_intervals(values, shift, least, most, zeros, gains, low, high):
+def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_look):
     """Narrow the gains of every pixel down to those with which all its values round to what they are.
 
     Values below ``least`` or above ``most``, after the shift, do not count, nor do pixels without a gain.
+    first_look : floats[0], of the precision in which a first look is taken, that of counts too low to differ by less.
     """
     least, most = float(least), float(most)
-    real, whole, far = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
-    narrows = np.empty(_TILE, np.uint8)
     inverse, zero, lower, upper = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
+    kind = first_look.dtype
+    rough_inverse, rough_zero = np.empty(_TILE, kind), np.empty(_TILE, kind)
+    rough_lower, rough_upper = np.empty(_TILE, kind), np.empty(_TILE, kind)
+    real = np.empty(_TILE, kind)
+    # Of the same precision, so that no sum below is wider.
+    constants = np.array([0.5, 0.0]).astype(kind)
+    half, nothing = constants[0], constants[1]
+    narrows = np.empty(_TILE, np.uint8)
     for first in range(0, values.shape[1], _TILE):
         size = min(_TILE, values.shape[1] - first)
         for p in range(size):
             inverse[p] = 1.0 / gains[first + p] if gains[first + p] > 0 else 0.0
             zero[p], lower[p], upper[p] = zeros[first + p], low[first + p], high[first + p]
+            rough_inverse[p], rough_zero[p] = inverse[p], zero[p]
+            rough_lower[p], rough_upper[p] = lower[p], upper[p]
         for i in range(values.shape[0]):
             add, some = float(shift[i]), values[i, first : first + _TILE]
+            n_narrow = int32(0)
             for p in range(size):
                 real[p] = float(some[p]) - add
+            # Few values narrow anything: these are looked at again.
             for p in range(size):
-                n = np.rint((real[p] - zero[p]) * inverse[p])
-                whole[p] = abs(n) if (real[p] >= least) & (real[p] <= most) else 0.0
-                far[p] = abs(real[p] - zero[p])
-            n_narrow = 0
-            for p in range(size):
-                # Multiplied out: few values narrow anything, and only these are divided.
-                narrow = (far[p] - 0.5 > whole[p] * lower[p]) | (far[p] + 0.5 < whole[p] * upper[p])
-                narrows[p] = narrow & (whole[p] != 0.0)
-                n_narrow += narrows[p]
+                signed = real[p] - rough_zero[p]
+                whole = abs(np.rint(signed * rough_inverse[p]))
+                far = abs(signed)
+                narrow = (far - half > whole * rough_lower[p]) | (far + half < whole * rough_upper[p])
+                narrow &= whole != nothing
+                n_narrow = int32(n_narrow | int32(narrow))
+                narrows[p] = narrow
             if n_narrow == 0:
                 continue
             for p in range(size):
                 if narrows[p]:
-                    begin, end = (far[p] - 0.5) / whole[p], (far[p] + 0.5) / whole[p]
+                    value = float(some[p]) - add
+                    far = abs(value - zero[p])
+                    whole = abs(np.rint((value - zero[p]) * inverse[p]))
+                    if whole == 0.0 or value < least or value > most:
+                        continue
+                    # Multiplied out, as most that may do not.
+                    if not (far - 0.5 > whole * lower[p] or far + 0.5 < whole * upper[p]):
+                        continue
+                    begin, end = (far - 0.5) / whole, (far + 0.5) / whole
                     # A value far off is an exception, not a reason to give up the gain.
                     if begin < upper[p] and end > lower[p]:
                         lower[p], upper[p] = max(lower[p], begin), min(upper[p], end)
+                        rough_lower[p], rough_upper[p] = lower[p], upper[p]
+                        # Rounded so that the same value is not looked at a second time: it is a frequent one.
+                        while far - 0.5 > whole * float(rough_lower[p]) and lower[p] == begin:
+                            rough_lower[p] *= 1.0 + _NUDGE
+                        while far + 0.5 < whole * float(rough_upper[p]) and upper[p] == end:
+                            rough_upper[p] *= 1.0 - _NUDGE
         for p in range(size):
             low[first + p], high[first + p] = lower[p], upper[p]
