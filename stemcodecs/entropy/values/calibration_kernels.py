@@ -119,8 +119,8 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
 
 @kernel
 def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
-    """As :func:`integer_counts`, of values of 8 or 16 bits, where no product leaves 32 bits and every gain is one or
-    more: single precision guesses the count, 32-bit integers prove it, and twice as many fit into a vector.
+    """As :func:`integer_counts`, of values of 8 or 16 bits, where 32 bits hold them with their fraction and every gain
+    is one or more: single precision guesses the count, 32-bit integers prove it: twice as many to a vector.
 
     gain, offset : int32[n_pixels], gain of size 0: one, without a fraction; shift : int32[n_positions].
     """
@@ -130,7 +130,13 @@ def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, co
     unit = 2.0**fraction
     start, inverse = (unit - 1.0) / 2 - offset, 1.0 / gain
     single_start, single_inverse, single_unit = start.astype(np.float32), inverse.astype(np.float32), float32(unit)
-    single_lowest, single_highest = float32(lowest), float32(highest)
+    largest, far = int64(1), int64(0)
+    for p in range(offset.shape[0]):
+        largest = max(largest, int64(gain[p])) if gain.shape[0] else largest
+        far = max(far, abs(int64(offset[p])))
+    # Counts beyond have values that no narrow integer has: whatever stands for them is found wrong.
+    room = (int64(2147483647) - far) // largest
+    single_lowest, single_highest = float32(max(int64(lowest), -room)), float32(min(int64(highest), room))
     digits = int32(fraction & 31)
     for i in range(values.shape[0]):
         add = shift[i]
@@ -512,9 +518,9 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
     rough_lower, rough_upper = np.empty(_TILE, kind), np.empty(_TILE, kind)
     real = np.empty(_TILE, kind)
     # Of the same precision, so that no sum below is wider.
-    constants = np.array([0.5, 0.0]).astype(kind)
+    constants = np.array([0.5, 0.0, 0.0]).astype(kind)
     half, nothing = constants[0], constants[1]
-    narrows = np.empty(_TILE, np.uint8)
+    narrows = np.empty(_TILE, np.int32)
     for first in range(0, values.shape[1], _TILE):
         size = min(_TILE, values.shape[1] - first)
         for p in range(size):
@@ -525,17 +531,18 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
         for i in range(values.shape[0]):
             add, some = float(shift[i]), values[i, first : first + _TILE]
             n_narrow = int32(0)
+            constants[2] = add
+            rough_add = constants[2]
             for p in range(size):
-                real[p] = float(some[p]) - add
+                real[p] = some[p]
             # Few values narrow anything: these are looked at again.
             for p in range(size):
-                signed = real[p] - rough_zero[p]
+                signed = real[p] - rough_add - rough_zero[p]
                 whole = abs(np.rint(signed * rough_inverse[p]))
                 far = abs(signed)
                 narrow = (far - half > whole * rough_lower[p]) | (far + half < whole * rough_upper[p])
-                narrow &= whole != nothing
-                n_narrow = int32(n_narrow | int32(narrow))
-                narrows[p] = narrow
+                narrows[p] = int32(narrow & (whole != nothing))
+                n_narrow = int32(n_narrow | narrows[p])
             if n_narrow == 0:
                 continue
             for p in range(size):

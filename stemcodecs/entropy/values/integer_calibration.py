@@ -50,6 +50,9 @@ _DARK_RANGE = 4096
 """Values above the lowest of a pattern among which its dark pixels are looked for in one pass."""
 _NARROW_SHIFT = 1 << 20
 """Shift of patterns up to which that of values of 16 bits and their sums fit 32 bits, and differences 24."""
+_PLANE_SHIFT = 1 << 16
+_NARROW_FRACTION = 12
+"""Digits behind the point with which 32 bits hold values of 17 bits."""
 _FEW_COUNTS = 256
 _MEAN_POSITIONS = 256
 """Patterns that give the mean of pixels when there are at least twice as many."""
@@ -332,11 +335,14 @@ def _pixel_calibration(
     common = int(np.median(low))
     alike = float((low == common).mean()) > 0.3
     zeros = np.where(low >= common, common, low) if alike else low
-    sample = values[rows].astype(np.int64) - shift[rows, None]
-    columns = np.where((sample < bounds[0]) | (sample > bounds[1]), zeros, sample).T
+    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < _NARROW_SHIFT
     # Rows of 32 bits are sorted in vectors.
-    fits = np.abs(zeros).max() < _LIMIT and columns.min() > -_LIMIT and columns.max() < _LIMIT
-    columns = np.sort(np.ascontiguousarray(columns, np.int32 if fits else np.int64), axis=1)
+    columns = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
+    columns -= shift[rows].astype(columns.dtype)
+    outside = (columns < bounds[0]) | (columns > bounds[1])
+    if outside.any():
+        columns = np.where(outside, zeros[:, None].astype(columns.dtype), columns)
+    columns.sort(axis=1)
     gain = np.zeros(n_pixels)
     integer_gains(columns, zeros, gain)
     typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
@@ -344,9 +350,8 @@ def _pixel_calibration(
     gain[(gain == 0) | (gain > 16 * typical)] = typical
     least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
     # Bounds from counts that have few digits are apart by more than the last digit of single precision.
-    exact = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < _NARROW_SHIFT
-    exact = exact and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
-    first_look = np.zeros(0, np.float32 if exact else np.float64)
+    few = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
+    first_look = np.zeros(0, np.float32 if few else np.float64)
     gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
     for fraction in range(17):
         whole = np.ceil(least * 2.0**fraction)
@@ -410,8 +415,10 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
 
 def _narrow(gain: Array, offset: Array, shift: Array, fraction: int) -> bool:
     """Whether 32 bits hold all that a calibration makes of narrow values, and no two counts have the same value."""
-    far = np.abs(shift).max(initial=0) < _LIMIT // 2 and largest_product(gain, offset) < _LIMIT
-    return bool(far and gain.min(initial=1 << fraction) >= 1 << fraction)
+    held = fraction <= _NARROW_FRACTION and np.abs(offset).max(initial=0) < _LIMIT // 2
+    # Counts between whose value and the largest of 32 bits there is room: see narrow_counts.
+    held = held and gain.max(initial=1) < _LIMIT >> 8 and np.abs(shift).max(initial=0) < _PLANE_SHIFT
+    return bool(held and gain.min(initial=1 << fraction) >= 1 << fraction)
 
 
 def _ranked(flat: Array, entries: Array, counts: Array, wrong: Array) -> int:
