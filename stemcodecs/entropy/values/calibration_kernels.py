@@ -246,41 +246,54 @@ def float_counts(
     n = 0
     n_pixels = values.shape[1]
     before = uint16(0)
-    negatives, highest = float(65536 - top), float(top - specials.shape[0])
-    guess = np.empty(n_pixels)
-    row = np.empty(n_pixels, whole.dtype)
-    restored = np.empty(n_pixels, values.dtype)
+    negatives, highest = float(top - 65536), float(top - specials.shape[0])
+    guess, row = np.empty(_TILE), np.empty(_TILE, whole.dtype)
+    restored = np.empty(_TILE, values.dtype)
     raw = restored.view(bits.dtype)
     for i in range(values.shape[0]):
         factor = back_scale[i]
-        for p in range(n_pixels):
-            guess[p] = float(values[i, p]) * back[p] * factor
-        if dark.shape[0]:
-            for p in range(n_pixels):
-                guess[p] += float(dark[p])
-        for p in range(n_pixels):
-            x = np.rint(guess[p])
-            guess[p] = x if -negatives <= x < highest else np.nan
-            code = uint16(int64(x)) if -negatives <= x < highest else uint16(0)
-            counts[i, p] = code
-            row[p] = whole[code]
-        _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first)
-        for p in range(n_pixels):
-            restored[p] = row[p]
-        for p in range(n_pixels):
-            if raw[p] == bits[i, p] and guess[p] == guess[p]:
-                before = counts[i, p]
+        for first in range(0, n_pixels, _TILE):
+            some, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
+            given, backs = bits[i, first : first + _TILE], back[first : first + _TILE]
+            darks, gains = dark[first : first + _TILE], gain[first : first + _TILE]
+            for p in range(some.shape[0]):
+                guess[p] = float(some[p]) * backs[p] * factor
+            for p in range(darks.shape[0]):
+                guess[p] += float(darks[p])
+            for p in range(some.shape[0]):
+                x = np.rint(guess[p])
+                # What no code stands for, NaN among it, gives a value that it is not.
+                x = x if (x >= negatives) & (x < highest) else np.nan
+                guess[p] = x
+                # Zero counts have no sign.
+                row[p] = x + 0.0
+            strange = int64(0)
+            for p in range(some.shape[0]):
+                x = guess[p]
+                strange |= int64(x != x)
+                found_counts[p] = uint16(int32(x if x == x else 0.0))
+            _pattern(row[: some.shape[0]], i, darks, gains, scale, gain_divides, scale_divides, scale_first)
+            for p in range(some.shape[0]):
+                restored[p] = row[p]
+            wrong_bits = bits.dtype.type(0)
+            for p in range(some.shape[0]):
+                wrong_bits = bits.dtype.type(wrong_bits | (raw[p] ^ given[p]))
+            if wrong_bits == 0 and strange == 0:
+                before = found_counts[some.shape[0] - 1]
                 continue
-            found = False
-            for k in range(specials.shape[0]):
-                if bits[i, p] == specials[k]:
-                    counts[i, p] = uint16(top - 1 - k)
-                    found = True
-            if not found:
-                if n < wrong.shape[0]:
-                    wrong[n] = i * n_pixels + p
-                n += 1
-                counts[i, p] = before
+            for p in range(some.shape[0]):
+                if raw[p] != given[p] or guess[p] != guess[p]:
+                    found = False
+                    for k in range(specials.shape[0]):
+                        if given[p] == specials[k]:
+                            before = uint16(top - 1 - k)
+                            found = True
+                    if not found:
+                        if n < wrong.shape[0]:
+                            wrong[n] = i * n_pixels + first + p
+                        n += 1
+                    found_counts[p] = before
+                before = found_counts[p]
     return n
 
 
