@@ -13,6 +13,7 @@ from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, He
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import SharedCalibration
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.learned.context_model_bytes import write_network
@@ -87,6 +88,8 @@ def _by_own(array: Array, flags: int, found: Header, options: LearnedOptions) ->
     if found.kind != COUNTS:
         return None
     known = found.calibration
+    # A map of a shared model is one of histograms.
+    assert not isinstance(known, SharedCalibration)
     plane = to_plane(array) if known is None else plane_behind(array, found.numbers, known)
     if plane is None:
         return None

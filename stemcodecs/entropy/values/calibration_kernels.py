@@ -6,6 +6,8 @@ rounded to the precision of its operands. No operation here may be contracted or
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import float32, int32, int64, uint16, uint32
 
@@ -271,7 +273,8 @@ def float_counts(
             for p in range(some.shape[0]):
                 x = guess[p]
                 strange |= int64(x != x)
-                found_counts[p] = uint16(int32(x if x == x else 0.0))
+                code: Any = x if x == x else 0.0
+                found_counts[p] = uint16(int32(code))
             _pattern(row[: some.shape[0]], i, darks, gains, scale, gain_divides, scale_divides, scale_first)
             for p in range(some.shape[0]):
                 restored[p] = row[p]

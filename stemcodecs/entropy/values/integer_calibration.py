@@ -337,7 +337,7 @@ def _pixel_calibration(
     zeros = np.where(low >= common, common, low) if alike else low
     narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < _NARROW_SHIFT
     # Rows of 32 bits are sorted in vectors.
-    columns = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
+    columns: Array = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
     columns -= shift[rows].astype(columns.dtype)
     outside = (columns < bounds[0]) | (columns > bounds[1])
     if outside.any():
