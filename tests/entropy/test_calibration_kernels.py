@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_counts, narrow_counts
+from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_counts
 from stemcodecs.entropy.values.float_calibration import express_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers
 from stemcodecs.entropy.values.joint_kernels import common_factor
+from stemcodecs.entropy.values.narrow_kernels import narrow_counts
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 
 Array = np.ndarray[Any, Any]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import float32, int32, int64, uint16, uint32
+from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel
 
-_TILE = 512
+TILE = 512
 """Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
 _NUDGE = 2.0**-24 * 1.5
 """Relative step to the next float of single precision."""
@@ -26,13 +26,13 @@ def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
     gain, offset : int64[n_pixels], or int32 where no product and no sum leaves them: two to a vector more.
     """
     marks = top - specials.shape[0]
-    row = np.empty(_TILE, gain.dtype)
+    row = np.empty(TILE, gain.dtype)
     for i in range(counts.shape[0]):
         add = shift[i]
-        for first in range(0, counts.shape[1], _TILE):
+        for first in range(0, counts.shape[1], TILE):
             # Views, because a sum as an index may be negative for all that the compiler knows, and costs the vectors.
-            codes, values = counts[i, first : first + _TILE], out[i, first : first + _TILE]
-            gains, offsets = gain[first : first + _TILE], offset[first : first + _TILE]
+            codes, values = counts[i, first : first + TILE], out[i, first : first + TILE]
+            gains, offsets = gain[first : first + TILE], offset[first : first + TILE]
             # Loops without branches become vector instructions.
             if top == 65536:
                 for p in range(codes.shape[0]):
@@ -72,14 +72,14 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
     per_unit = 1.0 / unit
     # The middle of what rounds to a value.
     inverse, start, factor, begin = 1.0 / gain, (unit - 1.0) / 2 - offset, gain * 1.0, offset * 1.0
-    real, whole, back = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
-    codes = np.empty(_TILE, np.int32)
+    real, whole, back = np.empty(TILE), np.empty(TILE), np.empty(TILE)
+    codes = np.empty(TILE, np.int32)
     for i in range(values.shape[0]):
         add = float(shift[i])
-        for first in range(0, values.shape[1], _TILE):
-            row, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
-            inverses, starts = inverse[first : first + _TILE], start[first : first + _TILE]
-            factors, begins = factor[first : first + _TILE], begin[first : first + _TILE]
+        for first in range(0, values.shape[1], TILE):
+            row, found_counts = values[i, first : first + TILE], counts[i, first : first + TILE]
+            inverses, starts = inverse[first : first + TILE], start[first : first + TILE]
+            factors, begins = factor[first : first + TILE], begin[first : first + TILE]
             for p in range(row.shape[0]):
                 # Converted before the shift, which narrow integers do in vectors; 53 bits hold both.
                 real[p] = float(row[p]) - add
@@ -116,76 +116,6 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
                     counts[i, at] = before
                 else:
                     before = counts[i, at]
-    return n
-
-
-@kernel
-def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
-    """As :func:`integer_counts`, of values of 8 or 16 bits, where 32 bits hold them with their fraction and every gain
-    is one or more: single precision guesses the count, 32-bit integers prove it: twice as many to a vector.
-
-    gain, offset : int32[n_pixels], gain of size 0: one, without a fraction; shift : int32[n_positions].
-    """
-    n = 0
-    before = uint16(0)
-    lowest, highest = int32(top - 65536), int32(top - specials.shape[0] - 1)
-    unit = 2.0**fraction
-    start, inverse = (unit - 1.0) / 2 - offset, 1.0 / gain
-    single_start, single_inverse, single_unit = start.astype(np.float32), inverse.astype(np.float32), float32(unit)
-    largest, far = int64(1), int64(0)
-    for p in range(offset.shape[0]):
-        largest = max(largest, int64(gain[p])) if gain.shape[0] else largest
-        far = max(far, abs(int64(offset[p])))
-    # Counts beyond have values that no narrow integer has: whatever stands for them is found wrong.
-    room = (int64(2147483647) - far) // largest
-    single_lowest, single_highest = float32(max(int64(lowest), -room)), float32(min(int64(highest), room))
-    digits = int32(fraction & 31)
-    for i in range(values.shape[0]):
-        add = shift[i]
-        for first in range(0, values.shape[1], _TILE):
-            row, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
-            offsets = offset[first : first + _TILE]
-            # Every sum is cut to 32 bits: the compiler takes wider ones else, and half as many to a vector.
-            wrong_bits = int32(0)
-            if gain.shape[0] == 0:
-                for p in range(row.shape[0]):
-                    count = int32(int32(row[p]) - int32(offsets[p] + add))
-                    outside = int32(count - lowest) | int32(highest - count)
-                    wrong_bits = int32(wrong_bits | (outside & int32(-2147483648)))
-                    found_counts[p] = uint16(count)
-            else:
-                gains, inverses = gain[first : first + _TILE], single_inverse[first : first + _TILE]
-                starts = single_start[first : first + _TILE]
-                for p in range(row.shape[0]):
-                    real = int32(int32(row[p]) - add)
-                    x = np.rint((float32(real) * single_unit + starts[p]) * inverses[p])
-                    x = x if x > single_lowest else single_lowest
-                    count = int32(x if x < single_highest else single_highest)
-                    wrong_bits = int32(wrong_bits | ((int32(int32(count * gains[p]) + offsets[p]) >> digits) ^ real))
-                    found_counts[p] = uint16(count)
-            if wrong_bits == 0:
-                before = found_counts[row.shape[0] - 1]
-                continue
-            for p in range(row.shape[0]):
-                at = first + p
-                real = int64(row[p]) - add
-                # In double precision, where none is taken for its neighbour.
-                factor = int64(gain[at]) if gain.shape[0] else int64(1)
-                x = np.rint((real * unit + start[at]) * (inverse[at] if gain.shape[0] else 1.0))
-                count = int64(min(max(x, float(lowest)), float(highest)))
-                if (count * factor + offset[at]) >> digits == real:
-                    before = uint16(count)
-                else:
-                    found = False
-                    for k in range(specials.shape[0]):
-                        if bits[i, at] == specials[k]:
-                            before = uint16(top - 1 - k)
-                            found = True
-                    if not found:
-                        if n < wrong.shape[0]:
-                            wrong[n] = i * values.shape[1] + at
-                        n += 1
-                counts[i, at] = before
     return n
 
 
@@ -249,15 +179,15 @@ def float_counts(
     n_pixels = values.shape[1]
     before = uint16(0)
     negatives, highest = float(top - 65536), float(top - specials.shape[0])
-    guess, row = np.empty(_TILE), np.empty(_TILE, whole.dtype)
-    restored = np.empty(_TILE, values.dtype)
+    guess, row = np.empty(TILE), np.empty(TILE, whole.dtype)
+    restored = np.empty(TILE, values.dtype)
     raw = restored.view(bits.dtype)
     for i in range(values.shape[0]):
         factor = back_scale[i]
-        for first in range(0, n_pixels, _TILE):
-            some, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
-            given, backs = bits[i, first : first + _TILE], back[first : first + _TILE]
-            darks, gains = dark[first : first + _TILE], gain[first : first + _TILE]
+        for first in range(0, n_pixels, TILE):
+            some, found_counts = values[i, first : first + TILE], counts[i, first : first + TILE]
+            given, backs = bits[i, first : first + TILE], back[first : first + TILE]
+            darks, gains = dark[first : first + TILE], gain[first : first + TILE]
             for p in range(some.shape[0]):
                 guess[p] = float(some[p]) * backs[p] * factor
             for p in range(darks.shape[0]):
@@ -328,8 +258,8 @@ def ranks_of_codes(codes, rank, counts, wrong):
     """As :func:`ranks`, of values of 8 or 16 bits, whose places are their bits."""
     n = 0
     before = uint16(0)
-    for first in range(0, codes.shape[0], _TILE):
-        some, found = codes[first : first + _TILE], counts[first : first + _TILE]
+    for first in range(0, codes.shape[0], TILE):
+        some, found = codes[first : first + TILE], counts[first : first + TILE]
         misses = 0
         # Nothing here waits for the value before.
         for i in range(some.shape[0]):
@@ -340,39 +270,6 @@ def ranks_of_codes(codes, rank, counts, wrong):
             for i in range(some.shape[0]):
                 r = rank[some[i]]
                 if r < 0:
-                    if n < wrong.shape[0]:
-                        wrong[n] = first + i
-                    n += 1
-                    found[i] = before
-                before = found[i]
-        before = found[some.shape[0] - 1]
-    return n
-
-
-@kernel
-def spaced_counts(codes, start, inverse, turn, mask, n_values, counts, wrong):
-    """As :func:`ranks_of_codes`, of a table of ``n_values`` evenly spaced values, modulo the width of the codes.
-
-    The step is an odd number times ``2**turn``: ``inverse`` is that of the odd one, and turning the product by
-    ``turn`` bits gives less than ``n_values`` for multiples of the step alone (Warren, Hacker's Delight, 10-16).
-    mask : all bits of the width; start : the first value. All are uint32.
-    """
-    n = 0
-    before = uint16(0)
-    width = uint32(16) if mask == uint32(65535) else uint32(8)
-    last = int32(n_values - uint32(1))
-    for first in range(0, codes.shape[0], _TILE):
-        some, found = codes[first : first + _TILE], counts[first : first + _TILE]
-        outside = int32(0)
-        for i in range(some.shape[0]):
-            product = uint32(uint32(uint32(some[i]) - start) * inverse) & mask
-            turned = uint32(product >> (turn & uint32(15)))
-            turned = uint32(turned | (uint32(product << uint32((width - turn) & uint32(31))) & mask))
-            outside = int32(outside | int32(last - int32(turned)))
-            found[i] = uint16(turned)
-        if outside < 0:
-            for i in range(some.shape[0]):
-                if found[i] >= n_values:
                     if n < wrong.shape[0]:
                         wrong[n] = first + i
                     n += 1
@@ -411,12 +308,12 @@ def pixel_sums(values, shift, least, most, every, low, total, times):
 
     Those below ``least`` or above ``most`` do not count; sum and number are of one pattern in ``every``.
     """
-    row = np.empty(_TILE, np.int64)
+    row = np.empty(TILE, np.int64)
     # Statistics of some pixels stay in the fastest cache while all patterns go by.
-    for first in range(0, values.shape[1], _TILE):
-        lows, totals, numbers = low[first : first + _TILE], total[first : first + _TILE], times[first : first + _TILE]
+    for first in range(0, values.shape[1], TILE):
+        lows, totals, numbers = low[first : first + TILE], total[first : first + TILE], times[first : first + TILE]
         for i in range(values.shape[0]):
-            add, some = shift[i], values[i, first : first + _TILE]
+            add, some = shift[i], values[i, first : first + TILE]
             for p in range(some.shape[0]):
                 row[p] = int64(some[p]) - add
             # Without branches, these are vector instructions.
@@ -429,29 +326,6 @@ def pixel_sums(values, shift, least, most, every, low, total, times):
                 counts = (row[p] >= least) & (row[p] <= most)
                 totals[p] += row[p] if counts else int64(0)
                 numbers[p] += int64(1) if counts else int64(0)
-
-
-@kernel
-def narrow_sums(values, shift, least, most, every, low, total, times):
-    """As :func:`pixel_sums`, of values of 8 or 16 bits, where shifts have 20 bits and no sum leaves 32.
-
-    All but the values are int32: twice as many fit into a vector.
-    """
-    for first in range(0, values.shape[1], _TILE):
-        lows, totals, numbers = low[first : first + _TILE], total[first : first + _TILE], times[first : first + _TILE]
-        for i in range(values.shape[0]):
-            add, some = shift[i], values[i, first : first + _TILE]
-            if i % every:
-                for p in range(some.shape[0]):
-                    x = int32(int32(some[p]) - add)
-                    lows[p] = x if (x >= least) & (x <= most) & (x < lows[p]) else lows[p]
-            else:
-                for p in range(some.shape[0]):
-                    x = int32(int32(some[p]) - add)
-                    inside = (x >= least) & (x <= most)
-                    lows[p] = x if inside & (x < lows[p]) else lows[p]
-                    totals[p] = int32(totals[p] + (x if inside else int32(0)))
-                    numbers[p] = int32(numbers[p] + (int32(1) if inside else int32(0)))
 
 
 @kernel
@@ -528,24 +402,24 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
     first_look : floats[0], of the precision in which a first look is taken, that of counts too low to differ by less.
     """
     least, most = float(least), float(most)
-    inverse, zero, lower, upper = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
+    inverse, zero, lower, upper = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
     kind = first_look.dtype
-    rough_inverse, rough_zero = np.empty(_TILE, kind), np.empty(_TILE, kind)
-    rough_lower, rough_upper = np.empty(_TILE, kind), np.empty(_TILE, kind)
-    real = np.empty(_TILE, kind)
+    rough_inverse, rough_zero = np.empty(TILE, kind), np.empty(TILE, kind)
+    rough_lower, rough_upper = np.empty(TILE, kind), np.empty(TILE, kind)
+    real = np.empty(TILE, kind)
     # Of the same precision, so that no sum below is wider.
     constants = np.array([0.5, 0.0, 0.0]).astype(kind)
     half, nothing = constants[0], constants[1]
-    narrows = np.empty(_TILE, np.int32)
-    for first in range(0, values.shape[1], _TILE):
-        size = min(_TILE, values.shape[1] - first)
+    narrows = np.empty(TILE, np.int32)
+    for first in range(0, values.shape[1], TILE):
+        size = min(TILE, values.shape[1] - first)
         for p in range(size):
             inverse[p] = 1.0 / gains[first + p] if gains[first + p] > 0 else 0.0
             zero[p], lower[p], upper[p] = zeros[first + p], low[first + p], high[first + p]
             rough_inverse[p], rough_zero[p] = inverse[p], zero[p]
             rough_lower[p], rough_upper[p] = lower[p], upper[p]
         for i in range(values.shape[0]):
-            add, some = float(shift[i]), values[i, first : first + _TILE]
+            add, some = float(shift[i]), values[i, first : first + TILE]
             n_narrow = int32(0)
             constants[2] = add
             rough_add = constants[2]

@@ -22,13 +22,11 @@ from stemcodecs.entropy.values.calibration_kernels import (
     integer_gains,
     mark_codes,
     mark_present,
-    narrow_counts,
-    narrow_sums,
     pixel_sums,
     ranks,
     ranks_of_codes,
-    spaced_counts,
 )
+from stemcodecs.entropy.values.narrow_kernels import narrow_counts, narrow_sums, spaced_counts
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 
