@@ -5,6 +5,7 @@ Section numbers are those of FORMAT.md.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 import zlib
@@ -224,11 +225,11 @@ class Model:
         return clip(constant), clip((own * m) >> (40 - c.rate_bits)), factors
 
 
-def decode(data: bytes) -> np.ndarray[Any, Any]:
-    """Array of a chunk, of either kind."""
+def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
+    """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2)
+    assert version in (1, 2, 3)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -242,7 +243,7 @@ def decode(data: bytes) -> np.ndarray[Any, Any]:
             shuffled = bytes(numcodecs.Zstd().decode(pieces.section()))
             raw += np.frombuffer(shuffled, "u1").reshape(dtype.itemsize, -1).T.tobytes()
         return np.frombuffer(raw, dtype).reshape(shape)
-    return Counts(data, shape, dtype, length, body, version).array()
+    return Counts(data, shape, dtype, length, body, version, shared=shared).array()
 
 
 class Calibration:
@@ -270,7 +271,7 @@ class Calibration:
             n = math.prod(detector)
             self.gain = pixels() if flags & 1 else [2**self.fraction] * n
             self.offset = pixels() if flags & 2 else [2**self.fraction // 2] * n
-            self.shift = of_positions() if flags & 4 else [0] * positions
+            self.shift = of_positions() if flags & 4 else None
         else:
             self.flags = s.varint()
             self.type = np.float64 if self.flags & 64 else np.float32
@@ -293,7 +294,9 @@ class Calibration:
     def integer(self, c: int, u: int, pixel: int, position: int) -> int:
         if self.kind == 0:
             return self.table[c] if c < len(self.table) else 0
-        return ((self.gain[pixel] * u + self.offset[pixel]) >> self.fraction) + self.shift[position]
+        return ((self.gain[pixel] * u + self.offset[pixel]) >> self.fraction) + (
+            self.shift[position] if self.shift else 0
+        )
 
     def number(self, u: int, pixel: int, position: int) -> Any:
         x = self.type(u)
@@ -311,7 +314,7 @@ class Counts:
 
     def __init__(
         self, data: bytes, shape: tuple[int, ...], dtype: Any, length: int, body: Sections, version: int,
-        model: Any = Model,
+        model: Any = Model, shared: bytes = b"",
     ) -> None:  # fmt: skip
         self.data, self.shape, self.dtype, self.length = data, shape, dtype, length
         section = body.section()
@@ -321,13 +324,27 @@ class Counts:
         calibration = body.section() if version == 2 else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
-        assert body.varint() == 0
-        model_bytes = body.section()
+        reference, model_bytes = body.varint(), body.section()
         scan, detector = (shape[:-2], shape[-2:]) if len(shape) > 2 else (shape[:1], shape[1:])
         self.detector = detector if len(detector) == 2 else (1, math.prod(detector))
         self.ny, self.nx = math.prod(scan[:-1]), scan[-1] if scan else 1
         self.n = math.prod(self.detector)
         self.calibration = None
+        if reference:
+            # 1.11
+            assert hashlib.sha256(shared).digest() == model_bytes
+            magic, of_shared, *of = struct.unpack_from("<4sBII", shared)
+            assert (magic, *of) == (b"SCPM", *self.detector)
+            model_bytes = shared[21:]
+            if of_shared == 2:
+                (size,) = struct.unpack_from("<I", model_bytes)
+                behind, model_bytes = Sections(model_bytes[4 : 4 + size]), model_bytes[4 + size :]
+                assert behind.varint() == self.negatives or version < 3
+                assert behind.section() == section[20:] or version < 3
+                of_scan = behind.section()
+                if version == 3:
+                    self.calibration = Calibration(of_scan, self.detector, 0, dtype)
+        assert (version < 3) or self.calibration
         if calibration is not None:
             self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype)
         self.model = model(model_bytes, *self.detector)

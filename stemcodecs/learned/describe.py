@@ -18,6 +18,7 @@ from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import SharedCalibration
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.learned.decode import decode_network_positions
 from stemcodecs.learned.image_chain import UnrolledImages
@@ -69,6 +70,8 @@ def describe_learned(data: bytes, shared: SharedModel | None = None) -> ChunkDet
 def _bits(array: Array, header: Header, unrolled: Unrolled) -> Array:
     """Mean bits of every pixel, float64[det_y, det_x]: what the intervals of its counts are worth."""
     known, layout = header.calibration, header.layout
+    # A map of a shared model is one of histograms.
+    assert not isinstance(known, SharedCalibration)
     plane = to_plane(array) if known is None else plane_behind(array, header.numbers, known)
     assert plane is not None
     n = layout.n_pixels

@@ -14,6 +14,7 @@ from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, He
 from stemcodecs.entropy.fit.grouped_counts import DOSE_ONE, GroupedCounts
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import SharedCalibration
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.learned.context_model_bytes import write_network
@@ -93,6 +94,8 @@ def encode_learned(array: Array, options: LearnedOptions | None = None, shared: 
 def _by_own(array: Array, flags: int, found: Header, smallest: int, options: LearnedOptions) -> list[bytes]:
     """By networks fitted to the array; ``found`` is what histograms made of it, in ``smallest`` bytes."""
     known = found.calibration
+    # A map of a shared model is one of histograms.
+    assert not isinstance(known, SharedCalibration)
     plane = to_plane(array) if known is None else plane_behind(array, found.numbers, known)
     if plane is None:
         return []

@@ -6,6 +6,7 @@ configuration of a shared model. ``tests/fixtures/pixel_histogram/write.py`` wro
 
 from __future__ import annotations
 
+import base64
 import json
 import runpy
 import shutil
@@ -16,10 +17,12 @@ import pytest
 
 from stemcodecs.codecs import NumcodecsPixelHistogram, PixelHistogram
 from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, STORED, VERSION, read_header
+from stemcodecs.entropy.chunk.shared_calibration import shared_calibration
 from stemcodecs.entropy.kernels.cpu import has_avx512
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model.model_bytes import read_histogram_model
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.model.shared_model import load_shared
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, SharedCalibration, ValueTable
 from tests import format_decoder
 from tests.strategies import MODES, same_bits
 
@@ -45,11 +48,12 @@ def test_golden_bytes_decode(path: Path, simd: str, monkeypatch: pytest.MonkeyPa
         assert decoded.flags.f_contiguous == expected.flags.f_contiguous
 
 
-@pytest.mark.parametrize("path", [p for p in CHUNKS if not configuration(p)], ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", CHUNKS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_independent_decoder_reads_golden_bytes(path: Path) -> None:
     """What FORMAT.md says of a version stays true, whatever later versions write."""
     expected = np.load(path.with_suffix(".npy"))
-    decoded = np.asarray(format_decoder.decode(path.read_bytes()))
+    shared = base64.b64decode(configuration(path).get("model", "").rpartition(",")[2])
+    decoded = np.asarray(format_decoder.decode(path.read_bytes(), shared))
     assert same_bits(decoded.astype(expected.dtype), np.ascontiguousarray(expected).reshape(expected.shape))
 
 
@@ -83,6 +87,21 @@ def test_golden_bytes_cover_calibrations() -> None:
     floats = [c for c in found if isinstance(c, FloatCalibration)]
     assert all(any(getattr(c, part) is not None for c in floats) for part in ("dark", "gain", "scale"))
     assert {c.single for c in floats} == {c.scale_divides for c in floats} == {False, True}
+
+
+def test_golden_bytes_cover_calibrations_of_a_scan() -> None:
+    """Chunks that take it, of every kind, and one of the same array that has its own."""
+    found = {p.stem: p for p in CHUNKS if p.parent.name == "v3"}
+    headers = {name: read_header(p.read_bytes()) for name, p in found.items()}
+    alike = {name for name, h in headers.items() if isinstance(h.calibration, SharedCalibration)}
+    assert alike == {"shared_table", "shared_pixel_gain", "shared_float_gain"}
+    kinds = {
+        type(shared_calibration(load_shared(*configuration(found[n]).values()), headers[n].dtype)[1]) for n in alike
+    }
+    assert kinds == {ValueTable, IntegerCalibration, FloatCalibration}
+    own = headers["shared_own"]
+    assert not own.shared
+    assert own.calibration is not None
 
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,8 +29,10 @@ from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.entropy.chunk import encode
 from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.header import read_header
+from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
 from tests.entropy.specimens import specimens as entropy_specimens
@@ -155,6 +157,15 @@ def _pixel_histogram() -> dict[str, Specimen]:
     codec = PixelHistogram(mode="neighbour", **configuration)
     found["pixel_histogram shared"] = Specimen(
         family="pixel_histogram", data=codec.encode_chunk(array), values=array, face3=codec,
+        face2=NumcodecsPixelHistogram(mode="neighbour", **configuration),
+    )  # fmt: skip
+    gain = np.random.default_rng(9).normal(1, 0.05, array.shape[-2:]).astype(np.float32)
+    corrected = array.astype(np.float32) * gain
+    behind = behind_bytes(NumberMap(), FloatCalibration(gain=gain.ravel().astype(np.float64)), header.layout.detector)
+    configuration = replace(shared, behind=behind).configuration()
+    codec = PixelHistogram(mode="neighbour", **configuration)
+    found["pixel_histogram shared gains"] = Specimen(
+        family="pixel_histogram", data=codec.encode_chunk(corrected), values=corrected, face3=codec,
         face2=NumcodecsPixelHistogram(mode="neighbour", **configuration),
     )  # fmt: skip
     return found

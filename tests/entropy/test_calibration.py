@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
+from stemcodecs.entropy.chunk import encode
 from stemcodecs.entropy.chunk.decode import decode_array, decode_positions
 from stemcodecs.entropy.chunk.describe import describe
 from stemcodecs.entropy.chunk.encode import encode_array
@@ -248,3 +250,31 @@ def test_calibrations_of_another_kind_of_number_are_refused(kind: str) -> None:
         data[6] = DTYPES.index(other)
         with pytest.raises(CorruptChunkError):
             read_header(reseal(bytes(data)))
+
+
+MAPS: dict[str, Any] = {
+    "scaled": lambda c, random: 17 * c,
+    "rounded": lambda c, random: np.rint(17.3 * c) + 100,
+    "reversed": lambda c, random: 30_000 - c,
+    "offset of pixels": lambda c, random: c + random.integers(0, 40, c.shape[1:]),
+    "offset of rows": lambda c, random: c + random.integers(0, 40, (c.shape[1], 1)),
+    "gain of pixels": lambda c, random: np.rint(17.3 * random.normal(1, 0.04, c.shape[1:]) * c),
+}
+
+
+@pytest.mark.parametrize("positions", [64, 200])
+@pytest.mark.parametrize("kind", MAPS)
+def test_few_positions_with_dead_and_hot_pixels_pay_for_the_map_only(kind: str, positions: int) -> None:
+    """The dtype changes nothing, and no map costs more than coding without one."""
+    random = np.random.default_rng(positions)
+    y, x = np.mgrid[:40, :40] - 20
+    counts = random.poisson(np.where(y**2 + x**2 < 13**2, 4.0, 0.2), (positions, 40, 40))
+    values = with_defects(MAPS[kind](counts, random), 1, 0, 9_999)
+    with mock.patch.object(encode, "calibrated_plane", lambda array, plane, size: plane):
+        plain = bits(with_defects(counts, 1, 0, 9_999).astype(np.uint16))
+        without = bits(values.astype(np.uint16))
+    a_map = 12 / positions if "pixels" in kind or "rows" in kind else 0.0
+    for dtype in ("u2", "i4"):
+        data = encode_array(values.astype(dtype))
+        assert same_bits(decode_array(data), values.astype(dtype))
+        assert 8 * len(data) / values.size < min(1.015 * plain + a_map, without)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["HistogramStatistics", "ScanHistograms", "histogram_graph", "histograms", "pixel_counts"]
 
 _LEAST_TAIL = 1 << 20
+_LOOKED_AT = 48
+"""Patterns that are read to see whether values are counts in disguise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,15 +117,30 @@ class HistogramStatistics:
         ConfigurationError
             The values are not counts below 65536.
         """
+        from stemcodecs.entropy.chunk.find_shared import find_shared
+        from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
         from stemcodecs.entropy.fit.scan_statistics import ScanSample
 
         # Counting needs no agreement: a value is a value in every block.
         if not self.model:
             return self
         sample = ScanSample.of(math.prod(scan.shape[:-2]), self.detector)
-        probes = sample.probes(scan.dtype.itemsize * math.prod(self.detector))
-        patterns = [scan.read(_region(int(position), scan.shape)).reshape(self.detector) for position in probes]
-        return replace(self, sample=sample.read(np.stack(patterns)))
+        pattern_bytes = scan.dtype.itemsize * math.prod(self.detector)
+
+        def read(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return np.stack([scan.read(_region(int(at), scan.shape)).reshape(self.detector) for at in positions])
+
+        # Some patterns tell whether values are counts in disguise, many how.
+        looked_at = sample.probes(pattern_bytes, _LOOKED_AT)
+        patterns = read(looked_at)
+        found = find_shared(patterns)
+        if found is not None:
+            found = find_shared(read(sample.probes(pattern_bytes, sample.positions.size)))
+        if found is None:
+            return replace(self, sample=sample.read(patterns[np.isin(looked_at, sample.probes(pattern_bytes))]))
+        numbers, calibration = found
+        behind = behind_bytes(numbers, calibration, self.detector)
+        return replace(self, sample=replace(sample, numbers=numbers, calibration=calibration, behind=behind))
 
     def block(
         self, patterns: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from stemcodecs.location import Location
@@ -34,10 +35,13 @@ def values_found(metadata: Mapping[str, Any], plan: Plan, place: Location) -> st
     name, configuration = _innermost(metadata)
     if "map" in configuration:
         return words_of_map(CountsMap.from_uri(configuration["map"]))
-    words = {"stemcodecs.pixel_histogram": _of_histograms, "stemcodecs.pca": _of_low_rank}.get(name)
-    if words is None:
+    words: dict[str, Callable[[Location, str], str | None]] = {
+        "stemcodecs.pixel_histogram": partial(_of_histograms, configuration=configuration),
+        "stemcodecs.pca": _of_low_rank,
+    }
+    if name not in words:
         return None
-    found = [words(place, key) for key in _some_keys(metadata, plan)]
+    found = [words[name](place, key) for key in _some_keys(metadata, plan)]
     # Of chunks that differ, what most say, and of these the first.
     return Counter(found).most_common(1)[0][0]
 
@@ -58,9 +62,12 @@ def _some_keys(metadata: Mapping[str, Any], plan: Plan) -> Iterator[str]:
         yield coder.key(plan.coordinates(index))
 
 
-def _of_histograms(place: Location, key: str) -> str | None:
+def _of_histograms(place: Location, key: str, configuration: Mapping[str, Any]) -> str | None:
     from stemcodecs.counts.words import words_of_values
     from stemcodecs.entropy.chunk.header import COUNTS, header_length, read_header
+    from stemcodecs.entropy.chunk.shared_calibration import shared_calibration
+    from stemcodecs.entropy.model.shared_model import load_shared
+    from stemcodecs.entropy.values.calibration import SharedCalibration
 
     head = place.read_first(key, _FIRST_READ)
     length = header_length(head)
@@ -69,7 +76,11 @@ def _of_histograms(place: Location, key: str) -> str | None:
     header = read_header(head)
     if header.kind != COUNTS:
         return None
-    return words_of_values(header.numbers, header.calibration, header.dtype.newbyteorder("="))
+    known = header.calibration
+    if isinstance(known, SharedCalibration):
+        shared = load_shared(configuration["model"], configuration["model_sha256"])
+        known = shared_calibration(shared, header.dtype)[1]
+    return words_of_values(header.numbers, known, header.dtype.newbyteorder("="))
 
 
 def _of_low_rank(place: Location, key: str) -> str | None:

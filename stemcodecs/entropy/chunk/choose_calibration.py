@@ -10,9 +10,14 @@ import numpy as np
 
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
-from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
-from stemcodecs.entropy.values.integer_calibration import express_integers, propose_integers, sampled_positions
+from stemcodecs.entropy.values.integer_calibration import (
+    Proposal,
+    express_integers,
+    propose_integers,
+    sampled_positions,
+)
 from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
@@ -23,6 +28,10 @@ Size = Callable[[Array, Plane], int]
 
 LEAST_GAIN = 0.003
 """Share of the bytes that a calibration must save on the sample: without one, decoding is faster."""
+_SPARSE, _CLEAR_VALUES = 4, 1 << 17
+"""One detector row in so many, where that leaves so many values, is looked at first."""
+_CLEARLY = 0.9
+"""Size relative to all others below which that look is enough."""
 
 
 def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | None:
@@ -50,26 +59,52 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
     proposals = propose_integers(values, None if basic is None else basic.numbers)
     if not proposals:
         return basic
-    positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 24), 64))
-    sample = np.ascontiguousarray(values[positions])
-    best, least = None, float("inf")
-    as_it_is = to_plane(sample.view(array.dtype).reshape(-1, *layout.detector))
-    if as_it_is is not None:
-        least = size(sample.reshape(-1, *layout.detector), as_it_is) * (1 - LEAST_GAIN)
-    share = layout.n_positions / positions.size
-    for numbers, calibration in proposals:
-        part = _part(calibration, positions)
-        plane = express_integers(sample, numbers, part)
-        if plane is None:
-            continue
-        # The map is paid once, however long the scan.
-        fixed = len(write_calibration(calibration, layout))
-        bytes_taken = size(sample.reshape(-1, *layout.detector), replace(plane, calibration=None)) + fixed / share
-        if bytes_taken < least:
-            best, least = (numbers, calibration), bytes_taken
+    best = _smallest(values, array.dtype, layout, proposals, size)
     if best is None:
         return basic
     return express_integers(values, *best) or basic
+
+
+def _smallest(
+    values: Array, dtype: np.dtype[Any], layout: GroupLayout, proposals: list[Proposal], size: Size
+) -> Proposal | None:
+    """What takes least on some patterns, if it is less than without a calibration."""
+    positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 24), 64))
+    sample = np.ascontiguousarray(values[positions]).reshape(-1, *layout.detector)
+    share = positions.size / layout.n_positions
+    # A few rows of the detector tell most cases at a third of the time.
+    if sample.size > _SPARSE * _CLEAR_VALUES and layout.detector[0] > _SPARSE * _SPARSE:
+        most = [share * _most_bytes(calibration) / _SPARSE for _, calibration in proposals]
+        few = np.ascontiguousarray(sample[:, ::_SPARSE])
+        sizes = _sizes(few, dtype, [_of_rows(p, layout, positions) for p in proposals], size)
+        together = [n + m for n, m in zip(sizes[1:], most, strict=True)]
+        first = int(np.argmin(together))
+        if all(together[first] < _CLEARLY * n for k, n in enumerate((sizes[0], *together)) if k != first + 1):
+            return proposals[first]
+    fixed = [share * len(write_calibration(calibration, layout)) for _, calibration in proposals]
+    sizes = _sizes(sample, dtype, [(numbers, _part(c, positions)) for numbers, c in proposals], size)
+    # The map is paid once, however long the scan.
+    together = [n + m for n, m in zip(sizes[1:], fixed, strict=True)]
+    first = int(np.argmin(together))
+    return proposals[first] if together[first] < sizes[0] * (1 - LEAST_GAIN) else None
+
+
+def _sizes(sample: Array, dtype: np.dtype[Any], proposals: list[Proposal], size: Size) -> list[float]:
+    """Bytes of some patterns as they are, and by each calibration; infinite where it does not give them."""
+    out = []
+    as_it_is = to_plane(sample.view(dtype))
+    planes = [express_integers(sample.reshape(len(sample), -1), *proposal) for proposal in proposals]
+    for plane in (as_it_is, *planes):
+        out.append(float("inf") if plane is None else float(size(sample, replace(plane, calibration=None))))
+    return out
+
+
+def _most_bytes(calibration: Calibration) -> float:
+    """Bytes that the maps of a calibration take at most, roughly."""
+    if isinstance(calibration, ValueTable):
+        return 2.0 * calibration.values.size
+    maps = (getattr(calibration, name) for name in ("gain", "offset", "shift"))
+    return sum(m.size * (np.log2(float(np.ptp(m)) + 1) + 2) / 8 for m in maps if m is not None)
 
 
 def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> Plane | None:
@@ -85,6 +120,18 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
 def _signed(values: Array) -> Array:
     """Integers that fit in 64 bits with a sign: calibrations are modulo 2**64."""
     return values.view(np.int64) if values.dtype == np.uint64 else values
+
+
+def _of_rows(proposal: Proposal, layout: GroupLayout, positions: Array) -> Proposal:
+    """A proposal for the rows of the detector that are looked at first."""
+    numbers, calibration = proposal
+    if isinstance(calibration, ValueTable):
+        return proposal
+    gain, offset = (
+        None if m is None else np.ascontiguousarray(m.reshape(layout.detector)[::_SPARSE]).reshape(-1)
+        for m in (calibration.gain, calibration.offset)
+    )
+    return numbers, replace(_part(calibration, positions), gain=gain, offset=offset)
 
 
 def _part(calibration: Calibration, positions: Array) -> Any:

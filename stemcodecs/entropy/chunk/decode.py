@@ -19,6 +19,7 @@ from stemcodecs.entropy.chunk.header import (
     checksum,
     read_header,
 )
+from stemcodecs.entropy.chunk.shared_calibration import shared_calibration
 from stemcodecs.entropy.chunk.unrolled_model import Decoder, decoder_of
 from stemcodecs.entropy.chunk.zstd_frame import check_content, decompress
 from stemcodecs.entropy.fit.grouped_counts import active_lanes, doses_of_lanes
@@ -34,7 +35,7 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import restore_calibrated
+from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration, restore_calibrated
 from stemcodecs.entropy.values.plane import insert_exceptions, restore
 from stemcodecs.errors import CorruptChunkError
 
@@ -186,7 +187,11 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     def of_chain(chain: int, n_steps: int) -> DecodeGroup:
         return lambda rows, step, index, payload: _decode_group(header, decoder, rows, chain, step, index, payload)
 
-    return decode_groups(header, fetch, positions, decoder.margin, of_chain)
+    calibration = None
+    if isinstance(header.calibration, SharedCalibration) and shared is not None:
+        # The digest of the model, which was compared, is that of its calibration too.
+        calibration = shared_calibration(shared, header.dtype)[1]
+    return decode_groups(header, fetch, positions, decoder.margin, of_chain, calibration)
 
 
 def decode_groups(
@@ -195,6 +200,7 @@ def decode_groups(
     positions: Array | None,
     margin: int,
     of_chain: Callable[[int, int], DecodeGroup],
+    calibration: Calibration | None = None,
 ) -> Array:
     """As :func:`decode_positions`, whatever the model is.
 
@@ -206,7 +212,13 @@ def decode_groups(
         Rows of zeros that the chain's rows begin with.
     of_chain : callable
         Given a chain and the steps that are decoded of it, in order, what decodes its groups.
+    calibration : Calibration, optional
+        Of the shared model, where the chunk takes that.
     """
+    if not isinstance(header.calibration, SharedCalibration):
+        calibration = header.calibration
+    elif calibration is None:
+        raise CorruptChunkError("its values come from counts by a map of a shared model, which this is not")
     layout = header.layout
     everything = positions is None
     wanted = np.arange(layout.n_positions) if positions is None else positions
@@ -214,7 +226,7 @@ def decode_groups(
     row_of[wanted] = np.arange(wanted.size)
     native = header.dtype.newbyteorder("=")
     # Bytes stay bytes: the plane of a large chunk would else take twice its size. A calibration may want more counts.
-    narrow = native.itemsize == 1 and native.kind in "bu" and header.calibration is None
+    narrow = native.itemsize == 1 and native.kind in "bu" and calibration is None
     counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
     low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
     jobs = header.jobs(wanted)
@@ -232,8 +244,8 @@ def decode_groups(
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
     values = np.concatenate([v for _, v in found]) if found else np.zeros(0, np.uint64)
-    if header.calibration is not None:
-        out = restore_calibrated(counts, header.numbers, header.calibration, native, wanted)
+    if calibration is not None:
+        out = restore_calibrated(counts, header.numbers, calibration, native, wanted)
         insert_exceptions(out.reshape(-1), at, values)
     else:
         out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)

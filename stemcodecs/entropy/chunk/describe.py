@@ -10,11 +10,13 @@ import numpy as np
 from stemcodecs.entropy.chunk.choose_calibration import plane_behind
 from stemcodecs.entropy.chunk.decode import decode_parsed, model_of
 from stemcodecs.entropy.chunk.header import COUNTS, read_header
+from stemcodecs.entropy.chunk.shared_calibration import shared_calibration
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.symbols import bits_per_pixel_map
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT, PACKED2, PACKED4, STATIC
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import SharedCalibration
 from stemcodecs.entropy.values.plane import to_plane
 
 __all__ = ["ChunkDetail", "ClassDetail", "describe"]
@@ -104,7 +106,11 @@ def describe(data: bytes, shared: SharedModel | None = None) -> ChunkDetail:
     if header.kind != COUNTS:
         return ChunkDetail(mode="stored", shape=header.shape, size=len(data), header=header.length)
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    plane = to_plane(array) if header.calibration is None else plane_behind(array, header.numbers, header.calibration)
+    known = header.calibration
+    if isinstance(known, SharedCalibration):
+        assert shared is not None
+        known = shared_calibration(shared, header.dtype)[1]
+    plane = to_plane(array) if known is None else plane_behind(array, header.numbers, known)
     assert plane is not None
     model = model_of(header, shared)
     layout = header.layout

@@ -8,7 +8,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from stemcodecs.entropy.chunk.choose_calibration import calibrated_plane
+from stemcodecs.entropy.chunk.choose_calibration import calibrated_plane, plane_behind
 from stemcodecs.entropy.chunk.header import (
     BIG_ENDIAN,
     COLUMN_MAJOR,
@@ -19,6 +19,7 @@ from stemcodecs.entropy.chunk.header import (
     checksum,
     write_header,
 )
+from stemcodecs.entropy.chunk.shared_calibration import calibration_of
 from stemcodecs.entropy.chunk.unrolled_model import decoder_of
 from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
@@ -34,10 +35,11 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Writer, write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import FloatCalibration, SharedCalibration
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["encode_array"]
+__all__ = ["encode_array", "size_by_pixel"]
 
 Array = np.ndarray[Any, Any]
 
@@ -89,9 +91,15 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
-    plane = to_plane(array)
-    if shared is None and array.size:
-        plane = calibrated_plane(array, plane, _size)
+    plane = None
+    if shared is not None and shared.behind and array.size:
+        plane = _by_shared(array, shared)
+        # Values that the scan's map does not give have a map and a model of their own.
+        shared = shared if plane is not None else None
+    if plane is None:
+        plane = to_plane(array)
+        if shared is None and array.size:
+            plane = calibrated_plane(array, plane, size_by_pixel)
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags, shared)
@@ -101,7 +109,24 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     return data
 
 
-def _size(array: Array, plane: Plane) -> int:
+def _by_shared(array: Array, shared: SharedModel) -> Plane | None:
+    """Counts by the map of a whole scan, if it gives nearly all values."""
+    _check_detector(GroupLayout.of_shape(array.shape), shared)
+    numbers, calibration = calibration_of(shared)
+    if isinstance(calibration, FloatCalibration) != (array.dtype.kind == "f") or array.dtype.kind == "b":
+        return None
+    return plane_behind(array, numbers, calibration)
+
+
+def _check_detector(layout: GroupLayout, shared: SharedModel) -> None:
+    if shared.detector != layout.detector:
+        raise ConfigurationError(
+            f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
+            "chunks must span the whole detector"
+        )
+
+
+def size_by_pixel(array: Array, plane: Plane) -> int:
     """Bytes of an array whose counts are coded pixel by pixel: to choose between maps on a sample."""
     return len(_encode_counts(array, plane, FitOptions(mode="pixel"), 0, None))
 
@@ -136,11 +161,8 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
     # A shared model knows no scan neighbours, so that chunks of one group stay independent.
     if shared is None:
         layout = choose_layout(patterns, layout, options.mode)
-    elif shared.detector != layout.detector:
-        raise ConfigurationError(
-            f"the shared model is of a detector of {shared.detector} pixels, the chunk has {layout.detector}: "
-            "chunks must span the whole detector"
-        )
+    else:
+        _check_detector(layout, shared)
     # Two rows above and two pixels beside are the farthest that a context of the encoder looks.
     margin = 4 * layout.detector[1]
     if shared is not None:
@@ -172,7 +194,7 @@ def _assemble(
 ) -> bytes:  # fmt: skip
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
-        calibration=plane.calibration,
+        calibration=SharedCalibration() if shared and plane.calibration is not None else plane.calibration,
         tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
         doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
         selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),

@@ -14,7 +14,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.values.calibration import Calibration
+from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
@@ -23,8 +23,8 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 2
-"""The highest: a chunk without a calibration is of version 1."""
+VERSION = 3
+"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -99,7 +99,7 @@ class Header:
         Bytes of the header.
     numbers : NumberMap
         How 16-bit counts become values.
-    calibration : Calibration or None
+    calibration : Calibration, SharedCalibration or None
         How counts become values instead, but for marks and negative codes; None in format version 1.
     tile : tuple of int
         Scan tile of the layout.
@@ -121,7 +121,7 @@ class Header:
     flags: int = 0
     length: int = 0
     numbers: NumberMap = field(default_factory=NumberMap)
-    calibration: Calibration | None = None
+    calibration: Calibration | SharedCalibration | None = None
     tile: tuple[int, int] = (1, 1)
     blocks: int = 4
     shared: bool = False
@@ -181,7 +181,7 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         offset = (n.offset + 2**63) % 2**64 - 2**63
         specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
         w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
-        if header.calibration is not None:
+        if header.calibration is not None and not isinstance(header.calibration, SharedCalibration):
             w.section(write_calibration(header.calibration, GroupLayout.of_shape(header.shape)))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
@@ -197,7 +197,7 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
     length = PREFIX + len(shape) + len(body) + 4
-    version = 1 if header.calibration is None else 2
+    version = 1 if header.calibration is None else 3 if isinstance(header.calibration, SharedCalibration) else 2
     code = DTYPES.index(header.dtype.newbyteorder("<").str)
     prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
@@ -272,7 +272,7 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
     version, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
     if (
         kind not in (STORED, COUNTS)
-        or (version == 2 and kind != COUNTS)
+        or (version > 1 and kind != COUNTS)
         or code >= len(DTYPES)
         or flags > 3
         or ndim > 32
@@ -294,7 +294,7 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
     if kind == STORED:
         header = _stored_header(r, dtype, shape, flags, length)
     else:
-        header = _counts_header(r, dtype, shape, flags, length, calibrated=version == 2)
+        header = _counts_header(r, dtype, shape, flags, length, version)
     r.end()
     return header
 
@@ -347,13 +347,15 @@ def _most_of_group(layout: GroupLayout, numbers: NumberMap) -> Array:
 
 
 def _counts_header(
-    r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int, *, calibrated: bool
+    r: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], flags: int, length: int, version: int
 ) -> Header:
     numbers = _number_map(r.section())
     if numbers.low_bits and (dtype.kind == "f" or dtype.itemsize < 4):
         # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
         raise CorruptChunkError("impossible number map")
-    calibration = read_calibration(r.section(), shape, dtype) if calibrated else None
+    calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
+    if version == 2:
+        calibration = read_calibration(r.section(), shape, dtype)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):
         raise CorruptChunkError("raw low bits or booleans with a calibration")
     tile = (r.varint(), r.varint())
@@ -371,6 +373,8 @@ def _counts_header(
     model = bytes(r.section())
     if shared not in (INLINE, SHARED) or (shared == SHARED and len(model) != 32):
         raise CorruptChunkError("impossible model reference")
+    if isinstance(calibration, SharedCalibration) and shared != SHARED:
+        raise CorruptChunkError("the calibration of a shared model without one")
     # A group, of up to 64 positions, takes at least four bytes of header: bound the layout before it is laid out.
     if layout.n_positions > 16 * length:
         raise CorruptChunkError("more positions than the header can describe")

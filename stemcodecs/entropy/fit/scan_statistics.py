@@ -17,6 +17,9 @@ from stemcodecs.entropy.kernels.transpose import plane_statistics
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration
+from stemcodecs.entropy.values.float_calibration import express_floats
+from stemcodecs.entropy.values.integer_calibration import express_integers
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
 from stemcodecs.entropy.values.plane import NumberMap, apply_map, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -71,10 +74,16 @@ class ScanSample:
         Scan positions of the patterns to keep, increasing.
     numbers : NumberMap
         How values become counts.
+    calibration : Calibration or None
+        How they do instead, where they are counts in disguise.
+    behind : bytes
+        Both, as the shared model will carry them; empty without a calibration.
     """
 
     positions: Array
     numbers: NumberMap = field(default_factory=NumberMap)
+    calibration: Calibration | None = None
+    behind: bytes = b""
 
     @classmethod
     def of(cls, n_positions: int, detector: tuple[int, int]) -> Self:
@@ -85,9 +94,9 @@ class ScanSample:
             chosen = _first(np.append(chosen, np.arange(start, min(n_positions, start + _AT_ONCE))), wanted)
         return cls(positions=np.sort(chosen))
 
-    def probes(self, pattern_bytes: int) -> Array:
-        """Positions of the patterns to give to :meth:`read`: int64[at most 16], increasing."""
-        wanted = int(np.clip(SAMPLE_BYTES // max(pattern_bytes, 1), 1, MOST_PROBES))
+    def probes(self, pattern_bytes: int, most: int = MOST_PROBES) -> Array:
+        """Positions of the patterns to give to :meth:`read`: int64[at most 16 or as many as ``most``], increasing."""
+        wanted = int(np.clip(SAMPLE_BYTES // max(pattern_bytes, 1), 1, most))
         return np.sort(_first(self.positions, wanted))
 
     def read(self, patterns: Array) -> Self:
@@ -116,6 +125,8 @@ class ScanStatistics:
         Over all positions seen.
     numbers : NumberMap
         How values became counts.
+    behind : bytes
+        As that of :class:`ScanSample`.
     unknown : int
         Values seen that are not counts.
     sampled : int64[k]
@@ -127,6 +138,7 @@ class ScanStatistics:
     detector: tuple[int, int]
     pixels: PixelStatistics
     numbers: NumberMap
+    behind: bytes
     unknown: int
     sampled: Array
     patterns: Array
@@ -154,7 +166,11 @@ class ScanStatistics:
         if sample is None:
             everything = np.sort(_first(flat, sample_size(math.prod(detector))))
             sample = ScanSample(positions=everything).read(patterns)
-        counts, unknown = apply_map(patterns, sample.numbers)
+        if sample.calibration is None:
+            counts, unknown = apply_map(patterns, sample.numbers)
+        else:
+            native = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(flat.size, -1)
+            counts, unknown = _counts_behind(native, sample.numbers, sample.calibration)
         counts = counts.reshape(flat.size, -1)
         n_pixels = counts.shape[1]
         total, low, high = (
@@ -169,6 +185,7 @@ class ScanStatistics:
             detector=detector,
             pixels=PixelStatistics(n=flat.size, total=total, low=low, high=high),
             numbers=sample.numbers,
+            behind=sample.behind,
             unknown=unknown,
             sampled=flat[keep],
             patterns=counts[keep].astype(np.uint16),
@@ -178,7 +195,7 @@ class ScanStatistics:
         """Statistics of the patterns of both; no position may be in both."""
         if self.detector != other.detector:
             raise ConfigurationError(f"cannot merge statistics of detectors {self.detector} and {other.detector}")
-        if self.numbers != other.numbers:
+        if self.numbers != other.numbers or self.behind != other.behind:
             raise ConfigurationError(
                 "these statistics express values as counts in different ways; take them with one ScanSample"
             )
@@ -196,6 +213,7 @@ class ScanStatistics:
                 n=a.n + b.n, total=a.total + b.total, low=np.minimum(a.low, b.low), high=np.maximum(a.high, b.high)
             ),
             numbers=self.numbers,
+            behind=self.behind,
             unknown=self.unknown + other.unknown,
             sampled=sampled,
             patterns=patterns,
@@ -222,5 +240,22 @@ class ScanStatistics:
         fit = fit_model(counts, FitOptions(mode=mode), self.pixels)
         counts.forget()
         return SharedModel(
-            detector=self.detector, mean_frame_sum=mean_frame_sum, model=write_histogram_model(fit.model)
+            detector=self.detector,
+            mean_frame_sum=mean_frame_sum,
+            model=write_histogram_model(fit.model),
+            behind=self.behind,
         )
+
+
+def _counts_behind(values: Array, numbers: NumberMap, calibration: Calibration) -> tuple[Array, int]:
+    """As :func:`apply_map`, of native values[n, n_pixels] in disguise."""
+    if isinstance(calibration, FloatCalibration):
+        plane = express_floats(values, numbers, calibration)
+    else:
+        # Integers with a sign, as calibrations are modulo 2**64.
+        signed = values.view(np.int64) if values.dtype == np.uint64 else values
+        plane = express_integers(signed, numbers, calibration)
+    if plane is None:
+        return np.zeros(values.shape, np.uint16), values.size
+    plane.counts[plane.exceptions_at] = 0
+    return plane.counts, plane.exceptions_at.size

@@ -21,7 +21,9 @@ Array = np.ndarray[Any, Any]
 
 _MAGIC = b"SCPM"
 _HEAD = struct.Struct("<4sBIId")
-_VERSION = 1
+_VERSION = 2
+"""The highest: a model without a calibration is of version 1."""
+_BEHIND = struct.Struct("<I")
 _PREFIX = "data:application/octet-stream;base64,"
 LARGE, TOO_LARGE = 4 << 20, 16 << 20
 
@@ -38,16 +40,20 @@ class SharedModel:
         Counts of the mean pattern; doses are relative to it.
     model : bytes
         As in a chunk's header.
+    behind : bytes
+        How the values of the scan become the counts that the model is of; empty where a chunk finds that out.
     """
 
     detector: tuple[int, int]
     mean_frame_sum: float
     model: bytes
+    behind: bytes = b""
 
     @cached_property
     def data(self) -> bytes:
         """The model as bytes, as the digest and the configuration have it."""
-        return _HEAD.pack(_MAGIC, _VERSION, *self.detector, self.mean_frame_sum) + self.model
+        head = _HEAD.pack(_MAGIC, 2 if self.behind else 1, *self.detector, self.mean_frame_sum)
+        return head + (_BEHIND.pack(len(self.behind)) + self.behind if self.behind else b"") + self.model
 
     @cached_property
     def digest(self) -> bytes:
@@ -89,6 +95,12 @@ def load_shared(model: str, digest: str) -> SharedModel:
     if len(data) < _HEAD.size or hashlib.sha256(data).hexdigest() != digest:
         raise ConfigurationError("the shared model does not match its digest: the array's metadata was altered")
     magic, version, dy, dx, mean_frame_sum = _HEAD.unpack_from(data)
-    if magic != _MAGIC or version != _VERSION:
+    if magic != _MAGIC or not 1 <= version <= _VERSION:
         raise ConfigurationError("the shared model is of an unknown version: upgrade stemcodecs")
-    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=data[_HEAD.size :])
+    rest, behind = data[_HEAD.size :], b""
+    if version > 1:
+        size = _BEHIND.unpack_from(rest)[0] if len(rest) >= _BEHIND.size else 0
+        behind, rest = rest[_BEHIND.size : _BEHIND.size + size], rest[_BEHIND.size + size :]
+        if not behind or len(behind) != size:
+            raise ConfigurationError("the shared model is cut off: the array's metadata was altered")
+    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=rest, behind=behind)

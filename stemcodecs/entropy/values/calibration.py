@@ -15,7 +15,15 @@ from stemcodecs.entropy.values.calibration_kernels import float_values, integer_
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane_kernels import look_up
 
-__all__ = ["MAX_FRACTION", "Calibration", "FloatCalibration", "IntegerCalibration", "ValueTable", "restore_calibrated"]
+__all__ = [
+    "MAX_FRACTION",
+    "Calibration",
+    "FloatCalibration",
+    "IntegerCalibration",
+    "SharedCalibration",
+    "ValueTable",
+    "restore_calibrated",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -86,6 +94,11 @@ class FloatCalibration:
 
 
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
+
+
+@dataclass(frozen=True)
+class SharedCalibration:
+    """In the place of a chunk's own: that of the model which the chunks of an array share."""
 
 
 def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Array, Array]:

@@ -6,13 +6,17 @@ rounded to the precision of its operands. No operation here may be contracted or
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel
 
-_TILE = 512
+TILE = 512
 """Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
+_NUDGE = 2.0**-24 * 1.5
+"""Relative step to the next float of single precision."""
 
 
 @kernel
@@ -22,13 +26,13 @@ def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
     gain, offset : int64[n_pixels], or int32 where no product and no sum leaves them: two to a vector more.
     """
     marks = top - specials.shape[0]
-    row = np.empty(_TILE, gain.dtype)
+    row = np.empty(TILE, gain.dtype)
     for i in range(counts.shape[0]):
         add = shift[i]
-        for first in range(0, counts.shape[1], _TILE):
+        for first in range(0, counts.shape[1], TILE):
             # Views, because a sum as an index may be negative for all that the compiler knows, and costs the vectors.
-            codes, values = counts[i, first : first + _TILE], out[i, first : first + _TILE]
-            gains, offsets = gain[first : first + _TILE], offset[first : first + _TILE]
+            codes, values = counts[i, first : first + TILE], out[i, first : first + TILE]
+            gains, offsets = gain[first : first + TILE], offset[first : first + TILE]
             # Loops without branches become vector instructions.
             if top == 65536:
                 for p in range(codes.shape[0]):
@@ -68,14 +72,14 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
     per_unit = 1.0 / unit
     # The middle of what rounds to a value.
     inverse, start, factor, begin = 1.0 / gain, (unit - 1.0) / 2 - offset, gain * 1.0, offset * 1.0
-    real, whole, back = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
-    codes = np.empty(_TILE, np.int32)
+    real, whole, back = np.empty(TILE), np.empty(TILE), np.empty(TILE)
+    codes = np.empty(TILE, np.int32)
     for i in range(values.shape[0]):
         add = float(shift[i])
-        for first in range(0, values.shape[1], _TILE):
-            row, found_counts = values[i, first : first + _TILE], counts[i, first : first + _TILE]
-            inverses, starts = inverse[first : first + _TILE], start[first : first + _TILE]
-            factors, begins = factor[first : first + _TILE], begin[first : first + _TILE]
+        for first in range(0, values.shape[1], TILE):
+            row, found_counts = values[i, first : first + TILE], counts[i, first : first + TILE]
+            inverses, starts = inverse[first : first + TILE], start[first : first + TILE]
+            factors, begins = factor[first : first + TILE], begin[first : first + TILE]
             for p in range(row.shape[0]):
                 # Converted before the shift, which narrow integers do in vectors; 53 bits hold both.
                 real[p] = float(row[p]) - add
@@ -174,41 +178,55 @@ def float_counts(
     n = 0
     n_pixels = values.shape[1]
     before = uint16(0)
-    negatives, highest = float(65536 - top), float(top - specials.shape[0])
-    guess = np.empty(n_pixels)
-    row = np.empty(n_pixels, whole.dtype)
-    restored = np.empty(n_pixels, values.dtype)
+    negatives, highest = float(top - 65536), float(top - specials.shape[0])
+    guess, row = np.empty(TILE), np.empty(TILE, whole.dtype)
+    restored = np.empty(TILE, values.dtype)
     raw = restored.view(bits.dtype)
     for i in range(values.shape[0]):
         factor = back_scale[i]
-        for p in range(n_pixels):
-            guess[p] = float(values[i, p]) * back[p] * factor
-        if dark.shape[0]:
-            for p in range(n_pixels):
-                guess[p] += float(dark[p])
-        for p in range(n_pixels):
-            x = np.rint(guess[p])
-            guess[p] = x if -negatives <= x < highest else np.nan
-            code = uint16(int64(x)) if -negatives <= x < highest else uint16(0)
-            counts[i, p] = code
-            row[p] = whole[code]
-        _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first)
-        for p in range(n_pixels):
-            restored[p] = row[p]
-        for p in range(n_pixels):
-            if raw[p] == bits[i, p] and guess[p] == guess[p]:
-                before = counts[i, p]
+        for first in range(0, n_pixels, TILE):
+            some, found_counts = values[i, first : first + TILE], counts[i, first : first + TILE]
+            given, backs = bits[i, first : first + TILE], back[first : first + TILE]
+            darks, gains = dark[first : first + TILE], gain[first : first + TILE]
+            for p in range(some.shape[0]):
+                guess[p] = float(some[p]) * backs[p] * factor
+            for p in range(darks.shape[0]):
+                guess[p] += float(darks[p])
+            for p in range(some.shape[0]):
+                x = np.rint(guess[p])
+                # What no code stands for, NaN among it, gives a value that it is not.
+                x = x if (x >= negatives) & (x < highest) else np.nan
+                guess[p] = x
+                # Zero counts have no sign.
+                row[p] = x + 0.0
+            strange = int64(0)
+            for p in range(some.shape[0]):
+                x = guess[p]
+                strange |= int64(x != x)
+                code: Any = x if x == x else 0.0
+                found_counts[p] = uint16(int32(code))
+            _pattern(row[: some.shape[0]], i, darks, gains, scale, gain_divides, scale_divides, scale_first)
+            for p in range(some.shape[0]):
+                restored[p] = row[p]
+            wrong_bits = bits.dtype.type(0)
+            for p in range(some.shape[0]):
+                wrong_bits = bits.dtype.type(wrong_bits | (raw[p] ^ given[p]))
+            if wrong_bits == 0 and strange == 0:
+                before = found_counts[some.shape[0] - 1]
                 continue
-            found = False
-            for k in range(specials.shape[0]):
-                if bits[i, p] == specials[k]:
-                    counts[i, p] = uint16(top - 1 - k)
-                    found = True
-            if not found:
-                if n < wrong.shape[0]:
-                    wrong[n] = i * n_pixels + p
-                n += 1
-                counts[i, p] = before
+            for p in range(some.shape[0]):
+                if raw[p] != given[p] or guess[p] != guess[p]:
+                    found = False
+                    for k in range(specials.shape[0]):
+                        if given[p] == specials[k]:
+                            before = uint16(top - 1 - k)
+                            found = True
+                    if not found:
+                        if n < wrong.shape[0]:
+                            wrong[n] = i * n_pixels + first + p
+                        n += 1
+                    found_counts[p] = before
+                before = found_counts[p]
     return n
 
 
@@ -240,15 +258,24 @@ def ranks_of_codes(codes, rank, counts, wrong):
     """As :func:`ranks`, of values of 8 or 16 bits, whose places are their bits."""
     n = 0
     before = uint16(0)
-    for i in range(codes.shape[0]):
-        r = rank[codes[i]]
-        if r < 0:
-            if n < wrong.shape[0]:
-                wrong[n] = i
-            n += 1
-        else:
-            before = uint16(r)
-        counts[i] = before
+    for first in range(0, codes.shape[0], TILE):
+        some, found = codes[first : first + TILE], counts[first : first + TILE]
+        misses = 0
+        # Nothing here waits for the value before.
+        for i in range(some.shape[0]):
+            r = rank[some[i]]
+            misses += r < 0
+            found[i] = uint16(r)
+        if misses:
+            for i in range(some.shape[0]):
+                r = rank[some[i]]
+                if r < 0:
+                    if n < wrong.shape[0]:
+                        wrong[n] = first + i
+                    n += 1
+                    found[i] = before
+                before = found[i]
+        before = found[some.shape[0] - 1]
     return n
 
 
@@ -281,12 +308,12 @@ def pixel_sums(values, shift, least, most, every, low, total, times):
 
     Those below ``least`` or above ``most`` do not count; sum and number are of one pattern in ``every``.
     """
-    row = np.empty(_TILE, np.int64)
+    row = np.empty(TILE, np.int64)
     # Statistics of some pixels stay in the fastest cache while all patterns go by.
-    for first in range(0, values.shape[1], _TILE):
-        lows, totals, numbers = low[first : first + _TILE], total[first : first + _TILE], times[first : first + _TILE]
+    for first in range(0, values.shape[1], TILE):
+        lows, totals, numbers = low[first : first + TILE], total[first : first + TILE], times[first : first + TILE]
         for i in range(values.shape[0]):
-            add, some = shift[i], values[i, first : first + _TILE]
+            add, some = shift[i], values[i, first : first + TILE]
             for p in range(some.shape[0]):
                 row[p] = int64(some[p]) - add
             # Without branches, these are vector instructions.
@@ -368,41 +395,65 @@ def integer_gains(columns, zeros, gains):
 
 
 @kernel
-def gain_intervals(values, shift, least, most, zeros, gains, low, high):
+def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_look):
     """Narrow the gains of every pixel down to those with which all its values round to what they are.
 
     Values below ``least`` or above ``most``, after the shift, do not count, nor do pixels without a gain.
+    first_look : floats[0], of the precision in which a first look is taken, that of counts too low to differ by less.
     """
     least, most = float(least), float(most)
-    real, whole, far = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
-    narrows = np.empty(_TILE, np.uint8)
-    inverse, zero, lower, upper = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
-    for first in range(0, values.shape[1], _TILE):
-        size = min(_TILE, values.shape[1] - first)
+    inverse, zero, lower, upper = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
+    kind = first_look.dtype
+    rough_inverse, rough_zero = np.empty(TILE, kind), np.empty(TILE, kind)
+    rough_lower, rough_upper = np.empty(TILE, kind), np.empty(TILE, kind)
+    real = np.empty(TILE, kind)
+    # Of the same precision, so that no sum below is wider.
+    constants = np.array([0.5, 0.0, 0.0]).astype(kind)
+    half, nothing = constants[0], constants[1]
+    narrows = np.empty(TILE, np.int32)
+    for first in range(0, values.shape[1], TILE):
+        size = min(TILE, values.shape[1] - first)
         for p in range(size):
             inverse[p] = 1.0 / gains[first + p] if gains[first + p] > 0 else 0.0
             zero[p], lower[p], upper[p] = zeros[first + p], low[first + p], high[first + p]
+            rough_inverse[p], rough_zero[p] = inverse[p], zero[p]
+            rough_lower[p], rough_upper[p] = lower[p], upper[p]
         for i in range(values.shape[0]):
-            add, some = float(shift[i]), values[i, first : first + _TILE]
+            add, some = float(shift[i]), values[i, first : first + TILE]
+            n_narrow = int32(0)
+            constants[2] = add
+            rough_add = constants[2]
             for p in range(size):
-                real[p] = float(some[p]) - add
+                real[p] = some[p]
+            # Few values narrow anything: these are looked at again.
             for p in range(size):
-                n = np.rint((real[p] - zero[p]) * inverse[p])
-                whole[p] = abs(n) if (real[p] >= least) & (real[p] <= most) else 0.0
-                far[p] = abs(real[p] - zero[p])
-            n_narrow = 0
-            for p in range(size):
-                # Multiplied out: few values narrow anything, and only these are divided.
-                narrow = (far[p] - 0.5 > whole[p] * lower[p]) | (far[p] + 0.5 < whole[p] * upper[p])
-                narrows[p] = narrow & (whole[p] != 0.0)
-                n_narrow += narrows[p]
+                signed = real[p] - rough_add - rough_zero[p]
+                whole = abs(np.rint(signed * rough_inverse[p]))
+                far = abs(signed)
+                narrow = (far - half > whole * rough_lower[p]) | (far + half < whole * rough_upper[p])
+                narrows[p] = int32(narrow & (whole != nothing))
+                n_narrow = int32(n_narrow | narrows[p])
             if n_narrow == 0:
                 continue
             for p in range(size):
                 if narrows[p]:
-                    begin, end = (far[p] - 0.5) / whole[p], (far[p] + 0.5) / whole[p]
+                    value = float(some[p]) - add
+                    far = abs(value - zero[p])
+                    whole = abs(np.rint((value - zero[p]) * inverse[p]))
+                    if whole == 0.0 or value < least or value > most:
+                        continue
+                    # Multiplied out, as most that may do not.
+                    if not (far - 0.5 > whole * lower[p] or far + 0.5 < whole * upper[p]):
+                        continue
+                    begin, end = (far - 0.5) / whole, (far + 0.5) / whole
                     # A value far off is an exception, not a reason to give up the gain.
                     if begin < upper[p] and end > lower[p]:
                         lower[p], upper[p] = max(lower[p], begin), min(upper[p], end)
+                        rough_lower[p], rough_upper[p] = lower[p], upper[p]
+                        # Rounded so that the same value is not looked at a second time: it is a frequent one.
+                        while far - 0.5 > whole * float(rough_lower[p]) and lower[p] == begin:
+                            rough_lower[p] *= 1.0 + _NUDGE
+                        while far + 0.5 < whole * float(rough_upper[p]) and upper[p] == end:
+                            rough_upper[p] *= 1.0 - _NUDGE
         for p in range(size):
             low[first + p], high[first + p] = lower[p], upper[p]

@@ -26,10 +26,11 @@ from stemcodecs.entropy.values.calibration_kernels import (
     ranks,
     ranks_of_codes,
 )
+from stemcodecs.entropy.values.narrow_kernels import narrow_counts, narrow_sums, spaced_counts
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 
-__all__ = ["express_integers", "propose_integers", "sampled_positions"]
+__all__ = ["Proposal", "express_integers", "propose_integers", "sampled_positions"]
 
 Array = np.ndarray[Any, Any]
 Proposal = tuple[NumberMap, "ValueTable | IntegerCalibration"]
@@ -45,6 +46,12 @@ _WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
 """Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
 _DARK_RANGE = 4096
 """Values above the lowest of a pattern among which its dark pixels are looked for in one pass."""
+_NARROW_SHIFT = 1 << 20
+"""Shift of patterns up to which that of values of 16 bits and their sums fit 32 bits, and differences 24."""
+_PLANE_SHIFT = 1 << 16
+_NARROW_FRACTION = 12
+"""Digits behind the point with which 32 bits hold values of 17 bits."""
+_FEW_COUNTS = 256
 _MEAN_POSITIONS = 256
 """Patterns that give the mean of pixels when there are at least twice as many."""
 _FANO = 0.9
@@ -222,8 +229,7 @@ def _propose_pixels(values: Array, some: Array, bounds: tuple[int, int], *, spac
         return None
     if shift is None:
         shift = np.zeros(n_positions, np.int64)
-    sample = values[rows].astype(np.int64) - shift[rows, None]
-    calibration = _pixel_calibration(values, sample, shift, bounds, gains=gains)
+    calibration = _pixel_calibration(values, rows, shift, bounds, gains=gains)
     if calibration is None or shift.any():
         return calibration
     return replace(calibration, shift=None)
@@ -300,19 +306,17 @@ def _dark_value(row: Array) -> int:
 
 
 def _pixel_calibration(
-    values: Array, sample: Array, shift: Array, bounds: tuple[int, int], *, gains: bool
+    values: Array, rows: Array, shift: Array, bounds: tuple[int, int], *, gains: bool
 ) -> IntegerCalibration | None:
     n_positions, n_pixels = values.shape
-    low = np.full(n_pixels, _FAR, np.int64)
-    total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
     # For the mean some patterns do; the lowest of all matters.
     every = max(1, n_positions // _MEAN_POSITIONS)
-    if shift.any() or int(values.min()) < bounds[0] or int(values.max()) > bounds[1]:
-        pixel_sums(values, shift, *bounds, every, low, total, times)
+    low = values.min(axis=0).astype(np.int64)
+    if shift.any() or int(low.min()) < bounds[0] or int(values.max()) > bounds[1]:
+        low, total, times = _sums(values, shift, bounds, every)
     else:
-        # Without marks it is found in narrow vectors.
-        low[:] = values.min(axis=0)
-        pixel_sums(values[::every], shift[::every], *bounds, 1, np.empty_like(low), total, times)
+        # Without marks the lowest is found in narrow vectors.
+        _, total, times = _sums(np.ascontiguousarray(values[::every]), shift[::every], bounds, 1)
     seen = times > 0
     if not seen.any():
         return None
@@ -329,15 +333,24 @@ def _pixel_calibration(
     common = int(np.median(low))
     alike = float((low == common).mean()) > 0.3
     zeros = np.where(low >= common, common, low) if alike else low
-    sample = np.where((sample < bounds[0]) | (sample > bounds[1]), zeros, sample)
-    columns = np.ascontiguousarray(np.sort(sample, axis=0).T)
+    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < _NARROW_SHIFT
+    # Rows of 32 bits are sorted in vectors.
+    columns: Array = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
+    columns -= shift[rows].astype(columns.dtype)
+    outside = (columns < bounds[0]) | (columns > bounds[1])
+    if outside.any():
+        columns = np.where(outside, zeros[:, None].astype(columns.dtype), columns)
+    columns.sort(axis=1)
     gain = np.zeros(n_pixels)
     integer_gains(columns, zeros, gain)
     typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
     # Dead and hot pixels show none, or one that says nothing.
     gain[(gain == 0) | (gain > 16 * typical)] = typical
     least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
-    gain_intervals(values, shift, *bounds, zeros, gain, least, most)
+    # Bounds from counts that have few digits are apart by more than the last digit of single precision.
+    few = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
+    first_look = np.zeros(0, np.float32 if few else np.float64)
+    gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
     for fraction in range(17):
         whole = np.ceil(least * 2.0**fraction)
         if float((whole < most * 2.0**fraction).mean()) > 0.995:
@@ -354,6 +367,20 @@ def _pixel_calibration(
     return IntegerCalibration(fraction=fraction, gain=gain_units, offset=offset, shift=shift)
 
 
+def _sums(values: Array, shift: Array, bounds: tuple[int, int], every: int) -> tuple[Array, Array, Array]:
+    """Lowest, sum and number of the values of every pixel, see :func:`pixel_sums`: int64[n_pixels] each."""
+    n_pixels = values.shape[1]
+    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < _NARROW_SHIFT and len(values) // every < 1024
+    kind: Any = np.int32 if narrow else np.int64
+    low, total, times = np.full(n_pixels, np.iinfo(kind).max, kind), np.zeros(n_pixels, kind), np.zeros(n_pixels, kind)
+    if narrow:
+        least, most = (np.int32(np.clip(b, -_LIMIT, _LIMIT)) for b in bounds)
+        narrow_sums(values, shift.astype(np.int32), least, most, every, low, total, times)
+    else:
+        pixel_sums(values, shift, *bounds, every, low, total, times)
+    return low.astype(np.int64), total.astype(np.int64), times.astype(np.int64)
+
+
 def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration) -> Plane | None:
     """Counts by a calibration, every value proved; None if more than 2 % of them have none."""
     counts = np.empty(values.shape, np.uint16)
@@ -366,7 +393,12 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         if largest_product(gain, offset) >= 2**52:
             return None
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
-        n = integer_counts(
+        code = integer_counts
+        if values.dtype.itemsize <= 2 and _narrow(gain, offset, shift, calibration.fraction):
+            code = narrow_counts
+            gain = np.zeros(0, np.int32) if calibration.gain is None and not calibration.fraction else gain
+            gain, offset, shift = (a.astype(np.int32) for a in (gain, offset, shift))
+        n = code(
             values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
             special_bits(numbers, values.dtype), gain, offset, calibration.fraction, shift, counts, wrong,
         )  # fmt: skip
@@ -379,9 +411,20 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
     )  # fmt: skip
 
 
+def _narrow(gain: Array, offset: Array, shift: Array, fraction: int) -> bool:
+    """Whether 32 bits hold all that a calibration makes of narrow values, and no two counts have the same value."""
+    held = fraction <= _NARROW_FRACTION and np.abs(offset).max(initial=0) < _LIMIT // 2
+    # Counts between whose value and the largest of 32 bits there is room: see narrow_counts.
+    held = held and gain.max(initial=1) < _LIMIT >> 8 and np.abs(shift).max(initial=0) < _PLANE_SHIFT
+    return bool(held and gain.min(initial=1 << fraction) >= 1 << fraction)
+
+
 def _ranked(flat: Array, entries: Array, counts: Array, wrong: Array) -> int:
     """Counts by a table of values; returns how many values are not in it."""
     if flat.dtype.itemsize <= 2:
+        evenly = _evenly_spaced(flat, entries)
+        if evenly is not None:
+            return int(spaced_counts(flat.view(f"u{flat.dtype.itemsize}"), *evenly, counts, wrong))
         rank = np.full(1 << 8 * flat.dtype.itemsize, -1, np.int32)
         # A value stands for itself modulo the dtype.
         rank[entries & (rank.size - 1)] = np.arange(entries.size)
@@ -391,3 +434,18 @@ def _ranked(flat: Array, entries: Array, counts: Array, wrong: Array) -> int:
     rank = np.full((int(entries.max()) - lowest) // step + 1, -1, np.int32)
     rank[(entries - lowest) // step] = np.arange(entries.size)
     return int(ranks(flat, lowest, step, rank, counts, wrong))
+
+
+def _evenly_spaced(flat: Array, entries: Array) -> tuple[np.uint32, ...] | None:
+    """Arguments of :func:`spaced_counts`, or None for a table of other values."""
+    step = int(entries[1] - entries[0]) if entries.size > 1 else 0
+    if step == 0 or (np.diff(entries) != step).any():
+        return None
+    width = 8 * flat.dtype.itemsize
+    turn = (step & -step).bit_length() - 1
+    # A count's place modulo the step's odd part must be one of all that a code can be.
+    if entries.size > 1 << width - turn:
+        return None
+    inverse = pow(step >> turn, -1, 1 << width)
+    mask = (1 << width) - 1
+    return tuple(np.uint32(v) for v in (int(entries[0]) & mask, inverse, turn, mask, entries.size))

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.values.calibration import FloatCalibration
-from stemcodecs.entropy.values.joint_kernels import best_scales, common_factor, refined_gains, rough_gains
+from stemcodecs.entropy.values.joint_kernels import (
+    best_scales,
+    common_factor,
+    fitted_scales,
+    lowest_clusters,
+    refined_gains,
+    rough_gains,
+)
 
 __all__ = ["joint_calibration"]
 
@@ -22,6 +29,8 @@ _PIXELS = 512
 _WITNESSES = 48
 """Pixels that a common factor must turn into floats."""
 _ENOUGH = 0.98
+_LIT = 1024
+"""Values other than 0 of a pattern that choose its scale."""
 _SETTLED = 1e-10
 """Relative change of a scale below which another round gives nothing: far below single precision."""
 
@@ -59,7 +68,10 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
             found = np.empty(n_positions, np.float32)
             if best_scales(values[tried], whole, guesses[tried], divides, first, found[: tried.size]) < _ENOUGH:
                 continue
-            best_scales(values, whole, guesses, divides, first, found)
+            # A few hundred values tell a float from the next: each of them is rounded otherwise by half of these.
+            every = int(np.clip(float((some > 0).mean()) * n_pixels / _LIT, 1, 16))
+            few = np.ascontiguousarray(values[:, ::every])
+            best_scales(few, np.ascontiguousarray(whole[::every]), guesses, divides, first, found)
             return FloatCalibration(
                 gain=whole.astype(np.float64), scale=found.astype(np.float64), scale_divides=divides, scale_first=first
             )
@@ -87,25 +99,20 @@ def _scales(some: Array) -> tuple[Array, Array]:
     scales = _lowest_cluster(some)
     pixels = _lowest_cluster((some / scales[:, None]).T)
     known = pixels > 0
-    some, lit, pixels = some[:, known], lit[:, known], pixels[known]
+    some, lit, pixels = (np.ascontiguousarray(a[..., known]) for a in (some, lit, pixels))
     counts = np.ones_like(some)
     for k in range(16):
-        ratio = some / (scales[:, None] * pixels)
-        counts = np.maximum(np.rint(ratio), 1)
-        fits = lit & (np.abs(ratio - counts) < 0.2) & (counts < 64)
-        residual = np.where(fits, ratio / counts - 1, 0)
-        change = residual.sum(axis=1) / np.maximum(fits.sum(axis=1), 1)
-        scales = scales * (1 + change)
-        ratio = some / (scales[:, None] * pixels)
-        residual = np.where(fits, ratio / counts - 1, 0)
-        pixels = pixels * (1 + residual.sum(axis=0) / np.maximum(fits.sum(axis=0), 1))
+        change = fitted_scales(some, scales, pixels, counts)
         if k == 3:
             # Pixels whose lowest values were not single counts never fit.
-            good = (fits & (np.abs(residual) < 0.03)).sum(axis=0) >= 0.97 * lit.sum(axis=0)
+            ratio = some / (scales[:, None] * pixels)
+            fits = lit & (np.abs(ratio - counts) < 0.2) & (np.abs(ratio / counts - 1) < 0.03) & (counts < 64)
+            good = fits.sum(axis=0) >= 0.97 * lit.sum(axis=0)
             if good.sum() < 48:
                 return none
-            some, lit, pixels = some[:, good], lit[:, good], pixels[good]
-        elif k > 4 and np.abs(change).max() < _SETTLED:
+            some, lit, pixels = (np.ascontiguousarray(a[..., good]) for a in (some, lit, pixels))
+            counts = np.ones_like(some)
+        elif k > 4 and change < _SETTLED:
             break
     exact = lit & (np.abs(some / (scales[:, None] * pixels) - counts) < 1e-6 * counts)
     return scales, exact.sum(axis=1) > 0.95 * lit.sum(axis=1)
@@ -114,10 +121,5 @@ def _scales(some: Array) -> tuple[Array, Array]:
 def _lowest_cluster(rows: Array) -> Array:
     """Median of the values about as large as the lowest other than 0 of every row: where most are single counts."""
     out = np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        lit = np.sort(row[row > 0])
-        if lit.size:
-            low = lit[lit.size // 20]
-            first, end = np.searchsorted(lit, [0.7 * low, 1.4 * low])
-            out[i] = lit[(first + end) // 2] if end > first else low
+    lowest_clusters(np.sort(np.where(rows > 0, rows, np.inf), axis=1), out)
     return out

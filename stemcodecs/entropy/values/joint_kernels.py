@@ -3,9 +3,63 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64
+from numba import int32, int64, uint32
 
 from stemcodecs.compiled import kernel
+
+_FACTORS, _AT_FIRST, _SLACK = 2048, 7, 1 << 14
+"""Factors that are tried together, gains on which most of them fail, and rounding of the first look in 2**-32."""
+
+
+@kernel
+def fitted_scales(some, scales, pixels, counts):
+    """One step of the fit ``some = scale * pixel * count`` to whole counts: scales first, then pixels.
+
+    some : float64[k, n], 0 where there is nothing; counts : float64[k, n], the result. Returns the largest relative
+    change of a scale.
+    """
+    n = some.shape[1]
+    total, times = np.zeros(n), np.zeros(n)
+    inverse = 1.0 / pixels
+    largest = 0.0
+    for i in range(some.shape[0]):
+        row, whole = some[i], counts[i]
+        by = 1.0 / scales[i]
+        change, fitted = 0.0, 0.0
+        for p in range(n):
+            ratio = row[p] * inverse[p] * by
+            whole[p] = max(np.rint(ratio), 1.0)
+        for p in range(n):
+            ratio = row[p] * inverse[p] * by
+            fits = (row[p] > 0) & (abs(ratio - whole[p]) < 0.2) & (whole[p] < 64)
+            change += ratio / whole[p] - 1 if fits else 0.0
+            fitted += 1.0 if fits else 0.0
+        change /= max(fitted, 1.0)
+        largest = max(largest, abs(change))
+        scales[i] *= 1 + change
+        by = 1.0 / scales[i]
+        for p in range(n):
+            ratio = row[p] * inverse[p] * by
+            fits = (row[p] > 0) & (abs(ratio - whole[p]) < 0.2) & (whole[p] < 64)
+            total[p] += ratio / whole[p] - 1 if fits else 0.0
+            times[p] += 1.0 if fits else 0.0
+    for p in range(n):
+        pixels[p] *= 1 + total[p] / max(times[p], 1.0)
+    return largest
+
+
+@kernel
+def lowest_clusters(rows, out):
+    """Median of what lies near the lowest of every row: sorted positive values, infinity where there is none."""
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        lit = np.searchsorted(row, np.inf)
+        if lit == 0:
+            out[r] = 0.0
+            continue
+        low = row[lit // 20]
+        first, end = np.searchsorted(row[:lit], 0.7 * low), np.searchsorted(row[:lit], 1.4 * low)
+        out[r] = row[(first + end) // 2] if end > first else low
 
 
 @kernel
@@ -33,20 +87,22 @@ def rough_gains(rows, gains):
 @kernel
 def refined_gains(values, scales, gains, times):
     """Gains as means over all patterns, with as many values as ``times`` says; those that do not fit are left out."""
-    total = np.zeros(gains.shape[0])
+    total, inverse_gains = np.zeros(gains.shape[0]), np.zeros(gains.shape[0])
+    for p in range(gains.shape[0]):
+        # Dead pixels have none, and fit nothing.
+        inverse_gains[p] = 1.0 / gains[p] if gains[p] > 0 else 0.0
     times[:] = 0
     for i in range(values.shape[0]):
         inverse = 1.0 / scales[i]
-        for p in range(values.shape[1]):
-            v = float(values[i, p])
-            if v > 0 and gains[p] > 0:
-                u = v * inverse / gains[p]
-                n = np.rint(u)
-                # Products with a power of two are exact; others are off by the same amount in every pattern.
-                power = n == 1.0 or n == 2.0 or n == 4.0 or n == 8.0 or n == 16.0
-                if power and abs(u - n) < 1e-5 * n:
-                    total[p] += u / n
-                    times[p] += 1
+        some = values[i]
+        for p in range(some.shape[0]):
+            u = float(some[p]) * inverse * inverse_gains[p]
+            n = np.rint(u)
+            # Products with a power of two are exact; others are off by the same amount in every pattern.
+            power = (n == 1.0) | (n == 2.0) | (n == 4.0) | (n == 8.0) | (n == 16.0)
+            fits = power & (abs(u - n) < 1e-5 * n)
+            total[p] += u / n if fits else 0.0
+            times[p] += int64(fits)
     for p in range(gains.shape[0]):
         if times[p]:
             gains[p] *= total[p] / times[p]
@@ -61,19 +117,40 @@ def common_factor(gains, tolerances, misses):
     """
     digits = 2.0**23
     best, least = 0.0, np.inf
-    for j in range(int64(1) << 23):
-        factor = (digits + j) / (gains[0] * digits)
-        wrong, squares = 0, 0.0
-        for i in range(1, gains.shape[0]):
-            g = gains[i] * factor
-            scaled = g * digits * (2.0 if g < 1.0 else 1.0 if g < 2.0 else 0.5)
-            miss = abs(scaled - np.rint(scaled))
-            squares += miss * miss
-            wrong += miss > tolerances[i]
-            if wrong > misses or squares >= least:
-                break
-        if wrong <= misses and squares < least:
-            best, least = factor, squares
+    first_few = min(_AT_FIRST, gains.shape[0] - 1)
+    wrong_of = np.empty(_FACTORS, np.int32)
+    for start in range(0, int64(1) << 23, _FACTORS):
+        wrong_of[:] = 0
+        # Most factors miss several of the first gains. The part behind the point, in 32 bits, grows by the same from
+        # one factor to the next.
+        for i in range(1, first_few + 1):
+            ratio = gains[i] / gains[0]
+            begin, end = ratio * (digits + start) / digits, ratio * (digits + start + _FACTORS) / digits
+            power = 2.0 if begin < 1.0 else 1.0 if begin < 2.0 else 0.5
+            if power != (2.0 if end < 1.0 else 1.0 if end < 2.0 else 0.5):
+                continue
+            phase, step = ratio * (digits + start) * power, ratio * power
+            first = uint32(int64(np.rint((phase - np.floor(phase)) * 2.0**32)))
+            more = uint32(int64(np.rint((step - np.floor(step)) * 2.0**32)))
+            most = int32(tolerances[i] * 2.0**32 + _SLACK)
+            for j in range(_FACTORS):
+                off = int32(uint32(first + uint32(uint32(j) * more)))
+                wrong_of[j] = int32(wrong_of[j] + int32((off > most) | (off < -most)))
+        for j in range(_FACTORS):
+            if wrong_of[j] > misses:
+                continue
+            factor = (digits + float(start + j)) / (gains[0] * digits)
+            wrong, squares = 0, 0.0
+            for i in range(1, gains.shape[0]):
+                g = gains[i] * factor
+                scaled = g * digits * (2.0 if g < 1.0 else 1.0 if g < 2.0 else 0.5)
+                miss = abs(scaled - np.rint(scaled))
+                squares += miss * miss
+                wrong += miss > tolerances[i]
+                if wrong > misses or squares >= least:
+                    break
+            if wrong <= misses and squares < least:
+                best, least = factor, squares
     return best
 
 

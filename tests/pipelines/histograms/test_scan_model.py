@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import numpy as np
 import pytest
 import zarr
 
 from stemcodecs.codecs import PixelHistogram
 from stemcodecs.entropy.fit.scan_statistics import ScanSample, ScanStatistics
-from stemcodecs.errors import ConfigurationError
+from stemcodecs.entropy.model.shared_model import SharedModel
+from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
 from stemcodecs_pipelines.histograms.scan_histograms import HistogramStatistics, histograms
 from stemcodecs_pipelines.store.compress import compress
+from tests.benchmarks.calibrated_scans import calibrated_scans
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +101,70 @@ def test_statistics_of_different_units_are_not_merged():
     b = ScanStatistics.block(counts * np.float32(0.25), np.arange(2, 4))
     with pytest.raises(ConfigurationError, match="one ScanSample"):
         a.merge(b)
+
+
+DISGUISES = {
+    "12 bits in the upper of 16": "counts times 16",
+    "negative, int16": "0 less counts",
+    "ADU by gain of each pixel, rounded": "a gain per pixel",
+    "dark reference of each pixel added": "an offset per pixel",
+    "counts x gain of pixel, float32": "counts times a gain per pixel",
+    "(ADU - dark) x gain, float32": "a dark reference per pixel",
+}
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_counts_in_disguise_have_one_map_and_one_model(name, tmp_path):
+    scan = next(s for s in calibrated_scans(384, 32, 3) if s.name == name)
+    values, behind = scan.values.reshape(16, 24, 32, 32), scan.behind.reshape(16, 24, 32, 32)
+    sizes = {}
+    for kind, array in (("behind", behind), ("disguised", values)):
+        np.save(tmp_path / f"{kind}.npy", array)
+        with open_scan(tmp_path / f"{kind}.npy") as source:
+            store = tmp_path / f"{kind}.zarr"
+            sizes[kind] = compress(
+                source, store, method="pixel_histogram:model=scan", chunk=(8, 8, 32, 32)
+            ).stored_bytes
+    # In base64, a map takes a third more than its bytes, once for all chunks.
+    allowed = scan.allowed if values.dtype.kind != "f" else 48 / 384
+    assert 8 * sizes["disguised"] < 8 * sizes["behind"] * 1.01 + (4 / 3 * allowed + 0.02) * values.size
+    stored = zarr.open_array(tmp_path / "disguised.zarr" / "data")
+    assert stored[...].tobytes() == values.tobytes()
+    assert stored[3, 5].tobytes() == values[3, 5].tobytes()
+    assert DISGUISES[name] in zarr.open_group(tmp_path / "disguised.zarr").attrs["stemcodecs"]["values"]
+
+
+def test_a_map_of_a_scan_does_not_depend_on_workers(tmp_path):
+    scan = next(s for s in calibrated_scans(192, 32, 3) if s.name == "counts x gain of pixel, float32")
+    np.save(tmp_path / "scan.npy", scan.values.reshape(12, 16, 32, 32))
+    with open_scan(tmp_path / "scan.npy") as source:
+        one, two = (histograms(source, counts=False, workers=n).shared for n in (1, 2))
+    assert one.behind
+    assert one.data == two.data
+
+
+def test_values_that_the_map_of_a_scan_does_not_give_are_restored(tmp_path):
+    """Another dtype, other gains, NaN everywhere: a chunk then finds a map of its own, or none."""
+    scan = next(s for s in calibrated_scans(192, 32, 3) if s.name == "counts x gain of pixel, float32")
+    np.save(tmp_path / "scan.npy", scan.values.reshape(12, 16, 32, 32))
+    with open_scan(tmp_path / "scan.npy") as source:
+        codec = histograms(source, counts=False).codec()
+    for other in (
+        scan.values * np.float32(1.7),
+        scan.behind,
+        scan.values.astype("f8"),
+        scan.values * np.float32(np.nan),
+    ):
+        assert codec.decode_chunk(codec.encode_chunk(other)).tobytes() == other.tobytes()
+    data = codec.encode_chunk(scan.values)
+    with pytest.raises(CorruptChunkError):
+        PixelHistogram().decode_chunk(data)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 40])
+def test_a_model_whose_map_is_cut_off_is_refused(cut):
+    shared = SharedModel(detector=(4, 4), mean_frame_sum=1.0, model=b"", behind=bytes(50))
+    data = shared.data[: 21 + cut]
+    text = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+    with pytest.raises(ConfigurationError, match="cut off"):
+        PixelHistogram(model=text, model_sha256=hashlib.sha256(data).hexdigest()).shared()
