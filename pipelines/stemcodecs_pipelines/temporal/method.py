@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from stemcodecs.errors import ConfigurationError
@@ -19,6 +20,13 @@ __all__ = ["TcsMethod", "TcsOptions"]
 
 SAMPLES = 3
 """Measurements of the movie that are tried."""
+FITTING = {
+    "bins": ("interpolate", "gap-tv", "network"),
+    "tiled": ("gap-tv", "network", "birnat"),
+    "random": ("gap-tv", "network", "birnat"),
+}
+TRIED = {"bins": ("interpolate", "network"), "tiled": ("gap-tv", "network"), "random": ("gap-tv", "network")}
+"""Decoders of a measurement, and those that are tried where none is asked for: the others are slower and no better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +38,10 @@ class TcsOptions:
         "auto",
         "space-time bins, or sums behind balanced or random masks; auto takes what gives the frames of a sample best",
     )
-    decoder: Literal["interpolate", "gap-tv", "network"] | None = option(
+    decoder: Literal["interpolate", "gap-tv", "network", "birnat"] | None = option(
         None,
         "how readers get frames back",
-        otherwise="interpolate for bins, gap-tv for masks; network needs onnxruntime to be read",
+        otherwise="what gives the frames of a sample best; network and birnat need onnxruntime to be read",
     )
     time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
@@ -95,52 +103,61 @@ class TcsMethod(Method[TcsOptions]):
         found = [(_error(codec, samples), codec) for codec in stepped]
         best = min(found, key=lambda pair: pair[0])[1]
         tried = ", ".join(f"{codec.measurement} with {codec.decoder} {error:.2f}" for error, codec in found)
-        learning.report(f"root mean squared distance from {len(samples)} samples: {tried}", 1, 1)
+        needed = "; readers need onnxruntime (decoder=gap-tv does without)" if best.weights else ""
+        learning.report(f"root mean squared distance from {len(samples)} samples: {tried}{needed}", 1, 1)
         return Encoding(serializer=best)
 
     def _candidates(self) -> list[Tcs]:
         """Codecs that the options allow, with the measurements in the order of the options."""
-        from stemcodecs.codecs.tcs import Tcs
-
         o = self.options
-        common: dict[str, Any] = {"frames": o.frames, "incoherent": o.incoherent}
-        out = []
-        if o.measurement in ("auto", "bins") and o.decoder != "network":
-            bins: dict[str, Any] = {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
-            out.append(Tcs(**common, **bins, measurement="bins", decoder=o.decoder or "interpolate"))
-        if o.measurement != "bins" and o.decoder != "interpolate":
-            masks = "tiled" if o.measurement == "auto" else o.measurement
-            # Only where it is asked for: a store must open where stemcodecs is, and onnxruntime is an extra.
-            weights = _shipped_weights(masks, o.frames, o.seed) if o.decoder == "network" else None
-            if o.decoder == "network" and weights is None:
-                raise ConfigurationError(
-                    f"no weights for measurement={masks}, frames={o.frames}, seed={o.seed} come with stemcodecs, or "
-                    "onnxruntime is not installed (pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read "
-                    "the store with weights of your own by stemcodecs.movies.with_decoder"
-                )
-            decoder: Any = "gap-tv" if weights is None else "network"
-            out.append(Tcs(**common, measurement=masks, seed=o.seed, decoder=decoder, weights=weights))
-        if not out:
+        kinds = ("bins", "tiled") if o.measurement == "auto" else (o.measurement,)
+        if o.decoder is None:
+            fit = [(kind, decoder) for kind in kinds for decoder in TRIED[kind]]
+        else:
+            fit = [(kind, o.decoder) for kind in kinds if o.decoder in FITTING[kind]]
+        if not fit:
             raise ConfigurationError(
-                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv or "
-                "network, bins by interpolate or gap-tv"
+                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv, network "
+                "or birnat, bins by interpolate, gap-tv or network"
+            )
+        out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
+        if not out:
+            words = " or ".join(", ".join(f"{k}={v}" for k, v in self._measured(kind).items()) for kind, _ in fit)
+            raise ConfigurationError(
+                f"no weights of {o.decoder} for {words} come with stemcodecs, or onnxruntime is not installed "
+                "(pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read the store with weights of your own "
+                "by stemcodecs.movies.with_decoder"
             )
         return out
+
+    def _measured(self, kind: str) -> dict[str, Any]:
+        """What is measured, if it is of this kind."""
+        o = self.options
+        common: dict[str, Any] = {"measurement": kind, "frames": o.frames}
+        if kind == "bins":
+            return common | {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
+        return common | {"seed": o.seed}
+
+    def _codec(self, kind: str, decoder: str) -> Tcs | None:
+        """Codec with this decoder; None where no weights for it come with stemcodecs, or nothing could run them."""
+        from stemcodecs.codecs.tcs import Tcs
+        from stemcodecs.temporal.sampling import Sampling
+        from stemcodecs.temporal.weights import NETWORKS, shipped_for
+
+        named: dict[str, Any] = {"decoder": decoder, "incoherent": self.options.incoherent}
+        measured = self._measured(kind)
+        if decoder in NETWORKS:
+            weights = shipped_for(Sampling(**measured), NETWORKS[decoder])
+            if weights is None or not find_spec("onnxruntime"):
+                return None
+            named["weights"] = weights
+        return Tcs(**measured, **named)
 
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> MovieDistance:
         """How far the frames lie from their source."""
         from stemcodecs_pipelines.temporal.distance import measure
 
         return measure(source, decoded, region, self.options.frames)
-
-
-def _shipped_weights(measurement: str, frames: int, seed: int) -> str | None:
-    """Digest of shipped weights for such measurements, where they can be run."""
-    from importlib.util import find_spec
-
-    from stemcodecs.temporal.weights import shipped_for
-
-    return shipped_for(measurement, frames, seed) if find_spec("onnxruntime") else None
 
 
 def _samples(scan: Scan, frames: int) -> list[np.ndarray[Any, Any]]:

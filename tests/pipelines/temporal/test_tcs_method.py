@@ -112,8 +112,9 @@ def test_distance_merges() -> None:
         ("tcs:frames=1", "frames '1' must be a whole number of at least 2"),
         ("tcs:measurement=holes", "measurement 'holes' must be auto, bins, tiled or random"),
         ("tcs:measurement=tiled,decoder=interpolate", "decoder=interpolate does not fit measurement=tiled"),
-        ("tcs:measurement=tiled,frames=9,decoder=network", "no weights for measurement=tiled, frames=9, seed=0"),
-        ("tcs:measurement=bins,decoder=network", "decoder=network does not fit measurement=bins"),
+        ("tcs:measurement=tiled,frames=9,decoder=network", "no weights of network for measurement=tiled, frames=9"),
+        ("tcs:measurement=bins,frames=9,decoder=network", "no weights of network for measurement=bins, frames=9"),
+        ("tcs:measurement=bins,decoder=birnat", "decoder=birnat does not fit measurement=bins"),
     ],
 )
 def test_unusable_options(method: str, message: str) -> None:
