@@ -33,12 +33,12 @@ _TIME_BINS = {30: 5}
 """Of bins, for B frames; else 4: as many numbers as one frame, or a little more."""
 
 
-def _best_quality(encode: Callable[[float], bytes], budget: int, low: float, high: float) -> bytes:
+def _best_quality(encode: Callable[[float], Any], budget: int, low: float, high: float) -> bytes:
     """The best of a codec's qualities that fits a budget; the worst where none does."""
-    best = encode(low)
+    best = bytes(encode(low))
     for _ in range(7):
         middle = (low + high) / 2
-        data = encode(middle)
+        data = bytes(encode(middle))
         if len(data) <= budget:
             best, low = data, middle
         else:
@@ -52,10 +52,11 @@ def jpeg(frames: Array) -> Coded:
 
     size, out = 0, []
     for frame in frames:
-        data = _best_quality(
-            lambda q, frame=frame: imagecodecs.jpeg8_encode(frame, level=round(q)),  # type: ignore[misc]
-            frame.size // len(frames), 1, 95,
-        )  # fmt: skip
+
+        def encode(quality: float, frame: Array = frame) -> Any:
+            return imagecodecs.jpeg8_encode(frame, level=round(quality))
+
+        data = _best_quality(encode, frame.size // len(frames), 1, 95)
         size += len(data)
         out.append(imagecodecs.jpeg8_decode(data))
     return size, np.stack(out)

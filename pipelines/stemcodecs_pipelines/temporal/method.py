@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TcsMethod", "TcsOptions"]
 
-SAMPLES = 3
-"""Measurements of the movie that are tried."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
     "tiled": ("gap-tv", "network", "birnat"),
@@ -92,19 +90,26 @@ class TcsMethod(Method[TcsOptions]):
             Its frames are not uint8 or uint16.
         """
         from stemcodecs.temporal.coding import check_movie
+        from stemcodecs.temporal.coherence import MOST_REPLACED, replaced
+        from stemcodecs_pipelines.temporal.sampled_quality import distance, noise_step, samples_of, step_scale
 
         check_movie(scan.dtype, len(scan.shape))
         candidates = self._candidates()
-        samples = _samples(scan, self.options.frames)
-        step = _noise_step(samples) if self.options.step == "auto" else self.options.step
-        stepped = [replace(codec, step=step * _step_scale(codec)) for codec in candidates]
+        samples = samples_of(scan, self.options.frames)
+        step = noise_step(samples) if self.options.step == "auto" else self.options.step
+        stepped = [replace(codec, step=step * step_scale(codec)) for codec in candidates]
         if len(stepped) == 1:
             return Encoding(serializer=stepped[0])
-        found = [(_error(codec, samples), codec) for codec in stepped]
+        if self.options.incoherent == "exact":
+            # Those at a scene cut will not be measured.
+            samples = [s for s in samples if replaced(s) <= MOST_REPLACED] or samples
+        found = [(distance(codec, samples), codec) for codec in stepped]
         best = min(found, key=lambda pair: pair[0])[1]
         tried = ", ".join(f"{codec.measurement} with {codec.decoder} {error:.2f}" for error, codec in found)
         needed = "; readers need onnxruntime (decoder=gap-tv does without)" if best.weights else ""
-        learning.report(f"root mean squared distance from {len(samples)} samples: {tried}{needed}", 1, 1)
+        learning.report(
+            f"distance from the frames without noise, about, of {len(samples)} samples: {tried}{needed}", 1, 1
+        )
         return Encoding(serializer=best)
 
     def _candidates(self) -> list[Tcs]:
@@ -158,39 +163,3 @@ class TcsMethod(Method[TcsOptions]):
         from stemcodecs_pipelines.temporal.distance import measure
 
         return measure(source, decoded, region, self.options.frames)
-
-
-def _samples(scan: Scan, frames: int) -> list[np.ndarray[Any, Any]]:
-    """Measurements from the beginning, the middle and the end of a movie."""
-    length = scan.shape[-3]
-    starts = sorted({max(0, round(i * (length - frames) / (SAMPLES - 1))) for i in range(SAMPLES)})
-    first = tuple(slice(n // 2, n // 2 + 1) for n in scan.shape[:-3])
-    whole = tuple(slice(0, n) for n in scan.shape[-2:])
-    return [
-        scan.read((*first, slice(t, min(t + frames, length)), *whole)).reshape(-1, *scan.shape[-2:]) for t in starts
-    ]
-
-
-def _noise_step(samples: list[np.ndarray[Any, Any]]) -> int:
-    """Noise of a frame by the differences of consecutive ones, of which motion is a part: at least 1."""
-    import numpy as np
-
-    squares = [np.square(np.diff(s.astype(np.float32), axis=0)).mean() / 2 for s in samples if len(s) > 1]
-    return max(1, int(np.sqrt(min(squares, default=0.0))))
-
-
-def _step_scale(codec: Tcs) -> int:
-    """How much noisier a sum is than a value: the root of how many it sums."""
-    opened = codec.sampling.opened((codec.space_bins * 4, codec.space_bins * 4))
-    return max(1, int(opened.mean() ** 0.5))
-
-
-def _error(codec: Tcs, samples: list[np.ndarray[Any, Any]]) -> float:
-    """Root mean square of what is decoded less the frames as they are: their noise is the same for every codec."""
-    import numpy as np
-
-    measured = replace(codec, incoherent="measured")
-    squares = [
-        np.square(measured.decode_chunk(measured.encode_chunk(s)).astype(np.float32) - s).mean() for s in samples
-    ]
-    return float(np.sqrt(np.mean(squares)))
