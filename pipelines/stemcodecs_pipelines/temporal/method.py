@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TcsMethod", "TcsOptions"]
 
+SCRATCH, NETWORK_SCRATCH = 26, 64
+"""Bytes that decoding takes for a value of one measurement, as measured: four to six arrays of its frames, and what a
+network holds between its layers."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
     "tiled": ("gap-tv", "network", "birnat"),
@@ -78,6 +81,11 @@ class TcsMethod(Method[TcsOptions]):
     def together(self) -> int:
         """See `Method.together`."""
         return self.options.frames
+
+    def scratch_bytes(self, detector: tuple[int, int]) -> int:
+        """See `Method.scratch_bytes`."""
+        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in self._candidates())
+        return each * self.options.frames * detector[0] * detector[1]
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codec for a movie; a few measurements are tried first where the options leave a choice.

@@ -131,6 +131,15 @@ def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:
         assert make_plan(scan, together=8, chunk=(13,)).chunk == (13, 512, 512)
 
 
+def test_the_plan_counts_what_decoding_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name: None)
+    smooth = parse_method("tcs").scratch_bytes((512, 512))
+    assert 5 * 4 * 10 * 512 * 512 <= smooth <= 8 * 4 * 10 * 512 * 512
+    monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name: True)
+    assert parse_method("tcs").scratch_bytes((512, 512)) > smooth
+    assert parse_method("pixel_histogram").scratch_bytes((512, 512)) == 0
+
+
 def test_distance_merges() -> None:
     source = np.random.default_rng(0).integers(0, 250, (8, 6, 6)).astype(np.uint8)
     decoded = source.copy()
