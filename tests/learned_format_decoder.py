@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import format_decoder
+from tests import format_decoder, l3c_format_decoder
 from tests.format_decoder import DTYPES, Adaptive, Counts, Sections
 
 SIGMOID = [round(2**15 / (1 + math.exp(-(i - 2047.5) / 128))) for i in range(4096)]
@@ -98,6 +98,76 @@ class Network:
         return layer(w3, b3, s3, two)
 
 
+class ImagesNetwork:
+    """7, and what it says of pixels."""
+
+    def __init__(self, data: bytes, height: int, width: int) -> None:
+        s = Sections(data)
+        assert s.varint() == 3
+        self.height, self.width = height, width
+        self.first = s.varint()
+        triples = s.numbers((0, 1, 2))
+        self.neighbours = [tuple(triples[i : i + 3]) for i in range(0, len(triples), 3)]
+        self.chained = any(reference for reference, _, _ in self.neighbours)
+        h = s.varint()
+        self.layers = []
+        for units, inputs in ((h, 6 + self.chained + len(self.neighbours)), (h, h), (5, h)):
+            shift, weights, bias = s.varint(), s.numbers(), s.numbers()
+            self.layers.append((shift, [weights[u * inputs : (u + 1) * inputs] for u in range(units)], bias))
+        assert s.at == len(data)
+        self.levels = [0] * (height * width)
+
+    outputs = Network.outputs
+
+    def around(self, y: int, x: int) -> list[tuple[int, int]]:
+        """W, N, NW, NE, WW, NN of 7.1."""
+        if y == 0:
+            w = (0, x - 1)
+            return [w, w, w, w, (0, x - 2) if x > 1 else w, w]
+        n = (y - 1, x)
+        w = (y, x - 1) if x else n
+        return [
+            w,
+            n,
+            (y - 1, x - 1) if x else n,
+            (y - 1, x + 1) if x < self.width - 1 else n,
+            (y, x - 2) if x > 1 else w,
+            (y - 2, x) if y > 1 else n,
+        ]
+
+
+def log2(v: int) -> int:
+    return v.bit_length() - 1
+
+
+class ValueDistribution:
+    """7.3"""
+
+    def __init__(self, o: list[int], base: int, unit: int) -> None:
+        self.w = [sigmoid(o[0]), 2**15 - sigmoid(o[0])]
+        self.loc = [clip(o[1 + k], -(2**18) + 1, 2**18 - 1) for k in range(2)]
+        self.s = [clip(o[3 + k], -384, 511) for k in range(2)]
+        self.base, self.unit = base, unit
+        mean = sum(w * (loc >> 4) for w, loc in zip(self.w, self.loc, strict=True)) >> 11
+        c = clip(base + ((mean << unit) >> 10), 0, 65535)
+        t = max([s for s, w in zip(self.s, self.w, strict=True) if w >= 256], default=-384)
+        spread = (MANTISSA[-t & 63] << (unit + 3)) >> (11 + (-t >> 6))
+        self.width = 16 if spread < 4 else 32 if spread < 8 else 64 if spread < 16 else 128
+        self.shift = sum(2**k <= spread for k in range(5, 14))
+        self.z0 = max((c >> self.shift) - self.width // 2, 0)
+
+    def cumulative(self, z: int) -> int:
+        if z in (0, self.width):
+            return 2**15 if z else 0
+        twice = 2 * (((self.z0 + z) << self.shift) - self.base) - 1
+        y = clip((twice * 512) >> self.unit, -(2**19) + 1, 2**19 - 1)
+        f = 0
+        for w, loc, s in zip(self.w, self.loc, self.s, strict=True):
+            f += w * sigmoid(((y - loc) * MANTISSA[s & 63]) >> (14 + (s >> 6)))
+        f >>= 15
+        return f - ((f * self.width) >> 15) + z
+
+
 class Distribution:
     """3.4 and 3.5"""
 
@@ -154,8 +224,9 @@ class NetworkCounts(Counts):
             if net.levels[pixel] < 0:
                 row = [net.constants[pixel]] * 64
             else:
-                bias = net.first_bias(pixel)
-                bases = [(net.roots[pixel] * d) >> 12 for d in doses]
+                images = isinstance(net, ImagesNetwork)
+                bias = net.layers[0][2] if images else net.first_bias(pixel)
+                bases = [] if images else [(net.roots[pixel] * d) >> 12 for d in doses]
                 row = [0] * 64
                 for b in range(4):
                     lanes = [i for i in range(16) if active[16 * b + i]]
@@ -163,8 +234,12 @@ class NetworkCounts(Counts):
                     found = {}
                     for i in lanes:
                         j = 16 * b + i
-                        features = self.features(net, pixel, step, j, doses[j])
-                        d = found[i] = Distribution(net.outputs(bias, features), bases[j])
+                        if images:
+                            features, base, unit = self.image_features(net, pixel, step, j, doses[j], values, earlier)
+                            d = found[i] = ValueDistribution(net.outputs(bias, features), base, unit)
+                        else:
+                            features = self.features(net, pixel, step, j, doses[j])
+                            d = found[i] = Distribution(net.outputs(bias, features), bases[j])
                         x, slot, z = states[first + i], states[first + i] % 2**15, 0
                         while d.cumulative(z + 1) <= slot:
                             z += 1
@@ -177,7 +252,7 @@ class NetworkCounts(Counts):
                     self.more(states, first, lanes, words)
             row = [patches.get(64 * pixel + j, v % 65536) * active[j] for j, v in enumerate(row)]
             values.append(row)
-            if net.levels[pixel] >= 0:
+            if net.levels[pixel] >= 0 and not isinstance(net, ImagesNetwork):
                 mine[pixel] = [clip(root(v) - (base >> 4), -32768, 32767) for v, base in zip(row, bases, strict=True)]
         assert states == [2**16] * 64
         assert next(words, None) is None
@@ -204,6 +279,56 @@ class NetworkCounts(Counts):
                 out.append(self.residuals[steps[reference]][(y + dy) * self.detector[1] + x + dx][lane])
         return out
 
+    def base_of(self, net: ImagesNetwork, y: int, x: int, step: int, lane: int, now: Any, earlier: Any) -> int:
+        """7.1"""
+        if y == x == 0:
+            return earlier[self.references(step)[1]][0][lane] if net.chained and step else net.first
+        w, n, nw = (now[yy * net.width + xx][lane] for yy, xx in net.around(y, x)[:3])
+        return sorted((w, n, w + n - nw))[1]
+
+    def image_features(
+        self, net: ImagesNetwork, pixel: int, step: int, lane: int, dose: int, now: Any, earlier: Any
+    ) -> tuple[list[int], int, int]:
+        """7.1 and 7.2: features, base and unit; ``now`` are the rows of the step so far."""
+        y, x = divmod(pixel, net.width)
+
+        def miss(yy: int, xx: int) -> int:
+            if yy < 0 or xx < 0:
+                return 0
+            return now[yy * net.width + xx][lane] - self.base_of(net, yy, xx, step, lane, now, earlier)
+
+        base, left, above = self.base_of(net, y, x, step, lane, now, earlier), miss(y, x - 1), miss(y - 1, x)
+        activity = 1024
+        if pixel:
+            w, n, nw, ne, ww, nn = (now[yy * net.width + xx][lane] for yy, xx in net.around(y, x))
+            activity = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(w - ww) + abs(n - nn)
+            activity += 2 * abs(left) + 2 * abs(above) + 4
+        unit = min(log2(activity) - 2, 12)
+
+        def scaled(d: int) -> int:
+            return clip((d * 64) >> unit, -4096, 4096)
+
+        def log(v: int) -> int:
+            return 64 * log2(v) + ((v * 64) >> log2(v)) - 64
+
+        out = [(dose - 4096) >> 5]
+        if net.chained:
+            out.append(64 if step else 0)
+        out += [log(activity), (activity * 64) >> log2(activity), log(base + 1), scaled(left), scaled(above)]
+        for reference, dy, dx in net.neighbours:
+            inside = 0 <= y + dy < net.height and 0 <= x + dx < net.width
+            if not inside or (reference and not step):
+                out.append(0)
+            else:
+                rows = earlier[self.references(step)[reference]] if reference else now
+                out.append(scaled(rows[(y + dy) * net.width + x + dx][lane] - base))
+        return out, base, unit
+
+
+def network(data: bytes, height: int, width: int) -> Network | ImagesNetwork:
+    """2: which network it is, the first number says."""
+    return (ImagesNetwork if data[0] == 3 else Network)(data, height, width)
+
 
 def decode(data: bytes) -> np.ndarray[Any, Any]:
     """Array of a learned chunk."""
@@ -217,4 +342,20 @@ def decode(data: bytes) -> np.ndarray[Any, Any]:
     (length,) = struct.unpack_from("<I", chunk, 12)
     shape = struct.unpack_from(f"<{ndim}Q", chunk, 16)
     body = Sections(chunk[16 + 8 * ndim : length - 4])
-    return NetworkCounts(chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=Network).array()
+    if architecture(body, version) == 2:
+        l3c_format_decoder.L3cCounts.distribution = Distribution
+        l3c = l3c_format_decoder.L3cNetwork
+        return l3c_format_decoder.L3cCounts(
+            chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=l3c
+        ).array()
+    return NetworkCounts(chunk, shape, np.dtype(DTYPES[code]), length, body, version, model=network).array()
+
+
+def architecture(body: Sections, version: int) -> int:
+    """Number of the network inside a header whose body begins here."""
+    look = Sections(body.data)
+    for _ in range(version):
+        look.section()
+    for _ in range(4):
+        look.varint()
+    return look.section()[0]

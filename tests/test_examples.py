@@ -22,6 +22,7 @@ def run(name, folder, *words):
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "judge_loss.py",
+        "learned_lossless.py",
         "movie_comparison.py",
         "movie_in_tenths.py",
         "on_detector_ladder.py",
@@ -37,6 +38,14 @@ def test_every_example_is_run():
 @pytest.mark.slow
 def test_simulate_and_compress(tmp_path):
     assert "every value the same" in run("simulate_and_compress.py", tmp_path)
+
+
+@pytest.mark.slow
+def test_learned_lossless(tmp_path):
+    lines = run("learned_lossless.py", tmp_path).splitlines()
+    saved = {line.split(":")[0]: float(line.split()[-3]) for line in lines}
+    assert saved.keys() == {"ptychography", "tilt series"}
+    assert min(saved.values()) > 0.5
 
 
 @pytest.mark.slow

@@ -67,7 +67,17 @@ PUBLIC = {
     ],
     "stemcodecs.quantize": ["PRESETS", "Levels", "PoissonQuantizer", "huang_levels", "optimal_levels"],
     "stemcodecs.readers": ["Axis", "Scan", "open_scan"],
-    "stemcodecs.simulate": ["KINDS", "MOTIONS", "MOVIES", "Movie", "Simulation", "simulate_movie", "simulate_scan"],
+    "stemcodecs.simulate": [
+        "KINDS",
+        "MOTIONS",
+        "MOVIES",
+        "Movie",
+        "Simulation",
+        "TiltSeries",
+        "simulate_movie",
+        "simulate_scan",
+        "simulate_tilt_series",
+    ],
     "stemcodecs.movies": ["with_decoder"],
     "stemcodecs.temporal": ["Sampling"],
     "stemcodecs.location": ["JOURNAL", "Location", "write_error"],
@@ -145,6 +155,7 @@ def modules() -> list[str]:
     optional = {"stemcodecs_pipelines.run.slurm"}
     if find_spec("torch") is None:
         optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("birnat", "export", "networks", "train")}
+        optional |= {f"stemcodecs_pipelines.learned.{name}" for name in ("l3c_float", "l3c_training")}
     return [name for name in found if name not in optional]
 
 

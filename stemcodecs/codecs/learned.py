@@ -4,7 +4,9 @@ A network of about two thousand parameters predicts the distribution of every co
 it, the mean of its pixel and the dose of its pattern; rANS codes the count with that distribution. The network is
 fitted to the scan itself, and all that decoding does is integer arithmetic, so that the bytes decode alike everywhere.
 That a convolutional network (L3C, F. Mentzer et al., CVPR 2019) gains little on diffraction patterns has a reason: it
-cannot know where on the detector it is. This one is told. The bytes are described in ``learned/FORMAT.md``.
+cannot know where on the detector it is. This one is told. A small L3C may be shared as well, to see what it does; it is
+trained by ``compress --method learned:arch=l3c``. Images of movies and tilt series have a network of their own, which
+sees edges and activity instead. The bytes are described in ``learned/FORMAT.md``.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ __all__ = ["Learned", "NumcodecsLearned"]
 
 NAME = "stemcodecs.learned"
 SCANS = ("auto", "none")
+ARCHITECTURES = ("auto", "context", "images")
 MOST_STEPS = 1_000_000
-_KEYS = frozenset({"steps", "seed", "scan", "model", "model_sha256"})
+_KEYS = frozenset({"steps", "seed", "scan", "arch", "model", "model_sha256"})
 
 Array = np.ndarray[Any, Any]
 
@@ -44,9 +47,9 @@ class _NetworkChunks(PixelHistogram):
     """Chunks in the form of pixel_histogram whose model is a network: read as those are, but for the decoder."""
 
     def decoder(self) -> DecodePositions:
-        from stemcodecs.learned.decode import decode_network_positions
+        from stemcodecs.learned.architectures import decode_positions_by_network
 
-        return decode_network_positions
+        return decode_positions_by_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ class _Settings:
     steps: int = 8000
     seed: int = 0
     scan: str = "auto"
+    arch: str = "auto"
     model: str | None = field(default=None, repr=False, compare=False)
     model_sha256: str | None = None
 
@@ -67,13 +71,15 @@ class _Settings:
                 raise ConfigurationError(f"{NAME}: {key} {value!r} must be a whole number from {least} to {most}")
         if self.scan not in SCANS:
             raise ConfigurationError(f"{NAME}: scan {self.scan!r} is unknown; choose one of {', '.join(SCANS)}")
+        if self.arch not in ARCHITECTURES:
+            raise ConfigurationError(f"{NAME}: arch {self.arch!r} is unknown; choose one of {', '.join(ARCHITECTURES)}")
         if (self.model is None) != (self.model_sha256 is None):
             raise ConfigurationError(f"{NAME}: 'model' and 'model_sha256' go together; give both or neither")
         _ = self._of_network
 
     def configuration(self) -> dict[str, JSON]:
         """For the metadata of an array."""
-        out: dict[str, JSON] = {"steps": self.steps, "seed": self.seed, "scan": self.scan}
+        out: dict[str, JSON] = {"steps": self.steps, "seed": self.seed, "scan": self.scan, "arch": self.arch}
         if self.model is not None:
             out |= {"model": self.model, "model_sha256": self.model_sha256}
         return out
@@ -92,12 +98,14 @@ class _Settings:
 
     def encode_chunk(self, chunk: Array) -> bytes:
         """Encode a numeric array; the last two axes are the detector."""
-        from stemcodecs.learned.encode import LearnedOptions, encode_learned
+        from stemcodecs.learned.architectures import encode_by_network
+        from stemcodecs.learned.encode import LearnedOptions
         from stemcodecs.learned.fit import NetworkOptions
 
         require_numeric(NAME, chunk.dtype)
         network = NetworkOptions(steps=self.steps, seed=self.seed)
-        return encode_learned(chunk, LearnedOptions(scan=self.scan, network=network), self.shared())
+        options = LearnedOptions(scan=self.scan, arch=self.arch, network=network)
+        return encode_by_network(chunk, options, self.shared())
 
     def decode_chunk(self, data: bytes | memoryview) -> Array:
         """Decode to a fresh array with the shape and dtype that were encoded."""
@@ -125,7 +133,11 @@ class Learned(_Settings, PartialDecode, ChunkCodec):
     seed : int
         Of the fit: the same counts, steps and seed give the same bytes on one machine.
     scan : {"auto", "none"}
-        Whether a chunk's own network may look at scan neighbours; a single pattern then takes longer to read.
+        Whether a chunk's own network may look at scan neighbours, or at the images before; a single pattern then takes
+        longer to read.
+    arch : {"auto", "context", "images"}
+        What a chunk's own network sees: ``context`` is for counts of patterns, ``images`` for movies and tilt series,
+        ``auto`` takes what is smaller.
     model, model_sha256 : str, optional
         A network that all chunks share (:func:`stemcodecs.entropy.model.shared_model.SharedModel.configuration`).
 

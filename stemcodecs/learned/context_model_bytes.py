@@ -21,12 +21,21 @@ from stemcodecs.learned.context_model import (
     lane_features,
 )
 
-__all__ = ["CONTEXT", "map_bytes", "read_network", "write_network"]
+__all__ = [
+    "CONTEXT",
+    "map_bytes",
+    "read_layer",
+    "read_neighbours",
+    "read_network",
+    "write_layers",
+    "write_neighbours",
+    "write_network",
+]
 
 Array = np.ndarray[Any, Any]
 
 CONTEXT = 1
-"""Architecture of the only network so far."""
+"""Architecture of a network for counts."""
 
 
 def map_bytes(image: Array) -> int:
@@ -47,13 +56,23 @@ def write_network(model: ContextModel) -> bytes:
         shift = _common_shift(image)
         w.varint(shift)
         w.section(encode_map(image.reshape(model.detector) >> shift))
-    w.numbers(np.array(model.neighbours, np.int64).ravel(), np.tile([0, 1, 2], len(model.neighbours)))
+    write_neighbours(w, model.neighbours)
     w.varint(model.hidden)
-    for layer in model.layers:
+    write_layers(w, model.layers)
+    return w.getvalue()
+
+
+def write_neighbours(w: Writer, neighbours: tuple[tuple[int, int, int], ...]) -> None:
+    """Reference, dy and dx of each."""
+    w.numbers(np.array(neighbours, np.int64).ravel(), np.tile([0, 1, 2], len(neighbours)))
+
+
+def write_layers(w: Writer, layers: tuple[Dense, Dense, Dense]) -> None:
+    """Layers, one after the other."""
+    for layer in layers:
         w.varint(layer.shift)
         w.numbers(layer.weights)
         w.numbers(layer.bias)
-    return w.getvalue()
 
 
 def _common_shift(image: Array) -> int:
@@ -85,14 +104,12 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     if n_maps > MAX_MAPS:
         raise CorruptChunkError("impossible network: maps")
     maps = tuple(_read_map(r, detector) for _ in range(n_maps))
-    # Counted before it is decoded: the contexts are as many as the numbers.
-    flat = _triples(r)
-    neighbours = tuple((int(g), int(y), int(x)) for g, y, x in flat)
+    neighbours = read_neighbours(r)
     hidden = r.varint()
     if not 4 <= hidden <= MAX_HIDDEN:
         raise CorruptChunkError("impossible network: hidden units")
     inputs = lane_features(neighbours) + PIXEL_FEATURES + n_maps
-    layers = tuple(_read_layer(r, *shape) for shape in ((hidden, inputs), (hidden, hidden), (OUTPUTS, hidden)))
+    layers = tuple(read_layer(r, *shape) for shape in ((hidden, inputs), (hidden, hidden), (OUTPUTS, hidden)))
     r.end()
     model = ContextModel(
         detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
@@ -111,16 +128,20 @@ def _read_map(r: Reader, detector: tuple[int, int]) -> Array:
     return image << shift
 
 
-def _triples(r: Reader) -> Array:
+def read_neighbours(r: Reader) -> tuple[tuple[int, int, int], ...]:
+    """Inverse of :func:`write_neighbours`."""
+    # Counted before they are decoded: the contexts are as many as the numbers.
     n = r.varint()
     if n % 3 or n > 3 * MAX_NEIGHBOURS:
         raise CorruptChunkError("impossible network: neighbours")
     if n == 0:
-        return np.zeros((0, 3), np.int64)
-    return decode_numbers(r.section(), n, np.tile([0, 1, 2], n // 3)).reshape(-1, 3)
+        return ()
+    triples = decode_numbers(r.section(), n, np.tile([0, 1, 2], n // 3)).reshape(-1, 3)
+    return tuple((int(g), int(y), int(x)) for g, y, x in triples)
 
 
-def _read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
+def read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
+    """One layer of those of :func:`write_layers`."""
     shift = r.varint()
     weights, bias = r.numbers(outputs * inputs), r.numbers(outputs)
     if weights.size != outputs * inputs or bias.size != outputs:

@@ -19,13 +19,14 @@ from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import to_plane
-from stemcodecs.learned.context_model import ContextModel
-from stemcodecs.learned.decode import ChainLanes, decode_network_positions
-from stemcodecs.learned.group_kernels import encode_network_group
+from stemcodecs.learned.decode import decode_network_positions
+from stemcodecs.learned.image_chain import UnrolledImages
+from stemcodecs.learned.l3c_describe import describe_l3c
+from stemcodecs.learned.l3c_groups import decode_l3c_positions
+from stemcodecs.learned.l3c_model_bytes import is_l3c
 from stemcodecs.learned.mixture_ir import Q_FREQUENCY
-from stemcodecs.learned.path import network_path
 from stemcodecs.learned.prefix import LENGTH, NETWORK, read_prefix
-from stemcodecs.learned.unrolled_network import UnrolledNetwork, unrolled_network
+from stemcodecs.learned.unrolled_network import Unrolled, unrolled_network
 
 __all__ = ["describe_learned"]
 
@@ -46,22 +47,26 @@ def describe_learned(data: bytes, shared: SharedModel | None = None) -> ChunkDet
     if kind != NETWORK:
         return replace(describe(chunk), size=len(data))
     header = read_header(chunk)
-    array = decode_parsed(header, memoryview(chunk), shared, decode_network_positions)
+    by_l3c = is_l3c(model_bytes(header, shared))
+    decode = decode_l3c_positions if by_l3c else decode_network_positions
+    array = decode_parsed(header, memoryview(chunk), shared, decode)
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if by_l3c:
+        return describe_l3c(native, header, len(data), shared)
     unrolled = unrolled_network(model_bytes(header, shared), header.layout.detector)
     bits = _bits(native, header, unrolled)
     by_histograms = describe(encode_array(native, FitOptions(mode="scan" if unrolled.model.chained else "auto")))
     return ChunkDetail(
-        mode=f"network of {unrolled.model.hidden} and {unrolled.model.hidden} units, {len(unrolled.model.maps)} maps",
+        mode=unrolled.size,
         shape=header.shape, size=len(data), header=header.length + LENGTH,
         model=0 if header.shared else len(header.model), patches=sum(g.patches for g in header.groups),
         shared=header.shared, groups=len(header.groups), positions_to_read_one=header.layout.chain_length,
-        neighbours=unrolled.model.neighbours, constant_pixels=int((unrolled.model.levels < 0).sum()),
-        classes=_classes(bits, by_histograms, unrolled.model), bits=bits,
+        neighbours=unrolled.model.neighbours, constant_pixels=int((~_live(unrolled)).sum()),
+        classes=_classes(bits, by_histograms, unrolled, native), bits=bits,
     )  # fmt: skip
 
 
-def _bits(array: Array, header: Header, unrolled: UnrolledNetwork) -> Array:
+def _bits(array: Array, header: Header, unrolled: Unrolled) -> Array:
     """Mean bits of every pixel, float64[det_y, det_x]: what the intervals of its counts are worth."""
     known, layout = header.calibration, header.layout
     plane = to_plane(array) if known is None else plane_behind(array, header.numbers, known)
@@ -69,34 +74,50 @@ def _bits(array: Array, header: Header, unrolled: UnrolledNetwork) -> Array:
     n = layout.n_pixels
     counts = GroupedCounts(plane.counts.reshape(layout.n_positions, n), layout, 0)
     counts.doses = header.doses.astype(np.int32)
-    live = unrolled.model.levels >= 0
+    live = _live(unrolled)
     total = np.zeros(n)
     entries, low = np.zeros((n, LANES), np.uint32), np.zeros((n, LANES), np.uint32)
     for chain in range(len(layout.chains)):
-        state = ChainLanes(unrolled.model, layout, layout.chain_length, header.blocks)
+        state = unrolled.chain(layout, layout.chain_length)
         with counts.chain(chain) as rows:
             for step, positions in enumerate(layout.chains[chain]):
                 if (positions < 0).all():
                     continue
-                lanes = state.lanes(rows, step, positions, counts.doses)
                 with lent_output(n * LANES) as (words, patch_at, patch_value):
                     stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=header.blocks)
-                    encode_network_group(
-                        network_path(), unrolled.network, lanes, entries.reshape(-1), low.reshape(-1), stream,
-                        Patches(patch_at, patch_value),
-                    )  # fmt: skip
+                    flat, patches = (entries.reshape(-1), low.reshape(-1)), Patches(patch_at, patch_value)
+                    state.encode(rows, step, positions, counts.doses, *flat, stream, patches)
                 held = positions >= 0
                 frequency = np.maximum(entries[live][:, held] >> 16, 1)
                 total[live] += (Q_FREQUENCY - np.log2(frequency) + (low[live][:, held] >> 16)).sum(axis=1)
     return (total / max(layout.n_positions, 1)).reshape(layout.detector)
 
 
-def _classes(bits: Array, by_histograms: ChunkDetail, model: ContextModel) -> tuple[ClassDetail, ...]:
-    """Bits by the mean of the pixels, next to what histograms take there."""
+def _live(unrolled: Unrolled) -> Array:
+    """Which pixels take bits: bool[n_pixels]."""
+    if isinstance(unrolled, UnrolledImages):
+        return np.ones(unrolled.network.pixels, bool)
+    live: Array = unrolled.model.levels >= 0
+    return live
+
+
+def _classes(
+    bits: Array, by_histograms: ChunkDetail, unrolled: Unrolled, array: Array
+) -> tuple[ClassDetail, ...]:  # fmt: skip
+    """Bits by the mean of the pixels, next to what histograms take there; of images, all in one."""
+    if isinstance(unrolled, UnrolledImages):
+        saved = 100 * (1 - float(bits.mean()) * array.size / 8 / by_histograms.size)
+        means = array.reshape(-1, bits.size).mean(axis=0, dtype=np.float64)
+        whole = ClassDetail(
+            method=f"network, {saved:+.1f} % saved", pixels=bits.size, lowest_mean=float(means.min()),
+            highest_mean=float(means.max()), histograms=0, bits=float(bits.mean()),
+        )  # fmt: skip
+        return (whole,)
+    model, live = unrolled.model, _live(unrolled)
     means = ((np.maximum(model.levels, 0) ** 2 * model.level_scale) >> 16) / 2.0**16
     out = []
     for c in by_histograms.classes:
-        here = (model.levels >= 0) & (means >= c.lowest_mean) & (means <= c.highest_mean)
+        here = live & (means >= c.lowest_mean) & (means <= c.highest_mean)
         if not here.any():
             continue
         mine = float(bits.ravel()[here].mean())

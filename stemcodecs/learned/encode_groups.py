@@ -15,18 +15,13 @@ from stemcodecs.entropy.chunk.encode import (
 )
 from stemcodecs.entropy.chunk.header import COUNTS, Header, write_header
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
-from stemcodecs.entropy.fit.tile import typical_bits
 from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.model_bytes import Writer
 from stemcodecs.entropy.values.plane import Plane
-from stemcodecs.learned.context_model import ContextModel
-from stemcodecs.learned.decode import ChainLanes
-from stemcodecs.learned.group_kernels import encode_network_group
-from stemcodecs.learned.path import network_path
-from stemcodecs.learned.unrolled_network import UnrolledNetwork
+from stemcodecs.learned.unrolled_network import Unrolled
 
 __all__ = ["EncodedGroups", "encode_groups", "write_chunk"]
 
@@ -53,30 +48,28 @@ class EncodedGroups:
         return sum(g.sizes[2] for g in self.groups)
 
 
-def encode_groups(counts: GroupedCounts, unrolled: UnrolledNetwork, plane: Plane) -> EncodedGroups:
+def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane) -> EncodedGroups:
     """Encode all groups; chains are independent, and share the threads.
 
     counts : rows without a margin, with the doses that the network was fitted to.
     """
-    layout, model = counts.layout, unrolled.model
-    blocks = _blocks(model)
+    layout = counts.layout
+    blocks = _blocks(unrolled)
     exceptions = _exceptions_by_group(plane, layout)
-    path, n = network_path(), layout.n_pixels
+    n = layout.n_pixels
 
     def encode_chain(chain: int, steps: list[int]) -> list[_Group]:
-        state = ChainLanes(model, layout, layout.chain_length, blocks)
+        state = unrolled.chain(layout, layout.chain_length)
         entries, low = np.empty(n * LANES, np.uint32), np.empty(n * LANES, np.uint32)
         out = []
         with counts.chain(chain) as rows:
             for step in steps:
                 positions = layout.chains[chain, step]
-                lanes = state.lanes(rows, step, positions, counts.doses)
                 # The worst case is two words a value; untouched pages cost nothing.
                 with lent_output(n * LANES) as (words, patch_at, patch_value):
                     stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
-                    pos, found = encode_network_group(
-                        path, unrolled.network, lanes, entries, low, stream, Patches(patch_at, patch_value)
-                    )
+                    patches = Patches(patch_at, patch_value)
+                    pos, found = state.encode(rows, step, positions, counts.doses, entries, low, stream, patches)
                     w = Writer()
                     if found:
                         at, values = patch_at[:found], patch_value[:found].astype(np.int64)
@@ -94,10 +87,8 @@ def encode_groups(counts: GroupedCounts, unrolled: UnrolledNetwork, plane: Plane
     return EncodedGroups([g for chain in run_all(encode_chain, steps_of.items()) for g in chain], blocks)
 
 
-def _blocks(model: ContextModel) -> int:
-    levels = model.levels[model.levels >= 0]
-    means = ((levels * levels * model.level_scale) >> 16) / 2.0**16
-    per_group = typical_bits(means).sum() / 8 * LANES
+def _blocks(unrolled: Unrolled) -> int:
+    per_group = unrolled.bits_per_position / 8 * LANES
     return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
 
 

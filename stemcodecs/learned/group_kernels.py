@@ -14,7 +14,16 @@ from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
 from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states, read_lane_states
 
-__all__ = ["BAD_PATCH", "OVERRUN", "Lanes", "Network", "decode_network_group", "encode_network_group"]
+__all__ = [
+    "BAD_PATCH",
+    "OVERRUN",
+    "Lanes",
+    "Network",
+    "decode_network_group",
+    "encode_network_group",
+    "lanes_in_use",
+    "quarter_mask",
+]
 
 OVERRUN, BAD_PATCH = 1, 2
 
@@ -78,8 +87,6 @@ class Lanes(NamedTuple):
         Row of the first pixel, and rows between two rows of the detector.
     feature_rows, feature_moves : int64[even]
         Rows of the lane features, and whether they move with the pixel.
-    blocks : int
-        Blocks of states that the quarters take in turn: 1, 2 or 4.
     """
 
     rows: Any
@@ -91,7 +98,6 @@ class Lanes(NamedTuple):
     stride: int
     feature_rows: Any
     feature_moves: Any
-    blocks: int
 
 
 class _Layers(NamedTuple):
@@ -118,16 +124,16 @@ def _layers(pairs, hidden):
 
 
 @kernel(forceinline=True)
-def _quarter_mask(active, quarter):
+def quarter_mask(active, quarter):
     return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
 
 
 @kernel
-def _lanes_in_use(active, blocks):
+def lanes_in_use(active, blocks):
     """Bit mask of the states that any quarter works on."""
     lanes = uint64(0)
     for quarter in range(4):
-        lanes |= uint64(_quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
+        lanes |= uint64(quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
     return lanes
 
 
@@ -210,12 +216,12 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
         if network.roots[p] < 0:
             continue
         for quarter in range(3, -1, -1):
-            mask = _quarter_mask(group.active, quarter)
+            mask = quarter_mask(group.active, quarter)
             if mask != 0:
                 block = int64(BLOCK * (quarter & (stream.blocks - 1)))
                 at = int64(p * LANES + 16 * quarter)
                 pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
-    return write_states(states, _lanes_in_use(group.active, stream.blocks), stream.words, pos), found
+    return write_states(states, lanes_in_use(group.active, stream.blocks), stream.words, pos), found
 
 
 @kernel
@@ -231,7 +237,7 @@ def _decode(path, network, group, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     work, states = borrowed(work), borrowed(states)
     values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
-    pos = read_lane_states(states, _lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
+    pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
     patch = int64(0)
     y = x = int64(0)
     for p in range(network.roots.shape[0]):
@@ -250,7 +256,7 @@ def _decode(path, network, group, stream, patches, work, states):
             while (int64(32) << (steps - 4)) <= widths:
                 steps += 1
             for quarter in range(4):
-                mask = _quarter_mask(group.active, quarter)
+                mask = quarter_mask(group.active, quarter)
                 if mask != 0:
                     block = int64(BLOCK * (quarter & (stream.blocks - 1)))
                     pos = decode_counts(

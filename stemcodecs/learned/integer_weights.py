@@ -9,7 +9,7 @@ import numpy as np
 from stemcodecs.learned.context_model import OUTPUTS, PIXEL_WEIGHT_BITS, Dense
 from stemcodecs.learned.training_kernels import UNITS, padded
 
-__all__ = ["FloatNetwork", "float_network", "integer_layers", "pack"]
+__all__ = ["FloatNetwork", "float_network", "integer_layers", "pack", "packed_int32", "weight_pairs"]
 
 Array = np.ndarray[Any, Any]
 
@@ -104,3 +104,16 @@ def integer_layers(
         rounded.append((weights / 2.0**finer / back[:, None], b / back))
         scale = after
     return (layers[0], layers[1], layers[2]), (rounded[0], rounded[1], rounded[2])
+
+
+def packed_int32(values: Array) -> Array:
+    """Integers modulo 2**32, flat, as the kernels take them."""
+    return np.ascontiguousarray(values, np.int64).astype(np.uint32).view(np.int32).ravel()
+
+
+def weight_pairs(weights: Array) -> Array:
+    """Two weights of a unit in every int32; a missing last one is 0."""
+    if weights.shape[1] % 2:
+        weights = np.pad(weights, ((0, 0), (0, 1)))
+    low, high = weights[:, ::2] & 0xFFFF, weights[:, 1::2] & 0xFFFF
+    return packed_int32(low | high << 16)

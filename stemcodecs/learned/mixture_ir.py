@@ -8,8 +8,12 @@ of ``2**shift`` counts each, which begins at bin ``z0``; the cumulative frequenc
 with ``F`` from 0 to 2**15: it rises by at least 1 from bin to bin, whatever the network says, because locations are
 clipped so that nothing wraps round.
 
+Where the thresholds are ``None``, the values are those of images, and the logistics are in the values themselves: in
+units of ``2**unit``, from a base (:mod:`stemcodecs.learned.value_mixture_ir`).
+
 Everything here reads flat arrays, unchecked: ``tables`` are those of :mod:`stemcodecs.learned.tables`; ``mixture`` is
-int32[11 * 64], rows of 64 lanes: two weights, two locations, two mantissas, two shifts, z0, shift, width.
+int32[13 * 64], rows of 64 lanes: two weights, two locations, two mantissas, two shifts, z0, shift, width, and of images
+base and unit.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ __all__ = [
     "residual_row",
 ]
 
-MIXTURE_ROWS = 11
+MIXTURE_ROWS = 13
 Q_FREQUENCY = 15
 LOWEST_LOCATION, HIGHEST_LOCATION = -(1 << 18), (1 << 19) - 1
 LOWEST_SCALE, HIGHEST_SCALE = -384, 511
@@ -43,8 +47,8 @@ NARROW = (16, 32, 64)
 MOST_BIN_BITS = 9
 LEAST_WEIGHT = 256
 """Logistics of less than 1/128 of the weight do not widen the window."""
-_WEIGHT, _LOCATION, _MANTISSA, _SHIFT, _Z0, _BIN, _WIDTH = 0, 2, 4, 6, 8, 9, 10
-_QUARTERS = range(4)
+WEIGHT, LOCATION, MANTISSA, SHIFT, Z0, BIN, WIDTH, BASE, UNIT = 0, 2, 4, 6, 8, 9, 10, 11, 12
+QUARTERS = range(4)
 _PAIRS = ir.VectorType(I64, 8)
 
 
@@ -98,15 +102,20 @@ class Lookup(Memory):
                 return self.row(mixture, row, quarter)
             return self.load(mixture, b.add(i64(64 * row), b.mul(quarter, i64(16))), V32)
 
-        bin_start = b.shl(b.add(at(_Z0), z), at(_BIN))
-        t = self.gather(threshold, b.sub(bin_start, constant(V32, 1)))
+        bin_start = b.shl(b.add(at(Z0), z), at(BIN))
+        if isinstance(self.signature.args[threshold], types.NoneType):
+            # Half a value below the bin, with ten fraction bits; far away it no longer matters how far.
+            twice = b.sub(b.shl(b.sub(bin_start, at(BASE)), constant(V32, 1)), constant(V32, 1))
+            t = self.clip(b.ashr(b.shl(twice, constant(V32, 9)), at(UNIT)), -HIGHEST_LOCATION, HIGHEST_LOCATION)
+        else:
+            t = self.gather(threshold, b.sub(bin_start, constant(V32, 1)))
         total = None
         for k in range(2):
-            scaled = b.ashr(b.mul(b.sub(t, at(_LOCATION + k)), at(_MANTISSA + k)), at(_SHIFT + k))
-            part = b.mul(at(_WEIGHT + k), self.sigmoid(sigmoid, scaled))
+            scaled = b.ashr(b.mul(b.sub(t, at(LOCATION + k)), at(MANTISSA + k)), at(SHIFT + k))
+            part = b.mul(at(WEIGHT + k), self.sigmoid(sigmoid, scaled))
             total = part if total is None else b.add(total, part)
         f = b.lshr(total, constant(V32, 15))
-        return b.add(b.sub(f, b.lshr(b.mul(f, at(_WIDTH)), constant(V32, Q_FREQUENCY))), z)
+        return b.add(b.sub(f, b.lshr(b.mul(f, at(WIDTH)), constant(V32, Q_FREQUENCY))), z)
 
 
 # for i in range(64):
@@ -119,7 +128,7 @@ def base_row(_typing, root, dose, base):  # type: ignore[no-untyped-def]
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         m = Lookup(context, b, signature, args)
         root = splat(b, args[0])
-        for q in _QUARTERS:
+        for q in QUARTERS:
             m.store_row(b.lshr(b.mul(root, m.row(1, 0, q)), constant(V32, 12)), 2, 0, q)
         return context.get_dummy_value()
 
@@ -135,7 +144,7 @@ def residual_row(_typing, values, at, base, root6, residuals, to):  # type: igno
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         m = Lookup(context, b, signature, args)
-        for q in _QUARTERS:
+        for q in QUARTERS:
             count = b.zext(m.load(0, m.lane(args[1], q), V16), V32)
             e = b.sub(m.gather(3, count), b.ashr(m.row(2, 0, q), constant(V32, 4)))
             m.store(b.trunc(m.clip(e, -32768, 32767), V16), 4, m.lane(args[5], q))
@@ -153,10 +162,10 @@ def _describe_quarter(m: Lookup, q: int) -> Any:
     for k, weight in enumerate(weights):
         location = m.clip(b.add(m.row(1, 0, q), m.row(0, 1 + k, q)), LOWEST_LOCATION, HIGHEST_LOCATION)
         scale = m.clip(m.row(0, 3 + k, q), LOWEST_SCALE, HIGHEST_SCALE)
-        m.store_row(weight, 4, _WEIGHT + k, q)
-        m.store_row(location, 4, _LOCATION + k, q)
-        m.store_row(m.gather(3, b.and_(scale, constant(V32, 63))), 4, _MANTISSA + k, q)
-        m.store_row(b.add(b.ashr(scale, constant(V32, 6)), constant(V32, 14)), 4, _SHIFT + k, q)
+        m.store_row(weight, 4, WEIGHT + k, q)
+        m.store_row(location, 4, LOCATION + k, q)
+        m.store_row(m.gather(3, b.and_(scale, constant(V32, 63))), 4, MANTISSA + k, q)
+        m.store_row(b.add(b.ashr(scale, constant(V32, 6)), constant(V32, 14)), 4, SHIFT + k, q)
         part = b.mul(weight, b.ashr(location, constant(V32, 4)))
         mean = part if mean is None else b.add(mean, part)
         counts = b.icmp_signed(">=", weight, constant(V32, LEAST_WEIGHT))
@@ -180,9 +189,9 @@ def _describe_quarter(m: Lookup, q: int) -> Any:
     for narrow in reversed(NARROW):
         width = b.select(b.icmp_signed("<", top, constant(V32, narrow)), constant(V32, narrow), width)
     wide = b.icmp_signed("==", width, constant(V32, WIDE))
-    m.store_row(b.select(wide, z0, constant(V32, 0)), 4, _Z0, q)
-    m.store_row(b.select(wide, bits, constant(V32, 0)), 4, _BIN, q)
-    m.store_row(width, 4, _WIDTH, q)
+    m.store_row(b.select(wide, z0, constant(V32, 0)), 4, Z0, q)
+    m.store_row(b.select(wide, bits, constant(V32, 0)), 4, BIN, q)
+    m.store_row(width, 4, WIDTH, q)
     return width
 
 
@@ -195,7 +204,7 @@ def describe_counts(_typing, outputs, base, sigmoid, mantissa, mixture):  # type
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         m = Lookup(context, b, signature, args)
-        widths = [_describe_quarter(m, q) for q in _QUARTERS]
+        widths = [_describe_quarter(m, q) for q in QUARTERS]
         return m.any_bit(b.or_(b.or_(widths[0], widths[1]), b.or_(widths[2], widths[3])))
 
     return signature, codegen
@@ -212,10 +221,10 @@ def count_intervals(_typing, mixture, sigmoid, threshold, values, at, entries, l
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         m = Lookup(context, b, signature, args)
         outside = i64(0)
-        for q in _QUARTERS:
-            shift, width = m.row(0, _BIN, q), m.row(0, _WIDTH, q)
+        for q in QUARTERS:
+            shift, width = m.row(0, BIN, q), m.row(0, WIDTH, q)
             y = b.zext(m.load(3, m.lane(args[4], q), V16), V32)
-            wanted = b.sub(b.lshr(y, shift), m.row(0, _Z0, q))
+            wanted = b.sub(b.lshr(y, shift), m.row(0, Z0, q))
             last = b.sub(width, constant(V32, 1))
             z = m.smaller(m.larger(wanted, constant(V32, 0)), last)
             changed = b.bitcast(b.icmp_signed("!=", z, wanted), ir.IntType(16))
@@ -243,7 +252,7 @@ def find_bin(m: Lookup, arrays: tuple[int, int, int], quarter: Any, slot: Any, s
     arrays : arguments of the mixture, the sigmoid and the thresholds.
     """
     b = m.b
-    width = m.load(arrays[0], b.add(i64(64 * _WIDTH), b.mul(quarter, i64(16))), V32)
+    width = m.load(arrays[0], b.add(i64(64 * WIDTH), b.mul(quarter, i64(16))), V32)
     start = (constant(V32, 0), constant(V32, 0), constant(V32, 1 << Q_FREQUENCY), b.lshr(width, constant(V32, 1)))
     state = [cgutils.alloca_once(b, V32) for _ in start]
     for place, value in zip(state, start, strict=True):

@@ -9,19 +9,31 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import float32, int64
+from numba import float32, float64, int64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.learned.training_ir import ROWS, WIDTH, add_products
 
-__all__ = ["SAMPLES", "UNITS", "TrainingData", "features_of", "loss_and_gradient", "padded", "residual", "weights_in"]
+__all__ = [
+    "NOTHING_BELOW",
+    "SAMPLES",
+    "UNITS",
+    "TrainingData",
+    "features_of",
+    "loss_and_gradient",
+    "padded",
+    "residual",
+    "weights_in",
+]
 
 SAMPLES = 32
 """Samples side by side."""
 _OUTPUTS, UNITS = 5, 8
 _FLOOR = 1.0 / 32768.0
 """Probability that every symbol has whatever the network says."""
+NOTHING_BELOW = float32(-1e9)
+"""Of the smallest value: no root, or value, lies below it."""
 _LN2 = 0.6931471805599453
 
 
@@ -82,10 +94,11 @@ def residual(data, f, p):
 
 
 @kernel
-def features_of(data, positions, pixels, out, base):
-    """Features (six fraction bits, as the integer network sees them) and base (in counts' roots) of some counts.
+def features_of(data, positions, pixels, out, low, up):
+    """Features (six fraction bits, as the integer network sees them) of some counts, and between which roots they lie.
 
-    positions, pixels : int64[n]; out : float32[n, features]; base : float32[n].
+    positions, pixels : int64[n]; out : float32[n, features]; low, up : float32[n], half a count to each side, from
+    the base; below 0 there is nothing.
     """
     data = borrowed(data)
     height = data.roots.shape[0] // data.width
@@ -93,7 +106,10 @@ def features_of(data, positions, pixels, out, base):
         f, p = positions[s], pixels[s]
         y = p // data.width
         x = p - y * data.width
-        base[s] = float32((data.roots[p] * data.dose[f]) >> 12) / float32(1024)
+        base = ((data.roots[p] * data.dose[f]) >> 12) / 1024.0
+        count = float64(data.plane[f, p])
+        up[s] = float32(np.sqrt(count + 0.875) - base)
+        low[s] = float32(np.sqrt(count - 0.125) - base) if count > 0 else NOTHING_BELOW
         out[s, 0] = float32((data.dose[f] - 4096) >> 5)
         k = 1
         if data.chained:
@@ -179,7 +195,7 @@ def _sigmoid(a):
 
 
 @kernel(fastmath=True)
-def _distribution(o, base, counts, first, n, g):
+def _distribution(o, low, up, first, n, g):
     """Bits of the first ``n`` samples, and their gradients in the outputs; those of the others are 0."""
     bits = 0.0
     for s in range(SAMPLES):
@@ -187,19 +203,17 @@ def _distribution(o, base, counts, first, n, g):
             for k in range(_OUTPUTS):
                 g[k, s] = float32(0)
             continue
-        count = float32(counts[first + s])
-        zero = count == 0
-        up = np.sqrt(count + float32(0.875))
-        low = np.sqrt(max(count - float32(0.125), float32(0)))
+        zero = low[first + s] <= NOTHING_BELOW
         weight = _sigmoid(o[0, s])
         mass = float32(0)
         parts_0 = parts_1 = float32(0)
         for k in range(2):
             w = weight if k == 0 else float32(1) - weight
-            location = base[first + s] + o[1 + k, s]
+            location = o[1 + k, s]
             scale = min(max(o[3 + k, s], float32(-4.1)), float32(5.5))
             inverse = np.exp(-scale)
-            a, b = (up - location) * inverse, (low - location) * inverse
+            a = (up[first + s] - location) * inverse
+            b = float32(0) if zero else (low[first + s] - location) * inverse
             sa = _sigmoid(a)
             sb = float32(0) if zero else _sigmoid(b)
             part = sa - sb
@@ -221,11 +235,11 @@ def _distribution(o, base, counts, first, n, g):
 
 
 @kernel
-def loss_and_gradient(weights, inputs, hidden, x, base, counts, first, last, gradient, learn):
+def loss_and_gradient(weights, inputs, hidden, x, low, up, first, last, gradient, learn):
     """Bits of the samples ``first:last``, and, to learn, the gradient of their sum.
 
-    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], features; base : float32[n];
-    counts : uint16[n]; gradient : float32 as the weights, added to.
+    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], features; low, up :
+    float32[n], between which the values lie; gradient : float32 as the weights, added to.
     """
     row = padded(inputs)
     room = max(row, hidden) * SAMPLES
@@ -245,7 +259,7 @@ def loss_and_gradient(weights, inputs, hidden, x, base, counts, first, last, gra
         _forward(weights, 0, inputs, row, hidden, x_in, one, True)
         _forward(weights, at_one, hidden, hidden, hidden, one, two, True)
         _forward(weights, at_two, hidden, hidden, UNITS, two, o, False)
-        bits += _distribution(o.reshape(UNITS, SAMPLES), base, counts, start, n, g.reshape(UNITS, SAMPLES))
+        bits += _distribution(o.reshape(UNITS, SAMPLES), low, up, start, n, g.reshape(UNITS, SAMPLES))
         if learn:
             _add_gradient(at_two, hidden, UNITS, two, turned, g, gradient)
             _backward(weights, at_two, hidden, UNITS, two, g, g_two)

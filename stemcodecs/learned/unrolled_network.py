@@ -6,23 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.fit.tile import typical_bits
+from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.last_used import LastUsed
+from stemcodecs.learned.context_chain import ContextChain
 from stemcodecs.learned.context_model import ContextModel
 from stemcodecs.learned.context_model_bytes import read_network
 from stemcodecs.learned.group_kernels import Network
+from stemcodecs.learned.image_chain import UnrolledImages
+from stemcodecs.learned.image_model import IMAGES, read_image_network
+from stemcodecs.learned.integer_weights import packed_int32, weight_pairs
 from stemcodecs.learned.tables import tables
 
-__all__ = ["UnrolledNetwork", "dose_roots", "unrolled_network"]
+__all__ = ["Unrolled", "UnrolledNetwork", "unrolled_network"]
 
 Array = np.ndarray[Any, Any]
 
 KEPT_BYTES = 64 << 20
 """What may be kept: the first layer's bias of every pixel takes 8 MB for 256×256 pixels."""
-_kept: LastUsed[tuple[bytes, tuple[int, int]], UnrolledNetwork] = LastUsed(KEPT_BYTES)
 
 
 class UnrolledNetwork:
-    """A network ready to code: the model, and what the kernels take of it."""
+    """A network for counts ready to code: the model, and what the kernels take of it."""
 
     def __init__(self, model: ContextModel) -> None:
         self.model = model
@@ -34,11 +40,11 @@ class UnrolledNetwork:
             roots=np.where(model.levels < 0, -1, model.roots),
             constants=model.constants.astype(np.uint16),
             first_bias=model.first_bias().ravel(),
-            first=_pairs(first.weights[:, :lanes]),
-            second=_pairs(second.weights),
-            last=_pairs(last.weights),
-            second_bias=_int32(second.bias),
-            last_bias=_int32(last.bias),
+            first=weight_pairs(first.weights[:, :lanes]),
+            second=weight_pairs(second.weights),
+            last=weight_pairs(last.weights),
+            second_bias=packed_int32(second.bias),
+            last_bias=packed_int32(last.bias),
             shifts=np.array([layer.shift for layer in model.layers], np.int64),
             hidden=model.hidden,
             sigmoid=found.sigmoid,
@@ -49,33 +55,39 @@ class UnrolledNetwork:
         maps = sum(array.nbytes for array in (model.levels, model.constants, model.roots, *model.maps))
         self.nbytes = maps + self.network.first_bias.nbytes + self.network.roots.nbytes
 
+    @property
+    def bits_per_position(self) -> float:
+        """About what a pattern takes."""
+        levels = self.model.levels[self.model.levels >= 0]
+        means = ((levels * levels * self.model.level_scale) >> 16) / 2.0**16
+        return float(typical_bits(means).sum())
 
-def unrolled_network(data: bytes, detector: tuple[int, int]) -> UnrolledNetwork:
-    """Of a serialised network; the last ones are kept for the next read."""
+    @property
+    def size(self) -> str:
+        """In words."""
+        return f"network of {self.model.hidden} and {self.model.hidden} units, {len(self.model.maps)} maps"
+
+    def chain(self, layout: GroupLayout, steps: int) -> ContextChain:
+        """What codes the groups of a chain of so many steps."""
+        return ContextChain(self.model, self.network, layout, steps)
+
+
+Unrolled = UnrolledNetwork | UnrolledImages
+"""What codes the groups of a chunk: each architecture has its own, with ``model``, ``chain`` and sizes."""
+_kept: LastUsed[tuple[bytes, tuple[int, int]], Unrolled] = LastUsed(KEPT_BYTES)
+
+
+def unrolled_network(data: bytes, detector: tuple[int, int]) -> Unrolled:
+    """Of a serialised network of any architecture; the last ones are kept for the next read."""
     key = (data, detector)
     found = _kept.get(key)
     if found is None:
-        found = UnrolledNetwork(read_network(data, detector))
+        found = _read(data, detector)
         found = _kept.put(key, found, found.nbytes)
     return found
 
 
-def dose_roots(doses: Array) -> Array:
-    """``floor(4096 * sqrt(dose / 4096))`` of doses below 2**16: int32, below 2**14."""
-    root = np.sqrt(doses.astype(np.float64) * 4096).astype(np.int64)
-    # A double is off by less than one, and only squares decide.
-    root -= root * root > doses.astype(np.int64) * 4096
-    root += (root + 1) * (root + 1) <= doses.astype(np.int64) * 4096
-    return root.astype(np.int32)
-
-
-def _int32(values: Array) -> Array:
-    return np.ascontiguousarray(values, np.int64).astype(np.uint32).view(np.int32).ravel()
-
-
-def _pairs(weights: Array) -> Array:
-    """Two weights of a unit in every int32; a missing last one is 0."""
-    if weights.shape[1] % 2:
-        weights = np.pad(weights, ((0, 0), (0, 1)))
-    low, high = weights[:, ::2] & 0xFFFF, weights[:, 1::2] & 0xFFFF
-    return _int32(low | high << 16)
+def _read(data: bytes, detector: tuple[int, int]) -> Unrolled:
+    if Reader(data).varint() == IMAGES:
+        return UnrolledImages(read_image_network(data, detector))
+    return UnrolledNetwork(read_network(data, detector))

@@ -1,8 +1,8 @@
 """Lossless coding of real and simulated scans, next to its peers and to the Shannon bound, in one run.
 
 Run with ``python -m tests.benchmarks.bench_lossless [--sizes | --speed | --random-access | --threads | --shared |
---affine | --learned]``; without an option it prints one table of sizes and speeds. The real scans are looked for in
-``--data``, ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
+--affine | --learned | --l3c]``; without an option it prints one table of sizes and speeds. The real scans are looked
+for in ``--data``, ``STEMCODECS_DATA`` or ``../shared/data``; the simulated ones need nothing.
 
 Sizes hold everything that a decoder needs besides the array's metadata: each scan is one chunk, with its model, header
 and checksums. Every result is decoded and compared. Speeds are MB/s of raw data in CPU time on one thread, the smallest
@@ -32,8 +32,12 @@ from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
 from tests.benchmarks.calibrated_scans import calibrated_scans
+from tests.benchmarks.l3c_rows import SCANS as L3C_SCANS
+from tests.benchmarks.l3c_rows import l3c_cells, other_rows, trained
 from tests.benchmarks.learned_rows import coded as learned_row
+from tests.benchmarks.learned_rows import pattern_share as learned_pattern_share
 from tests.benchmarks.learned_rows import rows as learned_rows
+from tests.benchmarks.learned_rows import stack_rows as learned_stack_rows
 from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
@@ -348,11 +352,31 @@ def learned(folder: Path | None, only: str, steps: int) -> bool:
     titles = ["bits/pixel", "at most", "below auto", "/ bound", "fit CPU s", "enc MB/s", "dec MB/s"]
     print_row("", [*titles, "enc x blosc", "dec x blosc", ""], rule=True)
     good = True
-    for row in learned_rows(scans(folder, only)):
+    for row in itertools.chain(learned_rows(scans(folder, only)), learned_stack_rows(only)):
         cells, enough = learned_row(row, steps)
         good &= enough
         print_row(row.name, cells)
+    if only in "one pattern":
+        share, enough = learned_pattern_share()
+        good &= enough
+        print(f"one pattern takes 1/{1 / share:.0f} of its chunk of 4,096 positions: {'ok' if enough else 'short'}")
     return good
+
+
+def l3c(folder: Path | None, only: str, seconds: float) -> None:
+    """A small L3C, told where it is or not, next to what else there is."""
+    print(f"L3C-mini: one network a scan, trained for {seconds:g} s; MB/s of uint16 a core")
+    print_row("", ["bits/pixel", "its network", "enc MB/s", "dec MB/s"], rule=True)
+    for scan in scans(folder, only):
+        if scan.name not in L3C_SCANS:
+            continue
+        for name, location in (("blind", False), ("told where it is", True)):
+            cells = l3c_cells(scan.patterns, trained(scan.patterns, seconds, location=location))
+            print_row(f"{scan.name}: L3C-mini, {name}", cells)
+        if scan.bound is not None:
+            print_row(f"{scan.name}: Shannon bound", [f"{scan.bound:.4f}"])
+        for name, bits in other_rows(scan.counts):
+            print_row(f"{scan.name}: {name}", [f"{bits:.4f}"])
 
 
 def _worker(pipe: Any, mode: str, counts: Array) -> None:
@@ -438,12 +462,14 @@ def main() -> None:
     part.add_argument("--shared", action="store_true", help="small chunks with a shared model against a large one")
     part.add_argument("--affine", action="store_true", help="counts that were scaled, shifted, corrected, normalised")
     part.add_argument("--learned", action="store_true", help="networks against histograms")
+    part.add_argument("--l3c", action="store_true", help="a small L3C, which torch trains, against all")
     part.add_argument("--threads", action="store_true", help="two threads against two processes")
     default = os.environ.get("STEMCODECS_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder with the real scans")
     parser.add_argument("--check", action="store_true", help="with --affine, --learned: fail if a row takes too much")
     parser.add_argument("--positions", type=int, default=1024, help="with --affine: patterns of each scan")
     parser.add_argument("--steps", type=int, default=8000, help="with --learned: of a fit")
+    parser.add_argument("--seconds", type=float, default=300.0, help="with --l3c: to train each network in")
     parser.add_argument("--only", default="", help="part of the name of the scans to take")
     arguments = parser.parse_args()
     if arguments.random_access:
@@ -457,6 +483,9 @@ def main() -> None:
         found = learned(arguments.data if arguments.data.is_dir() else None, arguments.only, arguments.steps)
         if not found and arguments.check:
             sys.exit("some rows take more than they should")
+    elif arguments.l3c:
+        set_threads(1)
+        l3c(arguments.data if arguments.data.is_dir() else None, arguments.only, arguments.seconds)
     elif arguments.threads:
         threads()
     elif arguments.shared:

@@ -11,6 +11,8 @@ import pytest
 from stemcodecs.codecs import Learned, NumcodecsLearned
 from stemcodecs.entropy.chunk.header import COUNTS, read_header
 from stemcodecs.learned.context_model_bytes import read_network
+from stemcodecs.learned.image_model import read_image_network
+from stemcodecs.learned.l3c_model_bytes import is_l3c, read_l3c
 from stemcodecs.learned.path import available
 from stemcodecs.learned.prefix import HISTOGRAMS, LENGTH, NETWORK, VERSION, read_prefix
 from tests import learned_format_decoder
@@ -56,15 +58,25 @@ def test_golden_bytes_cover_the_format() -> None:
     assert headers["shared"].shared
     groups = [g for h in headers.values() for g in h.groups]
     assert all(any(getattr(g, part) for g in groups) for part in ("words", "low", "patches", "exceptions"))
+    inside = {name: header for name, header in headers.items() if not header.shared}
+    pyramids = {
+        name: read_l3c(header.model, header.layout.detector) for name, header in inside.items() if is_l3c(header.model)
+    }
+    images = {name: read_image_network(h.model, h.layout.detector) for name, h in inside.items() if "images" in name}
+    assert {network.chained for network in images.values()} == {False, True}
     networks = {
         name: read_network(header.model, header.layout.detector)
-        for name, header in headers.items()
-        if not header.shared
+        for name, header in inside.items()
+        if name not in pyramids and name not in images
     }
     assert networks["scan"].chained
     assert (networks["pattern"].levels < 0).any()
     assert {bool(network.maps) for network in networks.values()} == {False, True}
+    assert len({network.scales for network in pyramids.values()}) > 1
+    assert len({network.latents for network in pyramids.values()}) > 1
+    assert {len(np.unique(network.levels)) > 1 for network in pyramids.values()} == {False, True}
+    assert headers["l3c_trained"].shared
 
 
 def test_golden_bytes_are_small() -> None:
-    assert sum(p.stat().st_size for p in FOLDER.glob("v*/*")) < 200_000
+    assert sum(p.stat().st_size for p in FOLDER.glob("v*/*")) < 300_000

@@ -34,6 +34,7 @@ from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalib
 from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
 from tests.entropy.specimens import specimens as entropy_specimens
+from tests.learned.random_l3c import l3c_chunk, random_l3c, shared_l3c
 from tests.learned.random_networks import random_chunk
 from tests.strategies import simulated_scan
 
@@ -247,6 +248,18 @@ def _learned() -> dict[str, Specimen]:
         found[f"learned {name}"] = Specimen(
             family="learned", data=data, values=array, face3=Learned(), face2=NumcodecsLearned()
         )
+    model = random_l3c(marked, 2)
+    assert model is not None
+    data = l3c_chunk(marked, model)
+    assert data is not None
+    found["learned l3c"] = Specimen(
+        family="learned", data=data, values=marked, face3=Learned(), face2=NumcodecsLearned()
+    )  # fmt: skip
+    pyramid = shared_l3c(model).configuration()
+    found["learned l3c shared"] = Specimen(
+        family="learned", data=Learned(**pyramid).encode_chunk(marked), values=marked, face3=Learned(**pyramid),
+        face2=NumcodecsLearned(**pyramid),
+    )  # fmt: skip
     header = read_header(found["learned pattern"].data[LENGTH:])
     shared = SharedModel(detector=header.layout.detector, mean_frame_sum=float(counts.sum()) / 70, model=header.model)
     for name, array in (("shared", counts.astype(np.uint16)), ("histograms", counts[:1].astype(np.float64) + 0.1)):

@@ -13,6 +13,8 @@ from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.learned.context_model import ContextModel, Dense, lane_features, may_be_seen
 from stemcodecs.learned.context_model_bytes import write_network
 from stemcodecs.learned.encode_groups import encode_groups, write_chunk
+from stemcodecs.learned.image_chain import UnrolledImages
+from stemcodecs.learned.image_model import IMAGE_FEATURES, ImageModel, write_image_network
 from stemcodecs.learned.prefix import NETWORK, with_prefix
 from stemcodecs.learned.unrolled_network import UnrolledNetwork
 
@@ -44,6 +46,43 @@ def random_network(counts: GroupedCounts, layout: GroupLayout, random: np.random
         detector=layout.detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
         neighbours=neighbours, layers=(layer(hidden, inputs), layer(hidden, hidden), layer(5, hidden)),
     )  # fmt: skip
+
+
+def random_image_network(layout: GroupLayout, random: np.random.Generator) -> ImageModel:
+    """A network for images of random size, neighbours and weights."""
+    pool = [(0, dy, dx) for dy in range(-8, 1) for dx in range(-8, 9)]
+    if layout.chain_length > 1:
+        pool += [(r, dy, dx) for r in range(1, 5) for dy in range(-8, 9) for dx in range(-8, 9)]
+    pool = [neighbour for neighbour in pool if may_be_seen(neighbour, layout.detector)]
+    chosen = random.choice(len(pool), min(len(pool), int(random.integers(0, 14))), replace=False)
+    neighbours = tuple(pool[i] for i in chosen)
+    hidden, size = int(random.choice([4, 8, 12])), int(random.choice([3, 60, 30000]))
+
+    def layer(units: int, inputs: int) -> Dense:
+        return Dense(
+            weights=random.integers(-size, size + 1, (units, inputs)),
+            bias=random.integers(-(2 ** int(random.integers(4, 31))), 2**10, units),
+            shift=int(random.integers(0, 14)),
+        )
+
+    layers = (layer(hidden, lane_features(neighbours) + IMAGE_FEATURES), layer(hidden, hidden), layer(5, hidden))
+    first = int(random.integers(0, 65536))
+    return ImageModel(detector=layout.detector, first=first, neighbours=neighbours, layers=layers)
+
+
+def random_image_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) -> bytes | None:
+    """A chunk by a random network for images; None where the array has no counts."""
+    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    plane = to_plane(native) if native.size else None
+    if plane is None:
+        return None
+    layout = GroupLayout.of_shape(native.shape, tile)
+    counts = GroupedCounts(plane.counts.reshape(layout.n_positions, layout.n_pixels), layout, 0)
+    model = random_image_network(layout, np.random.default_rng(seed))
+    model.check()
+    encoded = encode_groups(counts, UnrolledImages(model), plane)
+    written = write_image_network(model)
+    return with_prefix(NETWORK, write_chunk(native, flags_of(array), plane, counts, encoded, written, shared=False))
 
 
 def random_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method, check_exact, option
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LearnedMethod", "LearnedOptions"]
 
+STEPS, SECONDS = 8000, 300
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedOptions:
@@ -22,8 +25,30 @@ class LearnedOptions:
     model: Literal["auto", "scan", "chunk"] = option(
         "auto", "one network for the whole scan, or one in every chunk; auto takes the latter where scan neighbours pay"
     )
-    steps: int = option(8000, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
+    steps: int = option(STEPS, "steps of a fit; 8000 take about fifteen seconds of one core", least=1, most=1_000_000)
     seed: int = option(0, "of the fit: the same scan, steps and seed give the same network", least=0)
+    arch: Literal["auto", "context", "images", "l3c"] = option(
+        "auto",
+        "context is for counts of patterns, images for movies and tilt series; auto takes what is smaller; l3c predicts "
+        "from latents, as convolutional networks do: larger, to compare",
+    )
+    seconds: int = option(SECONDS, "with arch=l3c: time to train in, by torch (extra train)", least=1, most=86400)
+    location: bool = option(True, "with arch=l3c: whether the network is told the mean of every pixel")
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together, or would have no effect.
+
+        Raises
+        ------
+        ConfigurationError
+            An option is for another architecture.
+        """
+        if self.arch != "l3c" and (self.seconds != SECONDS or not self.location):
+            raise ConfigurationError("learned: seconds and location are for arch=l3c: give that too, or leave them out")
+        if self.arch == "l3c" and (self.model == "chunk" or self.steps != STEPS):
+            raise ConfigurationError("learned: model=chunk and steps are not for arch=l3c, which takes seconds")
+        if self.arch == "images" and self.model == "scan":
+            raise ConfigurationError("arch=images looks at images before, which chunks do not share: leave model out")
 
 
 class LearnedMethod(Method[LearnedOptions]):
@@ -46,15 +71,25 @@ class LearnedMethod(Method[LearnedOptions]):
     @property
     def whole_detector(self) -> bool:
         """A network of the whole scan is one of the whole detector."""
-        return self.options.model != "chunk"
+        return self.options.model != "chunk" and self.options.arch != "images"
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """See `Method.build`."""
         from stemcodecs.codecs import Learned
         from stemcodecs_pipelines.learned.scan_network import fitted
 
-        alone = Learned(steps=self.options.steps, seed=self.options.seed)
-        if self.options.model == "chunk":
+        alone = Learned(
+            steps=self.options.steps,
+            seed=self.options.seed,
+            arch="context" if self.options.arch == "l3c" else self.options.arch,
+        )
+        if self.options.arch == "l3c":
+            from stemcodecs_pipelines.learned.l3c_scan import trained
+
+            seconds, location = self.options.seconds, self.options.location
+            return Encoding(serializer=trained(scan, alone, learning, seconds=seconds, location=location))
+        # A network for images looks at the image before, which chunks do not share.
+        if self.options.model == "chunk" or self.options.arch == "images":
             return Encoding(serializer=alone)
         return Encoding(serializer=fitted(scan, alone, learning, try_chunks=self.options.model == "auto"))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from stemcodecs.codecs import Learned, PixelHistogram
+    from stemcodecs.learned.fit import NetworkOptions
     from stemcodecs.readers.scan import Region, Scan
     from stemcodecs_pipelines.methods.base import Learning
 
@@ -65,6 +66,9 @@ def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) 
         learning.report("there is nothing for a network to learn: stored by pixel_histogram", 1, 1)
         return PixelHistogram()
     shared, bits = found
+    if try_chunks and alone.arch == "auto" and _are_images(patterns, options, bits):
+        learning.report("the patterns are images: a network for images in every chunk", 1, 1)
+        return replace(alone, arch="images")
     share = patterns.size / values
     by_network = bits * patterns.size / 8 + share * 4 / 3 * len(shared.model)
     by_histograms = len(encode_array(patterns))
@@ -80,6 +84,20 @@ def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) 
     learning.report(f"the network is estimated to save {100 * gain:.1f} % of what pixel_histogram takes", 1, 1)
     configuration = shared.configuration()
     return replace(alone, model=configuration["model"], model_sha256=configuration["model_sha256"])
+
+
+def _are_images(patterns: Array, options: NetworkOptions, bits: float) -> bool:
+    """Whether a network for images needs less than so many bits a value, tried on images one by one."""
+    from stemcodecs.entropy.model.group_layout import GroupLayout
+    from stemcodecs.entropy.values.plane import to_plane
+    from stemcodecs.learned.fit_images import FEWEST_ROWS, images_pay
+
+    plane = to_plane(np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")))
+    if plane is None or patterns.shape[-2] < FEWEST_ROWS:
+        return False
+    layout = GroupLayout.of_shape(patterns.shape)
+    counts = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    return images_pay(counts, [layout], options, bits - plane.numbers.low_bits)
 
 
 def _sample(scan: Scan) -> Array:

@@ -103,6 +103,31 @@ def test_impossible_options(text: str, tmp_path: Path) -> None:
     assert "must be" in output
 
 
+def test_images_take_a_network_a_chunk(tmp_path: Path) -> None:
+    from stemcodecs.simulate import simulate_tilt_series
+
+    scan, store = tmp_path / "series.npy", tmp_path / "series.zarr"
+    np.save(scan, simulate_tilt_series((24, 64, 64), dose=3000.0, seed=1).images)
+    code, output = run("compress", scan, store, "--method", "learned:steps=80")
+    assert code == 0, output
+    assert "the patterns are images: a network for images in every chunk" in output
+    codec = serializer(store)
+    assert isinstance(codec, Learned)
+    assert codec.arch == "images"
+    assert np.array_equal(zarr.open_array(store / "data", mode="r")[...], np.load(scan))
+    code, output = run("info", store, "--detail")
+    assert code == 0, output
+    assert "network for images, of 16 and 16 units" in output
+
+
+def test_a_network_for_images_is_not_one_of_the_scan(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", correlated((2, 2)))
+    method = "learned:arch=images,model=scan"
+    code, output = run("compress", tmp_path / "scan.npy", tmp_path / "out.zarr", "--method", method)
+    assert code == 2
+    assert "leave model out" in output
+
+
 def test_options_are_noted() -> None:
     method = parse_method("learned:model=scan,steps=12")
     assert method.exact

@@ -1,0 +1,253 @@
+"""Encode and decode one group of images with a network: up to 64 images, one lane each, pixel by pixel."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import int16, int32, int64, uint16, uint64
+
+from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES, aligned, write_states
+from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.group_kernels import BAD_PATCH, OVERRUN, lanes_in_use, quarter_mask
+from stemcodecs.learned.image_features import image_rows
+from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals
+from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states, read_lane_states
+from stemcodecs.learned.value_mixture_ir import describe_values
+
+__all__ = ["ImageLanes", "ImageNetwork", "decode_image_group", "encode_image_group"]
+
+
+class ImageNetwork(NamedTuple):
+    """A network for images, unrolled for the kernels.
+
+    Attributes
+    ----------
+    width, height, pixels : int
+        Of an image.
+    first : int
+        What the first pixel is taken to be.
+    neighbours : int64[n, 3]
+        Reference, dy, dx.
+    inputs : int
+        Of the first layer, even.
+    weights_1, weights_2, weights_3 : int32, flat
+        Two inputs in an int32.
+    bias_1, bias_2, bias_3 : int32, flat
+    shifts : int64[3]
+    hidden : int
+    sigmoid, mantissa : int32, flat
+        See :mod:`stemcodecs.learned.tables`.
+    """
+
+    width: int
+    height: int
+    pixels: int
+    first: int
+    neighbours: Any
+    inputs: int
+    weights_1: Any
+    weights_2: Any
+    weights_3: Any
+    bias_1: Any
+    bias_2: Any
+    bias_3: Any
+    shifts: Any
+    hidden: int
+    sigmoid: Any
+    mantissa: Any
+
+
+class ImageLanes(NamedTuple):
+    """One group of images.
+
+    Attributes
+    ----------
+    rows : uint16[n, 64]
+        Pixels of the chain; those of the group from row ``origin`` on.
+    origin : int
+    active : uint64
+        Bit mask of the lanes that hold an image.
+    dose : int32[64]
+        Root of the dose of every lane.
+    back : int64[4]
+        Steps back to the images that neighbours refer to; 0 where there is none.
+    chained : bool
+        Whether the network looks at images before.
+    """
+
+    rows: Any
+    origin: int
+    active: Any
+    dose: Any
+    back: Any
+    chained: bool
+
+
+class _Work(NamedTuple):
+    """Values of one pixel in all lanes, and what the base missed in the last row of pixels."""
+
+    features: Any
+    first_moving: int
+    errors: Any
+    base: Any
+    unit: Any
+    inputs: Any
+    one: Any
+    two: Any
+    outputs: Any
+    mixture: Any
+
+
+@kernel
+def _work(network, group):
+    hidden = network.hidden
+    features = np.zeros(network.inputs * LANES, np.int16)
+    first_moving = 1
+    for j in range(LANES):
+        features[j] = int16((int32(group.dose[j]) - 4096) >> 5)
+    if group.chained:
+        first_moving = 2
+        for j in range(LANES):
+            features[LANES + j] = int16(64 if group.back[0] > 0 else 0)
+    return _Work(
+        features,
+        first_moving,
+        np.zeros(network.width * LANES, np.int32),
+        aligned(LANES, np.int32),
+        aligned(LANES, np.int32),
+        aligned(network.inputs // 2 * LANES, np.int32),
+        aligned(hidden // 2 * LANES, np.int32),
+        aligned(hidden // 2 * LANES, np.int32),
+        aligned(5 * LANES, np.int32),
+        aligned(MIXTURE_ROWS * LANES, np.int32),
+    )
+
+
+@kernel(forceinline=True)
+def _predict(path, network, group, values, p, y, x, work):
+    """Mixture and window of a pixel; returns the OR of the widths."""
+    pairs, hidden = network.inputs // 2, network.hidden
+    image_rows(network, group, values, p, y, x, work)
+    for j in range(pairs):
+        pack_pair(work.features, int64(2 * j * LANES), int64((2 * j + 1) * LANES), work.inputs, int64(j * LANES))
+    for r in range(0, hidden, 4):
+        hidden_units(
+            path, work.inputs, int64(pairs), network.weights_1, int64(r * pairs), network.bias_1, int64(r),
+            network.shifts[0], work.one, int64(r // 2 * LANES),
+        )  # fmt: skip
+    half = hidden // 2
+    for r in range(0, hidden, 4):
+        hidden_units(
+            path, work.one, int64(half), network.weights_2, int64(r * half), network.bias_2, int64(r),
+            network.shifts[1], work.two, int64(r // 2 * LANES),
+        )  # fmt: skip
+    output_units(
+        path, work.two, int64(half), network.weights_3, int64(0), network.bias_3, int64(0), network.shifts[2],
+        work.outputs, int64(0),
+    )  # fmt: skip
+    return describe_values(work.outputs, work.base, work.unit, network.sigmoid, network.mantissa, work.mixture)
+
+
+@kernel(forceinline=True)
+def _note_errors(values, at, x, work):
+    for j in range(LANES):
+        work.errors[x * LANES + j] = int32(values[at + j]) - work.base[j]
+
+
+@kernel
+def encode_image_group(path, network, group, entries, low, stream, patches):
+    """As :func:`stemcodecs.learned.group_kernels.encode_network_group`, of images."""
+    return _encode(path, network, group, entries, low, stream, patches, _work(network, group), fresh_states())
+
+
+@kernel
+def _encode(path, network, group, entries, low, stream, patches, work, states):
+    network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
+    entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
+    values = group.rows.reshape(-1)
+    n = network.pixels
+    found = 0
+    y = x = int64(0)
+    for p in range(n):
+        at = int64(group.origin + p) * LANES
+        _predict(path, network, group, values, int64(p), y, x, work)
+        outside = count_intervals(work.mixture, network.sigmoid, None, values, at, entries, low, int64(p * LANES))
+        outside = uint64(outside) & group.active
+        if outside != 0:
+            for j in range(LANES):
+                if (outside >> uint64(j)) & uint64(1):
+                    patches.at[found], patches.values[found] = p * LANES + j, values[at + j]
+                    found += 1
+        _note_errors(values, at, x, work)
+        x += 1
+        if x == network.width:
+            x = int64(0)
+            y += 1
+    pos = int64(stream.end)
+    for p in range(n - 1, -1, -1):
+        for quarter in range(3, -1, -1):
+            mask = quarter_mask(group.active, quarter)
+            if mask != 0:
+                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                at = int64(p * LANES + 16 * quarter)
+                pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
+    return write_states(states, lanes_in_use(group.active, stream.blocks), stream.words, pos), found
+
+
+@kernel
+def decode_image_group(path, network, group, stream, patches):
+    """As :func:`stemcodecs.learned.group_kernels.decode_network_group`, of images."""
+    return _decode(path, network, group, stream, patches, _work(network, group), fresh_states())
+
+
+@kernel
+def _decode(path, network, group, stream, patches, work, states):
+    network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
+    work, states = borrowed(work), borrowed(states)
+    values = group.rows.reshape(-1)
+    pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
+    patch = int64(0)
+    y = x = int64(0)
+    for p in range(network.pixels):
+        at = int64(group.origin + p) * LANES
+        # One pixel takes at most 4 x 2 x 16 words: the slack behind `end` covers it.
+        if pos > stream.end:
+            return int64(OVERRUN)
+        widths = _predict(path, network, group, values, int64(p), y, x, work)
+        steps = int64(4)
+        while (int64(32) << (steps - 4)) <= widths:
+            steps += 1
+        for quarter in range(4):
+            mask = quarter_mask(group.active, quarter)
+            if mask != 0:
+                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                pos = decode_counts(
+                    path, states, block, work.mixture, network.sigmoid, None, int64(quarter), steps, mask,
+                    stream.words, pos, values, at,
+                )  # fmt: skip
+        while patch < patches.at.shape[0] and patches.at[patch] < (p + 1) * LANES:
+            j = patches.at[patch] - p * LANES
+            if j < 0:
+                return int64(BAD_PATCH)
+            values[at + j] = patches.values[patch]
+            patch += 1
+        if group.active != ~uint64(0):
+            for j in range(LANES):
+                if not (group.active >> uint64(j)) & uint64(1):
+                    values[at + j] = uint16(0)
+        _note_errors(values, at, x, work)
+        x += 1
+        if x == network.width:
+            x = int64(0)
+            y += 1
+    if patch != patches.at.shape[0]:
+        return int64(BAD_PATCH)
+    if pos != stream.end:
+        return int64(OVERRUN)
+    for i in range(LANES):
+        if states[i] != LOWEST_STATE:
+            return int64(OVERRUN)
+    return int64(0)

@@ -1,0 +1,223 @@
+"""Code the values of a row of sites whose features are known: intervals of a mixture, and rANS."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import int32, int64, uint32, uint64
+
+from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES, aligned, write_states
+from stemcodecs.learned.dense_ir import output_units
+from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals, describe_counts
+from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states
+
+__all__ = [
+    "BAD_PATCH",
+    "CURSOR",
+    "OVERRUN",
+    "Plane",
+    "decode_row",
+    "encode_items",
+    "interval_row",
+    "is_at_end",
+    "lanes_in_use",
+    "lookups",
+]
+
+OUTPUTS = 5
+OVERRUN, BAD_PATCH = 1, 2
+CURSOR = 3
+"""Of a group that is being coded: items so far, patches so far, position in the words."""
+_ITEM, _PATCH, _WORD = range(CURSOR)
+
+
+class Plane(NamedTuple):
+    """A plane that is coded.
+
+    Attributes
+    ----------
+    values : uint16, flat
+        64 lanes of every value, by row, column and channel.
+    rows, columns, channels : int
+    roots : int64[values]
+        Root of the mean of every value, ten fraction bits; -1 if it is constant.
+    constants : uint16[values]
+        What constant ones are.
+    """
+
+    values: Any
+    rows: int
+    columns: int
+    channels: int
+    roots: Any
+    constants: Any
+
+
+class Lookups(NamedTuple):
+    """Tables of :mod:`stemcodecs.learned.tables`, and room for the values of one item."""
+
+    sigmoid: Any
+    mantissa: Any
+    threshold10: Any
+    site: Any
+    outputs: Any
+    base: Any
+    mixture: Any
+
+
+@kernel
+def lookups(sigmoid, mantissa, threshold10, width):
+    """The tables, with room for stacks of so many hidden units."""
+    return Lookups(
+        sigmoid,
+        mantissa,
+        threshold10,
+        aligned(width // 2 * LANES, np.int32),
+        aligned(OUTPUTS * LANES, np.int32),
+        aligned(LANES, np.int32),
+        aligned(MIXTURE_ROWS * LANES, np.int32),
+    )
+
+
+@kernel(forceinline=True)
+def _quarter_mask(active, quarter):
+    return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
+
+
+@kernel(forceinline=True)
+def _describe(path, stack, unit, root, found):
+    """Mixture of one item from the features in ``found.site``; returns the OR of the widths."""
+    half = stack.width // 2
+    output_units(
+        path, found.site, int64(half), stack.last, int64(unit * half), stack.last_bias, int64(unit), stack.shifts[2],
+        found.outputs, int64(0),
+    )  # fmt: skip
+    for j in range(LANES):
+        found.base[j] = int32(root)
+    return describe_counts(found.outputs, found.base, found.sigmoid, found.mantissa, found.mixture)
+
+
+@kernel
+def interval_row(path, stack, features, y, plane, found, active, entries, low, patches, cursor):
+    """Intervals of the values under a row of sites; the windows' misses become patches.
+
+    features : a grid row, flat; entries, low : uint32, flat, 64 an item; cursor : int64[CURSOR].
+    """
+    stretch = stack.width // 2 * LANES
+    item, patch = cursor[_ITEM], cursor[_PATCH]
+    for x in range(features.shape[0] // stretch - 2):
+        found.site[:] = features[(x + 1) * stretch : (x + 2) * stretch]
+        for place in range(4):
+            row, column = 2 * y + place // 2, 2 * x + place % 2
+            if row >= plane.rows or column >= plane.columns:
+                continue
+            for c in range(plane.channels):
+                k = (row * plane.columns + column) * plane.channels + c
+                at = int64(k) * LANES
+                missed = uint64(0)
+                if plane.roots[k] < 0:
+                    for j in range(LANES):
+                        entries[item * LANES + j] = uint32(0)
+                        if plane.values[at + j] != plane.constants[k]:
+                            missed |= uint64(1) << uint64(j)
+                else:
+                    _describe(path, stack, (place * plane.channels + c) * OUTPUTS, plane.roots[k], found)
+                    outside = count_intervals(
+                        found.mixture, found.sigmoid, found.threshold10, plane.values, at, entries, low,
+                        int64(item * LANES),
+                    )  # fmt: skip
+                    missed = uint64(outside)
+                missed &= active
+                if missed != 0:
+                    for j in range(LANES):
+                        if (missed >> uint64(j)) & uint64(1):
+                            patches.at[patch] = item * LANES + j
+                            patches.values[patch] = plane.values[at + j]
+                            patch += 1
+                item += 1
+    cursor[_ITEM], cursor[_PATCH] = item, patch
+
+
+@kernel
+def encode_items(path, entries, low, items, active, stream):
+    """Words of all items, the last one first; returns where they begin."""
+    states = fresh_states()
+    pos = int64(stream.end)
+    for item in range(items - 1, -1, -1):
+        # No interval is empty but that of a constant, which takes no words.
+        if entries[item * LANES] == uint32(0):
+            continue
+        for quarter in range(3, -1, -1):
+            mask = _quarter_mask(active, quarter)
+            if mask != 0:
+                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                at = int64(item * LANES + 16 * quarter)
+                pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
+    return write_states(states, lanes_in_use(active, stream.blocks), stream.words, pos)
+
+
+@kernel
+def lanes_in_use(active, blocks):
+    """Bit mask of the states that any quarter works on."""
+    lanes = uint64(0)
+    for quarter in range(4):
+        lanes |= uint64(_quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
+    return lanes
+
+
+@kernel
+def decode_row(path, stack, features, y, plane, found, active, states, stream, patches, cursor):
+    """Values under a row of sites; 0 if all went well, else ``OVERRUN`` or ``BAD_PATCH``.
+
+    states : uint32[64]; the other arguments are those of :func:`interval_row`.
+    """
+    stretch = stack.width // 2 * LANES
+    item, patch, pos = cursor[_ITEM], cursor[_PATCH], cursor[_WORD]
+    for x in range(features.shape[0] // stretch - 2):
+        found.site[:] = features[(x + 1) * stretch : (x + 2) * stretch]
+        for place in range(4):
+            row, column = 2 * y + place // 2, 2 * x + place % 2
+            if row >= plane.rows or column >= plane.columns:
+                continue
+            for c in range(plane.channels):
+                k = (row * plane.columns + column) * plane.channels + c
+                at = int64(k) * LANES
+                if plane.roots[k] < 0:
+                    for j in range(LANES):
+                        plane.values[at + j] = plane.constants[k]
+                else:
+                    # One item takes at most 4 x 2 x 16 words: the slack behind `end` covers it.
+                    if pos > stream.end:
+                        return int64(OVERRUN)
+                    widths = _describe(path, stack, (place * plane.channels + c) * OUTPUTS, plane.roots[k], found)
+                    steps = int64(4)
+                    while (int64(32) << (steps - 4)) <= widths:
+                        steps += 1
+                    for quarter in range(4):
+                        mask = _quarter_mask(active, quarter)
+                        if mask != 0:
+                            block = int64(BLOCK * (quarter & (stream.blocks - 1)))
+                            pos = decode_counts(
+                                path, states, block, found.mixture, found.sigmoid, found.threshold10, int64(quarter),
+                                steps, mask, stream.words, pos, plane.values, at,
+                            )  # fmt: skip
+                item += 1
+                while patch < patches.at.shape[0] and patches.at[patch] < item * LANES:
+                    j = patches.at[patch] - (item - 1) * LANES
+                    if j < 0:
+                        return int64(BAD_PATCH)
+                    plane.values[at + j] = patches.values[patch]
+                    patch += 1
+    cursor[_ITEM], cursor[_PATCH], cursor[_WORD] = item, patch, pos
+    return int64(0)
+
+
+@kernel
+def is_at_end(states, stream, patches, cursor):
+    """Whether all words and patches were used, and the states are as an encoder begins."""
+    at_end = cursor[_PATCH] == patches.at.shape[0] and cursor[_WORD] == stream.end
+    for i in range(LANES):
+        at_end &= states[i] == uint32(LOWEST_STATE)
+    return at_end
