@@ -23,6 +23,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "judge_loss.py",
         "learned_lossless.py",
+        "movie_comparison.py",
         "movie_in_tenths.py",
         "on_detector_ladder.py",
         "quantize_ladder.py",
@@ -59,6 +60,15 @@ def test_movie_in_tenths(tmp_path):
     output = run("movie_in_tenths.py", tmp_path)
     assert "bins: 2" in output  # more than twenty times smaller
     assert "what was measured: (4, 96, 96) of uint32" in output
+
+
+@pytest.mark.slow
+def test_movie_comparison(tmp_path):
+    pytest.importorskip("matplotlib")
+    output = run("movie_comparison.py", tmp_path)
+    assert "B = 30: bins, interpolate" in output
+    for name in ("movie_frames.png", "movie_quality.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 @pytest.mark.slow
