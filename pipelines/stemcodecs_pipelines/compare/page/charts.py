@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs_pipelines.compare.page.inline_svg import SERIES
-from stemcodecs_pipelines.compare.page.number_text import count, short, signed, visible
+from stemcodecs_pipelines.compare.page.number_text import column, count, short, signed, visible
 from stemcodecs_pipelines.compare.page.plots import DASHES, Method, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked
 from stemcodecs_pipelines.compare.report import Report
@@ -32,9 +32,9 @@ class Bar:
     ratio: str
 
 
-def bars(ranked: Sequence[Ranked], *, lossless: bool) -> list[Bar]:
-    """Sizes of all lossless or all lossy methods, on one scale."""
-    longest = max((r.size for r in ranked), default=1.0)
+def bars(ranked: Sequence[Ranked], longest: float, *, lossless: bool) -> list[Bar]:
+    """Sizes of all lossless or all lossy methods; a bar of `longest` bytes takes the whole width."""
+    bits, ratios = column([r.row.bits_per_value for r in ranked]), column([r.ratio for r in ranked])
     return [
         Bar(
             number=r.number,
@@ -42,10 +42,10 @@ def bars(ranked: Sequence[Ranked], *, lossless: bool) -> list[Bar]:
             ours=r.row.group.ours,
             lossless=lossless,
             share=f"{100 * r.size / longest:.2f}",
-            bits="" if r.row.bits_per_value is None else f"{short(r.row.bits_per_value)} bits",
-            ratio=f"{short(r.ratio)}×",
+            bits=bit,
+            ratio=ratio,
         )
-        for r in ranked
+        for r, bit, ratio in zip(ranked, bits, ratios, strict=True)
         if r.row.group.lossless == lossless
     ]
 
@@ -74,7 +74,7 @@ def speeds(ranked: Sequence[Ranked]) -> list[Plot]:
             f"{short(best.ratio)} at {short(best.speed)} MB/s; number {fastest.number} is fastest, "
             f"{short(fastest.speed)} MB/s at ratio {short(fastest.ratio)}."
         )
-        plots.append(Plot(svg=draw_speed(methods, name, label, f"{verb.lower()}, MB/s"), caption=f"{verb}."))
+        plots.append(Plot(svg=draw_speed(methods, name, label, f"{verb.lower()}, MB/s"), caption=verb))
     return plots
 
 
@@ -167,5 +167,7 @@ def rings(report: Report) -> Rings | None:
         Curve(name=name, series=i % SERIES + 1, dashes=DASHES[i // SERIES % len(DASHES)])
         for i, name in enumerate(names)
     ]
-    caption = "Fourier ring correlation. The dotted line is the half-bit threshold: where a curve falls below it, resolution ends."
+    caption = (
+        "Fourier ring correlation; resolution ends where a curve falls below the half-bit threshold, which is dotted."
+    )
     return Rings(plot=Plot(svg=svg, caption=caption), curves=curves)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from stemcodecs_pipelines.compare.page.charts import bars, error_histograms, front_of, rings, speeds
 from stemcodecs_pipelines.compare.page.figures import data_pictures, noun, patterns, reconstructions
-from stemcodecs_pipelines.compare.page.number_text import column, count, percent, short, size_unit, visible
+from stemcodecs_pipelines.compare.page.number_text import count, percent, short, size_unit, visible
 from stemcodecs_pipelines.compare.page.ranking import ranking
 from stemcodecs_pipelines.compare.page.tables import left_out_table, loss_table, methods_table
 from stemcodecs_pipelines.compare.report import Report
@@ -18,13 +18,14 @@ from stemcodecs_pipelines.compare.report import Report
 __all__ = ["content"]
 
 # Beyond this the bar of the source itself would leave no room for the differences between methods.
-_LONGEST_SOURCE = 4.0
+_LONGEST_SOURCE = 3.0
 
 
 def content(report: Report) -> Mapping[str, Any]:
     """Everything that the template names, from a report."""
     ranked = ranking(report)
     pictures, curves = data_pictures(report)
+    longest, uncompressed, far = _uncompressed(report, max((r.size for r in ranked), default=1.0))
     return {
         "title": f"Compression of {visible(PurePath(report.source).name or report.source)}",
         "lede": _lede(report),
@@ -32,9 +33,10 @@ def content(report: Report) -> Mapping[str, Any]:
         "advice": [pieces(visible(sentence)) for sentence in report.recommendation.advice],
         "findings": [pieces(visible(sentence)) for sentence in report.recommendation.findings],
         "ranked": ranked,
-        "lossless": bars(ranked, lossless=True),
-        "lossy": bars(ranked, lossless=False),
-        "source_bar": _source_bar(report, [r.size for r in ranked]),
+        "lossless": bars(ranked, longest, lossless=True),
+        "lossy": bars(ranked, longest, lossless=False),
+        "uncompressed": uncompressed,
+        "far": far,
         "speeds": speeds(ranked),
         "fronts": front_of(ranked),
         "methods": methods_table(report, ranked),
@@ -92,16 +94,13 @@ def _interrupted(report: Report) -> str:
     )
 
 
-def _source_bar(report: Report, sizes: Sequence[float]) -> tuple[str, str] | None:
-    """Length of the bar of the source in per cent of the longest method, and words for it where it is too long."""
-    if not sizes:
-        return None
-    times = report.sample.of_bytes / max(sizes)
-    values = math.prod(report.shape)
-    bits = f"{short(8 * report.sample.of_bytes / values)} bits a value" if values else ""
-    if times <= _LONGEST_SOURCE:
-        return f"{100 * times:.2f}", bits
-    return "", f"The source itself, {bits}, is {short(times)} times as long as the longest bar."
+def _uncompressed(report: Report, largest: float) -> tuple[float, Mapping[str, str] | None, str]:
+    """Bytes of the longest bar, the bar of the source itself, and words for it where it would be too long."""
+    size, values = report.sample.of_bytes, math.prod(report.shape)
+    bits = short(8 * size / values) if values else ""
+    if size <= _LONGEST_SOURCE * largest:
+        return max(size, largest), {"bits": bits, "share": f"{100 * size / max(size, largest):.2f}"}, ""
+    return largest, None, f"Uncompressed it is {bits} bits a value, {short(size / largest)} times the longest bar."
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -112,7 +111,13 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Array", visible(report.dataset)),
         ("Sample", _read(report)),
         ("Date", visible(report.date)),
-        ("Duration", f"{column([report.seconds], 3)[0]} s" if report.seconds else ""),
+        ("Duration", _duration(report.seconds)),
         *((visible(key).capitalize(), visible(value)) for key, value in machine.items()),
     ]
     return [(term, value) for term, value in facts if value]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{short(seconds)} s" if seconds else ""
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

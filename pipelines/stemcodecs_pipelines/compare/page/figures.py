@@ -14,6 +14,7 @@ from stemcodecs_pipelines.compare.page.images import (
     Scale,
     averaged,
     bar_of,
+    known,
     logarithmic_to,
     picture,
     side_within,
@@ -62,57 +63,68 @@ class Shown:
 def data_pictures(report: Report) -> tuple[list[Shown], list[Plot]]:
     """Mean pattern, bits of each pixel, virtual images; and the virtual images of stacks, which are curves."""
     seen = report.pictures
-    images = {k: v for k, v in seen.virtual_images.items() if np.ndim(v) == 2}
+    images = {name: image for name, image in seen.virtual_images.items() if np.ndim(image) == 2}
     side = side_within(len(images) + 2, _DATA_PIXELS)
     shown = []
     if seen.mean_pattern is not None:
         scale = logarithmic_to(seen.mean_pattern, "magma")
-        shown.append(_shown(seen.mean_pattern, scale, side, f"Mean {noun(report)}", "counts"))
+        shown.append(_whole(seen.mean_pattern, scale, side, f"Mean {noun(report)}", "counts"))
     if seen.bits_map is not None:
-        scale = Scale(colours="viridis", low=0.0, high=float(np.nanmax(seen.bits_map)))
-        shown.append(_shown(seen.bits_map, scale, side, "Bits of each detector pixel", "bits"))
+        scale = Scale(colours="viridis", low=0.0, high=float(known(seen.bits_map).max()))
+        shown.append(_whole(seen.bits_map, scale, side, "Bits of each detector pixel", "bits"))
     for name, image in images.items():
-        low, high = _ends(image)
-        scale = Scale(colours="gray", low=low, high=high)
-        shown.append(_shown(image, scale, side, f"Virtual image: {visible(name)}", "counts"))
+        scale = _within(image, "gray")
+        shown.append(_whole(image, scale, side, f"Virtual image: {_spelt(name)}", _UNITS.get(name, "counts")))
     curves = []
-    for i, (name, values) in enumerate((k, v) for k, v in seen.virtual_images.items() if np.ndim(v) == 1):
-        what = f"Virtual image of each {noun(report)}: {visible(name)}"
-        label = (
-            f"{what}. {len(values)} values between {short(float(np.min(values)))} and {short(float(np.max(values)))}."
-        )
-        curves.append(Plot(svg=draw_curve(values, noun(report), f"stack-{i}", label), caption=what))
+    stacks = {name: values for name, values in seen.virtual_images.items() if np.ndim(values) == 1}
+    for i, (name, values) in enumerate(stacks.items()):
+        unit, range_ = _UNITS.get(name, "counts"), known(values)
+        title = f"{_spelt(name).capitalize()} of each {noun(report)}"
+        label = f"{title}: {len(values)} values between {short(range_.min())} and {short(range_.max())} {unit}."
+        curves.append(Plot(svg=draw_curve(values, (noun(report), unit), f"stack-{i}", label), caption=title))
     return shown, curves
 
 
-def _shown(image: Image, scale: Scale, side: int, title: str, unit: str) -> Shown:
+_UNITS = {"com_y": "pixels", "com_x": "pixels"}
+"""Units of virtual images that are no sums of counts."""
+
+
+def _spelt(name: str) -> str:
+    return visible(name).replace("_", " ")
+
+
+def _whole(image: Image, scale: Scale, side: int, title: str, unit: str) -> Shown:
     """A picture of everything, averaged where it is too large."""
     small, step = averaged(image, side)
+    values = known(image)
     parts = [f"{image.shape[0]} × {image.shape[1]} pixels"]
     parts += [f"each pixel shown is the mean of {step} × {step}"] if step > 1 else []
     parts += ["logarithmic scale"] if scale.logarithmic else []
-    brightest = np.unravel_index(int(np.argmax(np.nan_to_num(small, nan=-np.inf))), small.shape)
+    row, column = np.unravel_index(int(np.argmax(np.nan_to_num(small, nan=-np.inf))), small.shape)
     alt = (
-        f"{title}, {image.shape[0]} × {image.shape[1]} pixels, between {short(float(np.nanmin(image)))} and "
-        f"{short(float(np.nanmax(image)))} {unit}, mean {short(float(np.nanmean(image)))}; brightest in row "
-        f"{brightest[0] * step}, column {brightest[1] * step}."
+        f"{title}, {parts[0]}, between {short(values.min())} and {short(values.max())} {unit}, mean "
+        f"{short(values.mean())}; largest near row {row * step}, column {column * step}."
     )
+    return _shown(small, scale, title=title, alt=alt, caption=", ".join(parts), unit=unit)
+
+
+def _within(image: Image, colours: str) -> Scale:
+    """A scale whose ends a few outliers do not decide."""
+    low, high = np.quantile(known(image), (0.005, 0.995))
+    return Scale(colours=colours, low=float(low), high=float(high))
+
+
+def _shown(image: Image, scale: Scale, *, title: str, alt: str, unit: str, caption: str = "") -> Shown:
+    spell = signed if scale.low < 0 else short
     return Shown(
-        picture=picture(small, scale),
+        picture=picture(image, scale),
         alt=alt,
         title=title,
-        caption=", ".join(parts),
+        caption=caption,
         bar=bar_of(scale),
-        low=short(scale.low),
-        high=f"{short(scale.high)} {unit}",
+        low=spell(scale.low),
+        high=f"{spell(scale.high)} {unit}",
     )
-
-
-def _ends(image: Image) -> tuple[float, float]:
-    """Ends of a scale that a few outliers do not decide."""
-    seen = image[np.isfinite(image)]
-    low, high = np.quantile(seen, (0.005, 0.995)) if seen.size else (0.0, 1.0)
-    return float(low), float(high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,120 +135,89 @@ class Patterns:
     ----------
     rows : sequence of (str, sequence of Shown)
         Name of the method, and three pictures.
-    caption : str
-    counts, errors : Shown
-        The two scales.
+    where : str
+        Which part of the pattern is shown; empty for all of it.
+    logarithmic : bool
+        Whether the scale of the counts is.
     """
 
     rows: Sequence[tuple[str, Sequence[Shown]]]
-    caption: str
-    counts: Shown
-    errors: Shown
+    where: str
+    logarithmic: bool
 
 
 def patterns(report: Report, ranked: Sequence[Ranked]) -> Patterns | None:
     """One pattern before and after every lossy method; None where there is nothing to compare."""
-    original = report.pictures.original
     found = [(r, report.pictures.decoded[r.row.name]) for r in ranked if r.row.name in report.pictures.decoded]
-    if original is None or not found:
+    if report.pictures.original is None or not found:
         return None
-    side = side_within(3 * len(found), _PATTERN_PIXELS)
-    window, where = _window(original, side)
-    before = np.asarray(original, np.float64)
-    sigma = np.sqrt(np.maximum(before, 1.0))
-    differences = {r.number: (np.asarray(decoded, np.float64) - before) / sigma for r, decoded in found}
-    scale = logarithmic_to(before, "magma")
-    largest = max(float(np.nanmax(np.abs(d))) for d in differences.values()) or 1.0
-    signs = symmetric_to(largest)
+    original = np.asarray(report.pictures.original, np.float64)
+    window, where = _window(original, side_within(3 * len(found), _PATTERN_PIXELS))
+    sigma = np.sqrt(np.maximum(original, 1.0))
+    differences = [(np.asarray(decoded, np.float64) - original) / sigma for _, decoded in found]
+    counts = logarithmic_to(original, "magma")
+    errors = symmetric_to(max(float(np.abs(known(d)).max()) for d in differences) or 1.0)
     rows = []
-    for r, decoded in found:
-        name, difference = visible(r.row.name), differences[r.number]
-        rms, furthest = float(np.sqrt(np.nanmean(difference**2))), float(np.nanmax(np.abs(difference)))
-        seen = f"brightest {short(float(np.nanmax(before)))} counts"
-        back = f"brightest {short(float(np.nanmax(decoded)))} counts"
-        three = (
-            (before, scale, "original", f"Original {noun(report)}, {seen}."),
-            (np.asarray(decoded), scale, "decoded", f"The same {noun(report)} decoded by {name}, {back}."),
-            (
-                difference,
-                signs,
-                "difference",
-                f"Decoded minus original for {name}: largest {short(furthest)} σ, root mean square {short(rms)} σ.",
-            ),
+    for (r, decoded), difference in zip(found, differences, strict=True):
+        name, error = visible(r.row.name), known(difference)
+        before = f"Original {noun(report)}, brightest {short(known(original).max())} counts."
+        after = f"The same {noun(report)} decoded by {name}, brightest {short(known(decoded).max())} counts."
+        between = (
+            f"Decoded minus original for {name}: largest {short(np.abs(error).max())} σ, root mean square "
+            f"{short(np.sqrt((error**2).mean()))} σ."
         )
-        rows.append((name, [_part(image[window], of, title, alt) for image, of, title, alt in three]))
-    caption = (
-        f"One {noun(report)}{where}: original, decoded, and decoded minus original in σ = √max(N, 1) of each count N. "
-        f"All methods have the same scales."
-    )
-    return Patterns(rows=rows, caption=caption, counts=_legend(scale, "counts"), errors=_legend(signs, "σ"))
+        three = [
+            _shown(original[window], counts, title="original", alt=before, unit="counts"),
+            _shown(np.asarray(decoded)[window], counts, title="decoded", alt=after, unit="counts"),
+            _shown(difference[window], errors, title="difference", alt=between, unit="σ"),
+        ]
+        rows.append((name, three))
+    return Patterns(rows=rows, where=where, logarithmic=counts.logarithmic)
 
 
 def _window(image: Image, side: int) -> tuple[tuple[slice, slice], str]:
-    """Where most counts are: averages would hide the noise that is to be compared."""
-    height, width = image.shape
-    if height <= side and width <= side:
+    """A square where most counts are: averages would hide the noise that is to be compared."""
+    if max(image.shape) <= side:
         return (slice(None), slice(None)), ""
-    weights = np.maximum(np.nan_to_num(np.asarray(image, np.float64)), 0)
-    total = weights.sum() or 1.0
-    centre = [float((weights.sum(axis=1 - axis) * np.arange(image.shape[axis])).sum() / total) for axis in (0, 1)]
-    starts = [
-        int(min(max(c - side / 2, 0), max(length - side, 0))) for c, length in zip(centre, (height, width), strict=True)
-    ]
-    ends = [min(start + side, length) for start, length in zip(starts, (height, width), strict=True)]
-    where = f" (rows {starts[0]} to {ends[0] - 1}, columns {starts[1]} to {ends[1] - 1} of {height} × {width})"
-    return (slice(starts[0], ends[0]), slice(starts[1], ends[1])), where
-
-
-def _part(image: Image, scale: Scale, title: str, alt: str) -> Shown:
-    return Shown(picture=picture(image, scale), alt=alt, title=title, caption="", bar=bar_of(scale), low="", high="")
-
-
-def _legend(scale: Scale, unit: str) -> Shown:
-    bar = bar_of(scale)
-    low = short(scale.low) if scale.low >= 0 else signed(scale.low)
-    high = f"{short(scale.high) if scale.low >= 0 else signed(scale.high)} {unit}"
-    caption = "logarithmic" if scale.logarithmic else ""
-    return Shown(picture=bar, alt="", title=unit, caption=caption, bar=bar, low=low, high=high)
+    weights = np.maximum(np.nan_to_num(image), 0)
+    spans = []
+    for axis, length in enumerate(image.shape):
+        profile = weights.sum(axis=1 - axis)
+        centre = float((profile * np.arange(length)).sum() / (profile.sum() or 1.0))
+        start = int(min(max(centre - side / 2, 0), max(length - side, 0)))
+        spans.append(slice(start, min(start + side, length)))
+    rows, columns = spans
+    where = (
+        f"rows {rows.start} to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of "
+        f"{image.shape[0]} × {image.shape[1]}"
+    )
+    return (rows, columns), where
 
 
 def reconstructions(report: Report) -> list[Shown]:
     """Phases of the object, that from the source first, all on one scale."""
     found = report.pictures.reconstructions
-    names = [name for name in found if name == "source"] + [name for name in found if name != "source"]
+    names = sorted(found, key=lambda name: name != "source")
     if not names:
         return []
+    first = found[names[0]]
     side = side_within(len(names), _RECONSTRUCTION_PIXELS, most=320)
-    low, high = _ends(found[names[0]])
-    scale = Scale(colours="gray", low=low, high=high)
+    scale = _within(first, "gray")
     shown = []
     for name in names:
-        image, step = averaged(found[name], side)
+        small, step = averaged(found[name], side)
         title = "From the source" if name == "source" else f"From {visible(name)}"
-        error = (
-            float(np.sqrt(np.nanmean((found[name] - found[names[0]]) ** 2)))
-            if found[name].shape == found[names[0]].shape
-            else None
-        )
-        differs = (
-            ""
-            if name == names[0] or error is None
-            else f"; differs from the first by {short(error)} rad, root mean square"
-        )
-        alt = f"Phase of the reconstructed object {title.lower()}, {found[name].shape[0]} × {found[name].shape[1]} pixels{differs}."
+        size = f"{found[name].shape[0]} × {found[name].shape[1]} pixels"
+        alt = f"Phase of the object, {title.lower()}, {size}{_unlike(found[name], first)}."
         caption = f"each pixel shown is the mean of {step} × {step}" if step > 1 else ""
-        shown.append(
-            Shown(
-                picture=picture(image, scale),
-                alt=alt,
-                title=title,
-                caption=caption,
-                bar=bar_of(scale),
-                low=signed(low),
-                high=f"{signed(high)} rad",
-            )
-        )
+        shown.append(_shown(small, scale, title=title, alt=alt, unit="rad", caption=caption))
     return shown
+
+
+def _unlike(image: Image, first: Image) -> str:
+    if image is first or image.shape != first.shape:
+        return ""
+    return f"; unlike the first by {short(np.sqrt((known(image - first) ** 2).mean()))} rad, root mean square"
 
 
 def noun(report: Report) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Picture", "Scale", "averaged", "bar_of", "logarithmic_to", "picture", "side_within", "symmetric_to"]
+__all__ = [
+    "Picture",
+    "Scale",
+    "averaged",
+    "bar_of",
+    "known",
+    "logarithmic_to",
+    "picture",
+    "side_within",
+    "symmetric_to",
+]
 
 Image = np.ndarray[Any, Any]
 
@@ -95,12 +105,17 @@ def _png(index: Image, colours: str) -> Picture:
     return Picture(uri=f"data:image/png;base64,{text}", width=index.shape[1], height=index.shape[0])
 
 
+def known(values: Image) -> Image:
+    """The finite values of an array, float64; a single one that is not a number where there are none."""
+    values = np.asarray(values, np.float64)
+    finite = values[np.isfinite(values)]
+    return finite if finite.size else np.array([np.nan])
+
+
 def logarithmic_to(values: Image, colours: str) -> Scale:
     """A scale of counts from 0 to their largest, logarithmic where a linear one would show the brightest only."""
-    seen = values[np.isfinite(values)]
-    high = float(seen.max(initial=0.0))
-    bright = high > 20 * float(np.maximum(seen, 0).mean()) if seen.size else False
-    return Scale(colours=colours, low=0.0, high=high, logarithmic=bool(bright))
+    seen = np.maximum(known(values), 0)
+    return Scale(colours=colours, low=0.0, high=float(seen.max()), logarithmic=bool(seen.max() > 8 * seen.mean()))
 
 
 def symmetric_to(largest: float, colours: str = "RdBu_r") -> Scale:

@@ -31,6 +31,31 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 # The page gives the font: that of matplotlib is not on every machine.
 _SHORTHAND = re.compile(r"^(?:.*\s)?([\d.]+px)\s")
 
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.usetex": False,
+    "svg.hashsalt": "stemcodecs",
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "axes.edgecolor": PAINTS["muted"],
+    "axes.labelcolor": PAINTS["ink"],
+    "text.color": PAINTS["ink"],
+    "xtick.color": PAINTS["muted"],
+    "ytick.color": PAINTS["muted"],
+    "xtick.labelcolor": PAINTS["ink"],
+    "ytick.labelcolor": PAINTS["ink"],
+    "axes.linewidth": 0.8,
+    "grid.color": PAINTS["rule"],
+    "grid.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+}
+
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
@@ -42,30 +67,7 @@ def drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "stemcodecs",
-        "font.size": 11,
-        "axes.labelsize": 11,
-        "xtick.labelsize": 11,
-        "ytick.labelsize": 11,
-        "axes.edgecolor": PAINTS["muted"],
-        "axes.labelcolor": PAINTS["ink"],
-        "text.color": PAINTS["ink"],
-        "xtick.color": PAINTS["muted"],
-        "ytick.color": PAINTS["muted"],
-        "xtick.labelcolor": PAINTS["ink"],
-        "ytick.labelcolor": PAINTS["ink"],
-        "axes.linewidth": 0.8,
-        "grid.color": PAINTS["rule"],
-        "grid.linewidth": 0.8,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.unicode_minus": True,
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_STYLE):
         # An SVG of matplotlib has 72 points an inch; here a point is a pixel of the page.
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["NOTHING", "column", "count", "percent", "short", "signed", "size_unit", "visible"]
+__all__ = ["NOTHING", "breakable", "column", "count", "percent", "short", "signed", "size_unit", "visible"]
 
 NOTHING = "–"
 """Stands for what was not measured."""
@@ -17,28 +18,29 @@ _UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def column(values: Sequence[float | None], digits: int = 3, *, sign: bool = False) -> list[str]:
-    """Numbers of one column, all with as many decimals as the smallest of them needs for some digits.
+    """Numbers of one column, all with as many decimals, so that they line up.
 
-    What would need more than five decimals is written with powers of ten.
+    The smallest has `digits` of them that mean something, unless the largest got more than ``digits + 1`` then: that
+    one is not to look more exact than it is, and the smallest keeps one at least. What would need more than five
+    decimals is written with powers of ten.
 
     Parameters
     ----------
     values : sequence of float or None
         None gives :data:`NOTHING`.
     digits : int
-        Significant digits of the smallest number that is not 0.
+        Significant digits.
     sign : bool
         Write + as well.
     """
     sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v != 0]
     if not sizes:
         return [_plain(v, 0, sign) for v in values]
-    decimals = max(0, digits - 1 - math.floor(math.log10(min(sizes))))
-    # A column of very unlike numbers keeps the digits of its large ones readable: 0.00012 beside 1234 says 0.00.
-    decimals = min(decimals, max(2, digits + 2 - math.floor(math.log10(max(sizes)))))
-    if decimals > 5 and max(sizes) < 0.1:
+    first = [math.floor(math.log10(size)) for size in (min(sizes), max(sizes))]
+    decimals = max(0, min(digits - 1 - first[0], max(digits - first[1], -first[0])))
+    if decimals > 5:
         return [_scientific(v, digits, sign) for v in values]
-    return [_plain(v, min(decimals, 5), sign) for v in values]
+    return [_plain(v, decimals, sign) for v in values]
 
 
 def _plain(value: float | None, decimals: int, sign: bool) -> str:
@@ -61,7 +63,9 @@ def _scientific(value: float | None, digits: int, sign: bool) -> str:
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """One number with some significant digits."""
+    """One number with some significant digits; a whole number in full."""
+    if value is not None and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return count(int(value)).replace("-", _MINUS)
     return column([value], digits)[0]
 
 
@@ -97,6 +101,11 @@ def visible(text: object) -> str:
         character if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escape(character)
         for character in str(text)
     )
+
+
+def breakable(text: str) -> list[str]:
+    """A long name in the parts between which a line may break."""
+    return re.split(r"(?<=[:,=_/+\\])(?=[^\s])", text)
 
 
 def _escape(character: str) -> str:

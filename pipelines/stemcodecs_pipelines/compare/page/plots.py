@@ -117,8 +117,7 @@ def draw_errors(edges: Image, counts: Image, reach: float, name: str, label: str
         axes.set_yscale("log")
         axes.stairs(np.maximum(shares, floor), edges, baseline=floor, fill=True, color=PAINTS["accent"], lw=0.8)
         axes.set_ylim(floor, 1.5)
-        axes.set_xlim(-reach, reach)
-        axes.tick_params(axis="y", which="minor", left=False)
+        axes.set_xlim(-1.05 * reach, 1.05 * reach)
         _powers(axes.yaxis)
         axes.set_xlabel("error, σ")
         axes.set_ylabel("share")
@@ -127,7 +126,7 @@ def draw_errors(edges: Image, counts: Image, reach: float, name: str, label: str
 
 def _powers(axis: Any) -> None:
     """Powers of ten in characters: mathematical type of matplotlib would need fonts that a page has not."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -135,6 +134,7 @@ def _powers(axis: Any) -> None:
         exponent = round(float(np.log10(value)))
         return {0: "1", 1: "10", -1: "0.1"}.get(exponent, f"10{str(exponent).translate(raised)}")
 
+    axis.set_minor_locator(NullLocator())
     axis.set_major_locator(LogLocator(numticks=5))
     axis.set_major_formatter(FuncFormatter(power))
 
@@ -155,10 +155,10 @@ def draw_rings(curves: Mapping[str, tuple[Image, Image, Image]], unit: float, ax
         return inline_svg(figure, name, label)
 
 
-def draw_curve(values: Image, axis: str, name: str, label: str) -> str:
-    """Values of a stack, one an image."""
+def draw_curve(values: Image, axes_of: tuple[str, str], name: str, label: str) -> str:
+    """Values of a stack, one an image; with the names of both axes."""
     with drawing(352, 200) as (figure, axes):
         axes.plot(np.arange(len(values)), values, color=PAINTS["accent"], lw=1.2)
-        axes.set_xlabel(axis)
-        axes.set_ylabel("sum of counts")
+        axes.set_xlabel(axes_of[0])
+        axes.set_ylabel(axes_of[1])
         return inline_svg(figure, name, label)

@@ -41,6 +41,8 @@ class Table:
     name : str
         Unique in the page.
     caption : str
+    numbered : bool
+        Whether its methods have numbers.
     heads : sequence of Column
     groups : sequence of (str, sequence of Line)
         A heading, which may be empty, and its lines.
@@ -48,6 +50,7 @@ class Table:
 
     name: str
     caption: str
+    numbered: bool = True
     heads: Sequence[Column]
     groups: Sequence[tuple[str, Sequence[Line]]]
 
@@ -95,8 +98,11 @@ _LOSSES: tuple[tuple[str, Callable[[Loss], float | None], bool], ...] = (
 )
 """Columns of the table of losses: head, value, and whether its sign is written."""
 
-_NEAR_ONE = ("SSIM", "Dose")
+_MORE_DIGITS = {"SSIM, mean pattern": 5, "SSIM, images": 5, "Dose equivalent, %": 4}
 """Columns whose values crowd below 1 or 100 %: they need more decimals to differ."""
+
+_ORDER = (Group.OURS_LOSSLESS, Group.PEERS_LOSSLESS, Group.OURS_LOSSY, Group.PEERS_LOSSY)
+"""What keeps every value comes before what does not, as in the numbers of the ranking."""
 
 
 def loss_table(ranked: Sequence[Ranked]) -> Table | None:
@@ -109,8 +115,7 @@ def loss_table(ranked: Sequence[Ranked]) -> Table | None:
     for head, value, sign in _LOSSES:
         values = [value(loss) for r in lossy if (loss := r.row.loss) is not None]
         if any(v is not None for v in values):
-            digits = 5 if head.startswith(_NEAR_ONE) else 3
-            columns.append(Column(head=head, cells=column(values, digits, sign=sign)))
+            columns.append(Column(head=head, cells=column(values, _MORE_DIGITS.get(head, 3), sign=sign)))
     if not columns:
         return None
     return Table(
@@ -138,6 +143,7 @@ def left_out_table(report: Report) -> Table | None:
     return Table(
         name="left-out",
         caption=f"Methods that are not compared ({count(len(rows))}).",
+        numbered=False,
         heads=columns,
         groups=[("", lines)],
     )
@@ -145,7 +151,7 @@ def left_out_table(report: Report) -> Table | None:
 
 def _grouped(ranked: Sequence[Ranked], columns: Sequence[Column]) -> list[tuple[str, list[Line]]]:
     groups: list[tuple[str, list[Line]]] = []
-    for group in Group:
+    for group in _ORDER:
         lines = [
             Line(number=r.number, name=visible(r.row.name), ours=group.ours, cells=[c.cells[i] for c in columns])
             for i, r in enumerate(ranked)

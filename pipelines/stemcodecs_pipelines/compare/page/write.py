@@ -34,6 +34,7 @@ def render_page(report: Report) -> str:
             f"the page needs {error.name}; install it with: pip install 'stemcodecs[compare]'"
         ) from None
     from stemcodecs_pipelines.compare.page.content import content
+    from stemcodecs_pipelines.compare.page.number_text import breakable
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stemcodecs_pipelines.compare", "page"),
@@ -43,6 +44,7 @@ def render_page(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template("page.html.j2").render(content(report))
 
 
