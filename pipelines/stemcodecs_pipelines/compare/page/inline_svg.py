@@ -56,6 +56,9 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": True,
 }
 
+_MARGINS = (46.0, 40.0, 8.0, 8.0)
+"""Left, bottom, right and top of the axes, in pixels: room for numbers of five characters, and a name beside them."""
+
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
@@ -69,9 +72,12 @@ def drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 
     with matplotlib.rc_context(_STYLE):
         # An SVG of matplotlib has 72 points an inch; here a point is a pixel of the page.
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot(facecolor="none")
+        # Fixed margins: a layout that measures text would draw everything again, and with a font that no page has.
+        left, bottom, right, top = _MARGINS
+        inner = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+        axes = figure.add_axes(inner, facecolor="none")
         yield figure, axes
 
 

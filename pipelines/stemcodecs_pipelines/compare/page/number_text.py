@@ -105,7 +105,7 @@ def visible(text: object) -> str:
 
 def breakable(text: str) -> list[str]:
     """A long name in the parts between which a line may break."""
-    return re.split(r"(?<=[:,=_/+\\])(?=[^\s])", text)
+    return re.split(r"(?<=[:,_/+\\])(?=[^\s])", text)
 
 
 def _escape(character: str) -> str:

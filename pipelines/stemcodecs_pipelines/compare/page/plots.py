@@ -65,7 +65,7 @@ def draw_speed(methods: Sequence[Method], name: str, label: str, axis: str) -> s
         axes.margins(0.08, 0.1)
         axes.set_xlabel(axis)
         axes.set_ylabel("ratio")
-        _write_numbers(figure, axes, methods)
+        _write_numbers(axes, methods)
         return inline_svg(figure, name, label)
 
 
@@ -82,9 +82,9 @@ def _numbered(set_scale: Any, axis: Any, values: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
 
 
-def _write_numbers(figure: Any, axes: Any, methods: Sequence[Method]) -> None:
+def _write_numbers(axes: Any, methods: Sequence[Method]) -> None:
     """Each number beside its mark where there is room; those of the fronts and of ours first."""
-    figure.draw_without_rendering()
+    axes.autoscale_view()
     on_front = {m.number for lossless in (True, False) for m in front([m for m in methods if m.lossless == lossless])}
     places = {m.number: axes.transData.transform((m.speed, m.ratio)) for m in methods}
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places.values()]
@@ -157,8 +157,11 @@ def draw_rings(curves: Mapping[str, tuple[Image, Image, Image]], unit: float, ax
 
 def draw_curve(values: Image, axes_of: tuple[str, str], name: str, label: str) -> str:
     """Values of a stack, one an image; with the names of both axes."""
+    from matplotlib.ticker import EngFormatter
+
     with drawing(352, 200) as (figure, axes):
         axes.plot(np.arange(len(values)), values, color=PAINTS["accent"], lw=1.2)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(axes_of[0])
         axes.set_ylabel(axes_of[1])
         return inline_svg(figure, name, label)

@@ -118,9 +118,10 @@ def loss_table(ranked: Sequence[Ranked]) -> Table | None:
             columns.append(Column(head=head, cells=column(values, _MORE_DIGITS.get(head, 3), sign=sign)))
     if not columns:
         return None
+    missing = f" {NOTHING}: not measured." if any(NOTHING in c.cells for c in columns) else ""
     return Table(
         name="losses",
-        caption=f"What each lossy method does to the counts. {NOTHING}: not measured.",
+        caption=f"What each lossy method does to the counts.{missing}",
         heads=columns,
         groups=_grouped(lossy, columns),
     )
