@@ -104,8 +104,8 @@ def visible(text: object) -> str:
 
 
 def breakable(text: str) -> list[str]:
-    """A long name in the parts between which a line may break."""
-    return re.split(r"(?<=[:,_/+\\])(?=[^\s])", text)
+    """A long name in the parts between which a line may break; what is read aloud as one word stays one."""
+    return re.split(r"(?<=[:,/+\\])(?=[^\s])", text)
 
 
 def _escape(character: str) -> str:
