@@ -144,7 +144,7 @@ def draw_rings(curves: Mapping[str, tuple[Image, Image, Image]], unit: float, ax
     with drawing(352, 300) as (figure, axes):
         for i, (frequencies, correlation, threshold) in enumerate(curves.values()):
             if i == 0:
-                axes.plot(frequencies / unit, threshold, color=PAINTS["muted"], lw=1, ls=(0, (2, 2)))
+                axes.plot(frequencies / unit, threshold, color=PAINTS["ink"], lw=1.2, ls=(0, (1, 2)))
             dashes = DASHES[i // SERIES % len(DASHES)]
             style = "-" if dashes == "none" else (0, tuple(float(part) for part in dashes.split()))
             axes.plot(frequencies / unit, correlation, color=PAINTS[f"series-{i % SERIES + 1}"], lw=1.6, ls=style)
