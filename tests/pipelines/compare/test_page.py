@@ -112,7 +112,7 @@ def test_pictures_have_words(elements):
         "scale" in e.parents[-1].attributes["class"] for e in found(elements, "img") if e.attributes["alt"] == "to"
     )
     plots = [e for e in found(elements, "svg") if e.attributes.get("class") == "plot"]
-    assert len(plots) == 2 + len(LOSSY) + 1
+    assert len(plots) == 4 + len(LOSSY) + 1
     assert all(e.attributes["role"] == "img" and len(e.attributes["aria-label"]) > 30 for e in plots)
     rest = [e for e in found(elements, "svg") if e.attributes.get("class") != "plot"]
     assert all(e.attributes["aria-hidden"] == "true" for e in rest)
@@ -383,7 +383,7 @@ def test_colours_are_far_enough_from_what_is_behind_them(theme):
 def test_no_colour_of_matplotlib_is_left(page):
     """What is drawn in a fixed colour would be lost in one of the themes."""
     plots = re.findall(r'<svg class="plot".*?</svg>', page, re.DOTALL)
-    assert len(plots) == 2 + len(LOSSY) + 1
+    assert len(plots) == 4 + len(LOSSY) + 1
     for plot in plots:
         assert not re.findall(r"#[0-9a-fA-F]{6}\b", plot)
         assert "font-family" not in plot

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stemcodecs_pipelines.compare.page.inline_svg import SERIES
-from stemcodecs_pipelines.compare.page.number_text import column, count, short, signed, visible
+from stemcodecs_pipelines.compare.page.number_text import count, short, signed, visible
 from stemcodecs_pipelines.compare.page.plots import DASHES, Method, draw_errors, draw_rings, draw_speed, front
-from stemcodecs_pipelines.compare.page.ranking import Ranked
+from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
 from stemcodecs_pipelines.compare.report import Report
 
 __all__ = ["Bar", "Curve", "Histogram", "Plot", "Rings", "bars", "error_histograms", "front_of", "rings", "speeds"]
@@ -34,7 +34,8 @@ class Bar:
 
 def bars(ranked: Sequence[Ranked], longest: float, *, lossless: bool) -> list[Bar]:
     """Sizes of all lossless or all lossy methods; a bar of `longest` bytes takes the whole width."""
-    bits, ratios = column([r.row.bits_per_value for r in ranked]), column([r.ratio for r in ranked])
+    bits = column_of(ranked, [r.row.bits_per_value for r in ranked])
+    ratios = column_of(ranked, [r.ratio for r in ranked])
     return [
         Bar(
             number=r.number,
@@ -59,22 +60,29 @@ class Plot:
 
 
 def speeds(ranked: Sequence[Ranked]) -> list[Plot]:
-    """Ratio against the speeds of encoding and of decoding; those of which fewer than two are known are left out."""
+    """Ratio against the speeds of encoding and of decoding, of lossless and of lossy methods.
+
+    Those of which fewer than two are known are left out.
+    """
     plots = []
-    for name, verb, rates in (
-        ("encode", "Encoding", [r.row.encode_rate for r in ranked]),
-        ("decode", "Decoding", [r.row.decode_rate for r in ranked]),
-    ):
-        methods = _methods(ranked, rates)
-        if len(methods) < 2:
-            continue
-        best, fastest = max(methods, key=lambda m: m.ratio), max(methods, key=lambda m: m.speed)
-        label = (
-            f"{verb}: ratio against speed of {len(methods)} methods. Number {best.number} is smallest, ratio "
-            f"{short(best.ratio)} at {short(best.speed)} MB/s; number {fastest.number} is fastest, "
-            f"{short(fastest.speed)} MB/s at ratio {short(fastest.ratio)}."
-        )
-        plots.append(Plot(svg=draw_speed(methods, name, label, f"{verb.lower()}, MB/s"), caption=verb))
+    for lossless, kind in ((True, "Lossless"), (False, "Lossy")):
+        of = [r for r in ranked if r.row.group.lossless == lossless]
+        for verb, rates in (
+            ("encoding", [r.row.encode_rate for r in of]),
+            ("decoding", [r.row.decode_rate for r in of]),
+        ):
+            methods = _methods(of, rates)
+            if len(methods) < 2:
+                continue
+            best, fastest = max(methods, key=lambda m: m.ratio), max(methods, key=lambda m: m.speed)
+            title = f"{kind}, {verb}"
+            label = (
+                f"{title}: ratio against speed of {len(methods)} methods. Number {best.number} is smallest, ratio "
+                f"{short(best.ratio)} at {short(best.speed)} MB/s; number {fastest.number} is fastest, "
+                f"{short(fastest.speed)} MB/s at ratio {short(fastest.ratio)}."
+            )
+            svg = draw_speed(methods, title.lower().replace(", ", "-"), label, f"{verb}, MB/s")
+            plots.append(Plot(svg=svg, caption=title))
     return plots
 
 

@@ -27,7 +27,8 @@ def content(report: Report) -> Mapping[str, Any]:
     pictures, curves = data_pictures(report)
     longest, uncompressed, far = _uncompressed(report, max((r.size for r in ranked), default=1.0))
     return {
-        "title": f"Compression of {visible(PurePath(report.source).name or report.source)}",
+        "file": (file := visible(PurePath(report.source).name or report.source)),
+        "title": f"Compression of {file}",
         "lede": _lede(report),
         "interrupted": _interrupted(report),
         "advice": [pieces(visible(sentence)) for sentence in report.recommendation.advice],

@@ -34,6 +34,9 @@ _DATA_PIXELS = 400_000
 _PATTERN_PIXELS = 600_000
 _RECONSTRUCTION_PIXELS = 400_000
 
+_FURTHEST = 3.0
+"""Difference in σ beyond which colours do not change."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
@@ -64,7 +67,8 @@ def data_pictures(report: Report) -> tuple[list[Shown], list[Plot]]:
     """Mean pattern, bits of each pixel, virtual images; and the virtual images of stacks, which are curves."""
     seen = report.pictures
     images = {name: image for name, image in seen.virtual_images.items() if np.ndim(image) == 2}
-    side = side_within(len(images) + 2, _DATA_PIXELS)
+    arrays = [*images.values(), *(image for image in (seen.mean_pattern, seen.bits_map) if image is not None)]
+    side = side_within([image.shape for image in arrays], _DATA_PIXELS)
     shown = []
     if seen.mean_pattern is not None:
         scale = logarithmic_to(seen.mean_pattern, "magma")
@@ -74,12 +78,12 @@ def data_pictures(report: Report) -> tuple[list[Shown], list[Plot]]:
         shown.append(_whole(seen.bits_map, scale, side, "Bits of each detector pixel", "bits"))
     for name, image in images.items():
         scale = _within(image, "gray")
-        shown.append(_whole(image, scale, side, f"Virtual image: {_spelt(name)}", _UNITS.get(name, "counts")))
+        shown.append(_whole(image, scale, side, _spelt(name), _UNITS.get(name, "counts")))
     curves = []
     stacks = {name: values for name, values in seen.virtual_images.items() if np.ndim(values) == 1}
     for i, (name, values) in enumerate(stacks.items()):
         unit, range_ = _UNITS.get(name, "counts"), known(values)
-        title = f"{_spelt(name).capitalize()} of each {noun(report)}"
+        title = f"{_spelt(name)} of each {noun(report)}"
         label = f"{title}: {len(values)} values between {short(range_.min())} and {short(range_.max())} {unit}."
         curves.append(Plot(svg=draw_curve(values, (noun(report), unit), f"stack-{i}", label), caption=title))
     return shown, curves
@@ -88,9 +92,12 @@ def data_pictures(report: Report) -> tuple[list[Shown], list[Plot]]:
 _UNITS = {"com_y": "pixels", "com_x": "pixels"}
 """Units of virtual images that are no sums of counts."""
 
+_NAMES = {"com_y": "centre of mass, y", "com_x": "centre of mass, x"}
+
 
 def _spelt(name: str) -> str:
-    return visible(name).replace("_", " ")
+    text = _NAMES.get(name, visible(name).replace("_", " "))
+    return text[:1].upper() + text[1:]
 
 
 def _whole(image: Image, scale: Scale, side: int, title: str, unit: str) -> Shown:
@@ -152,11 +159,12 @@ def patterns(report: Report, ranked: Sequence[Ranked]) -> Patterns | None:
     if report.pictures.original is None or not found:
         return None
     original = np.asarray(report.pictures.original, np.float64)
-    window, where = _window(original, side_within(3 * len(found), _PATTERN_PIXELS))
+    window, where = _window(original, side_within([original.shape] * 3 * len(found), _PATTERN_PIXELS))
     sigma = np.sqrt(np.maximum(original, 1.0))
     differences = [(np.asarray(decoded, np.float64) - original) / sigma for _, decoded in found]
     counts = logarithmic_to(original, "magma")
-    errors = symmetric_to(max(float(np.abs(known(d)).max()) for d in differences) or 1.0)
+    # One method with rare large errors is not to make those of all others invisible.
+    errors = symmetric_to(min(max(float(np.abs(known(d)).max()) for d in differences) or 1.0, _FURTHEST))
     rows = []
     for (r, decoded), difference in zip(found, differences, strict=True):
         name, error = visible(r.row.name), known(difference)
@@ -201,7 +209,7 @@ def reconstructions(report: Report) -> list[Shown]:
     if not names:
         return []
     first = found[names[0]]
-    side = side_within(len(names), _RECONSTRUCTION_PIXELS, most=320)
+    side = side_within([found[name].shape for name in names], _RECONSTRUCTION_PIXELS, most=320)
     scale = _within(first, "gray")
     shown = []
     for name in names:

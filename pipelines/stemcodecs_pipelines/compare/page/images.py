@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +124,12 @@ def symmetric_to(largest: float, colours: str = "RdBu_r") -> Scale:
     return Scale(colours=colours, low=-largest, high=largest)
 
 
-def side_within(pictures: int, pixels: int, most: int = 256) -> int:
-    """Side of so many square pictures that together have at most some number of pixels."""
-    return max(16, min(most, math.isqrt(pixels // max(pictures, 1))))
+def side_within(shapes: Sequence[tuple[int, ...]], pixels: int, most: int = 256) -> int:
+    """The longest side of pictures, each cut or averaged to it, that together have at most some number of pixels."""
+    side = most
+    while side > 16 and sum(math.prod(min(length, side) for length in shape) for shape in shapes) > pixels:
+        side -= 8
+    return side
 
 
 def averaged(values: Image, side: int) -> tuple[Image, int]:

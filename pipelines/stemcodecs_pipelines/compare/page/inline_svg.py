@@ -56,7 +56,7 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": True,
 }
 
-_MARGINS = (46.0, 40.0, 8.0, 8.0)
+_MARGINS = (46.0, 40.0, 14.0, 8.0)
 """Left, bottom, right and top of the axes, in pixels: room for numbers of five characters, and a name beside them."""
 
 

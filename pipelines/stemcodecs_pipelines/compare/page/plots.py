@@ -39,13 +39,10 @@ def front(methods: Sequence[Method]) -> list[Method]:
 
 
 def draw_speed(methods: Sequence[Method], name: str, label: str, axis: str) -> str:
-    """Ratio against speed: a mark a method with its number, and the fronts of lossless and of lossy ones."""
-    with drawing(352, 320) as (figure, axes):
-        for lossless, dashes in ((True, "-"), (False, (0, (4, 3)))):
-            edge = front([m for m in methods if m.lossless == lossless])
-            if len(edge) > 1:
-                points = [(m.speed, m.ratio) for m in edge]
-                axes.plot(*zip(*points, strict=True), color=PAINTS["muted"], lw=1.2, ls=dashes, zorder=1)
+    """Ratio against speed: a mark a method with its number, and the front of those that none surpasses."""
+    with drawing(352, 300) as (figure, axes):
+        edge = front(methods)
+        axes.plot([m.speed for m in edge], [m.ratio for m in edge], color=PAINTS["muted"], lw=1.2, zorder=1)
         for method in methods:
             colour = PAINTS["accent" if method.ours else "other"]
             axes.plot(
@@ -85,7 +82,7 @@ def _numbered(set_scale: Any, axis: Any, values: Sequence[float]) -> None:
 def _write_numbers(axes: Any, methods: Sequence[Method]) -> None:
     """Each number beside its mark where there is room; those of the fronts and of ours first."""
     axes.autoscale_view()
-    on_front = {m.number for lossless in (True, False) for m in front([m for m in methods if m.lossless == lossless])}
+    on_front = {m.number for m in front(methods)}
     places = {m.number: axes.transData.transform((m.speed, m.ratio)) for m in methods}
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places.values()]
     for method in sorted(methods, key=lambda m: (m.number not in on_front, not m.ours, m.number)):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stemcodecs_pipelines.compare.page.number_text import column
 from stemcodecs_pipelines.compare.report import Report, Row, State
 
-__all__ = ["Ranked", "left_out", "ranking"]
+__all__ = ["Ranked", "column_of", "left_out", "ranking"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,15 @@ def ranking(report: Report) -> list[Ranked]:
 def left_out(report: Report) -> Sequence[Row]:
     """The methods that are in no ranking, in the order of the report."""
     return [row for row in report.rows if not _counts(row)]
+
+
+def column_of(ranked: Sequence[Ranked], values: Sequence[float | None], digits: int = 3) -> list[str]:
+    """Numbers of a column, one a method; lossless and lossy ones apart, which may be of very different size."""
+    texts: dict[int, str] = {}
+    for lossless in (True, False):
+        places = [i for i, r in enumerate(ranked) if r.row.group.lossless == lossless]
+        texts.update(zip(places, column([values[i] for i in places], digits), strict=True))
+    return [texts[i] for i in range(len(ranked))]
 
 
 def _counts(row: Row) -> bool:

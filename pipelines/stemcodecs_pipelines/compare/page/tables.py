@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemcodecs_pipelines.compare.page.number_text import NOTHING, column, count, size_unit, visible
-from stemcodecs_pipelines.compare.page.ranking import Ranked, left_out
+from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of, left_out
 from stemcodecs_pipelines.compare.report import Group, Loss, Report, State
 
 __all__ = ["Column", "Line", "Table", "left_out_table", "loss_table", "methods_table"]
@@ -59,16 +59,16 @@ def methods_table(report: Report, ranked: Sequence[Ranked]) -> Table:
     """Sizes, speeds and guarantees of all methods that kept their word."""
     rows = [r.row for r in ranked]
     unit, size = size_unit([r.size for r in ranked])
-    bits = column([row.bits_per_value for row in rows])
+    bits = column_of(ranked, [row.bits_per_value for row in rows])
     if any(row.bits_error for row in rows):
-        errors = column([row.bits_error for row in rows], 2)
+        errors = column_of(ranked, [row.bits_error for row in rows], 2)
         bits = [f"{b} ± {e}" if b != NOTHING else b for b, e in zip(bits, errors, strict=True)]
     columns = [
         Column(head=f"Size, {unit}", cells=column([r.size / size for r in ranked])),
-        Column(head="Ratio", cells=column([r.ratio for r in ranked])),
+        Column(head="Ratio", cells=column_of(ranked, [r.ratio for r in ranked])),
         Column(head="Bits a value", cells=bits),
-        Column(head="Encode, MB/s", cells=column([row.encode_rate for row in rows], 2)),
-        Column(head="Decode, MB/s", cells=column([row.decode_rate for row in rows], 2)),
+        Column(head="Encode, MB/s", cells=column_of(ranked, [row.encode_rate for row in rows], 2)),
+        Column(head="Decode, MB/s", cells=column_of(ranked, [row.decode_rate for row in rows], 2)),
         Column(head="Guarantee", cells=[visible(row.guarantee) or NOTHING for row in rows], numbers=False),
     ]
     kept = [c for c in columns if any(cell != NOTHING for cell in c.cells)]
@@ -115,7 +115,10 @@ def loss_table(ranked: Sequence[Ranked]) -> Table | None:
     for head, value, sign in _LOSSES:
         values = [value(loss) for r in lossy if (loss := r.row.loss) is not None]
         if any(v is not None for v in values):
-            columns.append(Column(head=head, cells=column(values, _MORE_DIGITS.get(head, 3), sign=sign)))
+            cells = column(values, _MORE_DIGITS.get(head, 3), sign=sign)
+            if head.startswith("SSIM"):
+                cells = [_below_one(value, cell) for value, cell in zip(values, cells, strict=True)]
+            columns.append(Column(head=head, cells=cells))
     if not columns:
         return None
     missing = f" {NOTHING}: not measured." if any(NOTHING in c.cells for c in columns) else ""
@@ -161,6 +164,11 @@ def _grouped(ranked: Sequence[Ranked], columns: Sequence[Column]) -> list[tuple[
         if lines:
             groups.append((str(group.value), lines))
     return groups
+
+
+def _below_one(value: float | None, cell: str) -> str:
+    """What is less than 1 is not written as 1."""
+    return "> 0.99999" if value is not None and value < 1 and float(cell) == 1 else cell
 
 
 def _times(value: Any, factor: float) -> float | None:
