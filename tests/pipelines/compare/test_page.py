@@ -141,7 +141,7 @@ def test_numbers_of_the_methods(elements):
     assert third[0] == "3"
     assert third[2] == f"{int(2.25 * VALUES / 8) / 1e3:.1f}"
     assert third[3] == f"{16 / size:.2f}"
-    assert third[4:7] == ["2.250", "88", "210"]
+    assert third[4:7] == ["2.25", "88", "210"]
     assert third[7] == "every value comes back"
     numbers = [int(row[0]) for row in rows]
     assert sorted(numbers) == list(range(1, 13))

@@ -59,8 +59,9 @@ def methods_table(report: Report, ranked: Sequence[Ranked]) -> Table:
     """Sizes, speeds and guarantees of all methods that kept their word."""
     rows = [r.row for r in ranked]
     unit, size = size_unit([r.size for r in ranked])
-    bits = column_of(ranked, [row.bits_per_value for row in rows])
-    if any(row.bits_error for row in rows):
+    sampled = any(row.bits_error for row in rows)
+    bits = column_of(ranked, [row.bits_per_value for row in rows], 4 if sampled else 3)
+    if sampled:
         errors = column_of(ranked, [row.bits_error for row in rows], 2)
         bits = [f"{b} ± {e}" if b != NOTHING else b for b, e in zip(bits, errors, strict=True)]
     columns = [
