@@ -31,10 +31,11 @@ import numpy as np
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.entropy.kernels.threads import get_threads, set_threads
 from stemcodecs.simulate import simulate_scan
+from stemcodecs_pipelines.compare.lossless_peers import BLOSC, PEERS
+from stemcodecs_pipelines.compare.peer_coders import Coder, Peer, size_of
 from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.benchmarks.learned_rows import coded as learned_row
 from tests.benchmarks.learned_rows import rows as learned_rows
-from tests.benchmarks.peer_codecs import BLOSC, PEERS, Coder, Peer, size_of
 
 Array = np.ndarray[Any, Any]
 
@@ -176,7 +177,7 @@ def row(scan: Scan, codec: str | Peer, *, speed: bool) -> Result | str:
     if given is None:
         return "not its dtype"
     coder = codec.best(given)
-    return "loses" if coder is None else measure(coder, given, patterns, speed=speed, warm=False)
+    return measure(coder, given, patterns, speed=speed, warm=False)
 
 
 def table(folder: Path | None, only: str, *, sizes: bool, speed: bool) -> None:
