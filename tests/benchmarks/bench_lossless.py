@@ -431,6 +431,11 @@ def wall(work: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Print what was asked for."""
+    import numcodecs.blosc
+
+    # One thread, whatever the machine has: in the main thread Blosc would take all.
+    numcodecs.blosc.use_threads = False
+    numcodecs.blosc.set_nthreads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--sizes", action="store_true", help="sizes only")

@@ -36,6 +36,8 @@ class JudgedRows:
         Phases in rad; ``source`` is that of the source itself.
     frc : mapping
         Frequencies, correlation, threshold.
+    unit : str
+        See `stemcodecs_pipelines.compare.report.Report.resolution_unit`.
     remark : str
         Why there are none; may be empty.
     """
@@ -44,6 +46,7 @@ class JudgedRows:
     phase_mse: Mapping[str, float] = field(default_factory=dict)
     reconstructions: Mapping[str, Array] = field(default_factory=dict)
     frc: Mapping[str, tuple[Array, Array, Array]] = field(default_factory=dict)
+    unit: str = "m"
     remark: str = ""
 
     def with_loss(self, row: Row) -> Row:
@@ -87,6 +90,7 @@ def judge_rows(
         found[name] = verdict
         progress(len(found), len(names), f"reconstruction of {name}")
     return JudgedRows(
+        unit="m" if problem.pixel_size else "pixel",
         resolution={name: verdict.resolution for name, verdict in found.items()},
         phase_mse={name: verdict.phase_mse for name, verdict in found.items()},
         reconstructions={name: np.angle(verdict.image) for name, verdict in found.items()},

@@ -258,6 +258,7 @@ def _report(
         command=f"stemcodecs compare {shlex.quote(scan.path)}{' --all' * slow}",
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=seconds,
+        resolution_unit="m" if judged is None else judged.unit,
         finished=finished,
     )
 

@@ -62,7 +62,7 @@ def _columns(report: Report, lossless: bool) -> list[tuple[str, Cell, int]]:
     measured: list[tuple[str, Callable[[Loss], float | None], str, int]] = [
         ("max σ", lambda loss: loss.largest_error, ".2f", 2),
         ("dose", lambda loss: loss.dose_equivalent, ".1%", 3),
-        ("resolution", lambda loss: loss.resolution, "resolution", 3),
+        ("resolution", lambda loss: loss.resolution, "", 3),
         ("phase MSE", lambda loss: loss.phase_mse, ".1e", 3),
         ("added σ", lambda loss: loss.added_noise, ".2f", 5),
         ("counts", lambda loss: loss.total_bias, "+.2%", 6),
@@ -71,18 +71,22 @@ def _columns(report: Report, lossless: bool) -> list[tuple[str, Cell, int]]:
         ("MSE √N", lambda loss: loss.diffraction_mse, ".2e", 8),
     ]
     for title, value, form, rank in measured:
-        columns.append((title, _cell_of(value, form), rank))
+        columns.append((title, _cell_of(value, form or report.resolution_unit), rank))
     return columns
 
 
 def _cell_of(value: Callable[[Loss], float | None], form: str) -> Cell:
+    """A number in a format, or a length in a unit."""
+
     def cell(row: Row) -> str:
         found = None if row.loss is None else value(row.loss)
         if found is None:
             return ""
-        if form == "resolution":
-            return "none" if math.isinf(found) else f"{found * 1e9:.4g} nm" if found < 1e-3 else f"{found:.4g} px"
-        return format(found, form)
+        if form not in ("m", "pixel"):
+            return format(found, form)
+        if math.isinf(found):
+            return "none"
+        return f"{found * 1e9:.4g} nm" if form == "m" else f"{found:.4g} px"
 
     return cell
 
