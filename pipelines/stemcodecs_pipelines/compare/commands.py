@@ -82,8 +82,9 @@ def compare(
 
 def _page_writer() -> Callable[..., None]:
     """Before anything is measured: what the page needs may be missing."""
-    from stemcodecs_pipelines.compare.page.write import write_page
+    from stemcodecs_pipelines.compare.page.write import require_packages, write_page
 
+    require_packages()
     writer: Callable[..., None] = write_page
     return writer
 

@@ -157,6 +157,15 @@ def test_numbers_of_the_losses(elements):
     assert half[9] == "1.33"
 
 
+def test_resolution_in_pixels_where_their_size_is_not_known():
+    whole = made_up_report()
+    row = replace(whole.rows[8], loss=replace(whole.rows[8].loss, resolution=float("inf")))
+    elements = elements_of(render_page(replace(whole, rows=[row, whole.rows[9]], resolution_unit="pixel")))
+    assert "Resolution, pixel" in [e.text for e in found(elements, "th")]
+    assert "∞" in [row[9] for row in table(elements, "losses") if len(row) > 1]
+    assert "spatial frequency, 1/pixel" in [e.text for e in found(elements, "text")]
+
+
 def test_what_is_not_compared_is_listed_with_its_reason(elements):
     assert table(elements, "left-out") == [
         ["JPEG-XL", "not installed", "pip install 'stemcodecs[compare]'"],
@@ -198,6 +207,7 @@ def renamed(report, name):
         machine={f"{key}{name}": f"{value}{name}" for key, value in report.machine.items()},
         command=f"{report.command}{name}",
         date=f"{report.date}{name}",
+        resolution_unit=name,
     )
 
 
@@ -212,6 +222,7 @@ def test_names_are_text_and_never_markup():
     assert sum(HOSTILE in text for text in shown) > 60
     assert any(HOSTILE in (e.attributes.get("alt") or "") for e in hostile)
     assert any(HOSTILE in (e.attributes.get("aria-label") or "") for e in hostile)
+    assert any(e.text == f"spatial frequency, 1/{HOSTILE}" for e in hostile if e.tag == "text")
 
 
 def test_what_cannot_be_seen_in_a_name_is_shown():

@@ -12,6 +12,7 @@ from stemcodecs_pipelines.compare.page.inline_svg import SERIES
 from stemcodecs_pipelines.compare.page.number_text import count, short, signed, visible
 from stemcodecs_pipelines.compare.page.plots import DASHES, Method, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
+from stemcodecs_pipelines.compare.page.tables import length_unit
 from stemcodecs_pipelines.compare.report import Report
 
 __all__ = ["Bar", "Curve", "Histogram", "Plot", "Rings", "bars", "error_histograms", "front_of", "rings", "speeds"]
@@ -163,14 +164,12 @@ def rings(report: Report) -> Rings | None:
         return None
     ordered: Mapping[str, Any] = {k: found[k] for k in sorted(found, key=lambda name: name != "source")}
     names = ["the source" if name == "source" else visible(name) for name in ordered]
-    # Beyond 10⁶/m nanometres are meant; without a pixel size frequencies are those of pixels.
-    metres = max(float(np.max(curve[0])) for curve in ordered.values()) > 1e3
-    unit, axis = (1e9, "spatial frequency, 1/nm") if metres else (1.0, "spatial frequency, 1/pixel")
+    unit, size = length_unit(report)
     ends = "; ".join(
         f"{name} ends at {short(float(curve[1][-1]))}" for name, curve in zip(names, ordered.values(), strict=True)
     )
     label = f"Fourier ring correlation of {count(len(names))} reconstructions over spatial frequency: {ends}."
-    svg = draw_rings(ordered, unit, axis, "rings", label)
+    svg = draw_rings(ordered, 1 / size, f"spatial frequency, 1/{unit}", "rings", label)
     curves = [
         Curve(name=name, series=i % SERIES + 1, dashes=DASHES[i // SERIES % len(DASHES)])
         for i, name in enumerate(names)

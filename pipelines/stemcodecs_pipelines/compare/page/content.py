@@ -41,7 +41,7 @@ def content(report: Report) -> Mapping[str, Any]:
         "speeds": speeds(ranked),
         "fronts": front_of(ranked),
         "methods": methods_table(report, ranked),
-        "losses": loss_table(ranked),
+        "losses": loss_table(report, ranked),
         "left_out": left_out_table(report),
         "histograms": error_histograms(report, ranked),
         "patterns": patterns(report, ranked),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ _SHORTHAND = re.compile(r"^(?:.*\s)?([\d.]+px)\s")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.usetex": False,
+    "text.parse_math": False,
     "svg.hashsalt": "stemcodecs",
     "font.size": 11,
     "axes.labelsize": 11,
@@ -70,7 +72,9 @@ def drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # The page has fonts of its own: what the font of matplotlib lacks is no loss.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         # An SVG of matplotlib has 72 points an inch; here a point is a pixel of the page.
         figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
         FigureCanvasSVG(figure)

@@ -10,7 +10,7 @@ from stemcodecs_pipelines.compare.page.number_text import NOTHING, column, count
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of, left_out
 from stemcodecs_pipelines.compare.report import Group, Loss, Report, State
 
-__all__ = ["Column", "Line", "Table", "left_out_table", "loss_table", "methods_table"]
+__all__ = ["Column", "Line", "Table", "left_out_table", "length_unit", "loss_table", "methods_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,8 @@ def methods_table(report: Report, ranked: Sequence[Ranked]) -> Table:
 
 
 _PERCENT = 100.0
-_NANO = 1e9
+
+_RESOLUTION = "Resolution"
 
 _LOSSES: tuple[tuple[str, Callable[[Loss], float | None], bool], ...] = (
     ("Largest error, σ", lambda loss: loss.largest_error, False),
@@ -94,7 +95,7 @@ _LOSSES: tuple[tuple[str, Callable[[Loss], float | None], bool], ...] = (
     ("SSIM, mean pattern", lambda loss: loss.ssim_mean_pattern, False),
     ("SSIM, images", lambda loss: loss.ssim_images, False),
     ("Diffraction MSE", lambda loss: loss.diffraction_mse, False),
-    ("Resolution, nm", lambda loss: _times(loss.resolution, _NANO), False),
+    (_RESOLUTION, lambda loss: loss.resolution, False),
     ("Phase MSE, rad²", lambda loss: loss.phase_mse, False),
 )
 """Columns of the table of losses: head, value, and whether its sign is written."""
@@ -106,7 +107,7 @@ _ORDER = (Group.OURS_LOSSLESS, Group.PEERS_LOSSLESS, Group.OURS_LOSSY, Group.PEE
 """What keeps every value comes before what does not, as in the numbers of the ranking."""
 
 
-def loss_table(ranked: Sequence[Ranked]) -> Table | None:
+def loss_table(report: Report, ranked: Sequence[Ranked]) -> Table | None:
     """What each lossy method does to the counts; None where nothing was measured.
 
     Columns in which nothing was measured are left out.
@@ -116,6 +117,9 @@ def loss_table(ranked: Sequence[Ranked]) -> Table | None:
     for head, value, sign in _LOSSES:
         values = [value(loss) for r in lossy if (loss := r.row.loss) is not None]
         if any(v is not None for v in values):
+            if head == _RESOLUTION:
+                unit, size = length_unit(report)
+                head, values = f"{head}, {unit}", [_times(v, 1 / size) for v in values]
             cells = column(values, _MORE_DIGITS.get(head, 3), sign=sign)
             if head.startswith("SSIM"):
                 cells = [_below_one(value, cell) for value, cell in zip(values, cells, strict=True)]
@@ -129,6 +133,11 @@ def loss_table(ranked: Sequence[Ranked]) -> Table | None:
         heads=columns,
         groups=_grouped(lossy, columns),
     )
+
+
+def length_unit(report: Report) -> tuple[str, float]:
+    """Unit of lengths in an object, and what one of them is in the unit of the report."""
+    return ("nm", 1e-9) if report.resolution_unit == "m" else (visible(report.resolution_unit), 1.0)
 
 
 def left_out_table(report: Report) -> Table | None:

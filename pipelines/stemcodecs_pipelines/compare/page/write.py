@@ -10,7 +10,7 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.location import write_error
 from stemcodecs_pipelines.compare.report import Report
 
-__all__ = ["render_page", "write_page"]
+__all__ = ["render_page", "require_packages", "write_page"]
 
 
 def render_page(report: Report) -> str:
@@ -26,13 +26,9 @@ def render_page(report: Report) -> str:
     ConfigurationError
         jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  the drawing is done in other modules
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the page needs {error.name}; install it with: pip install 'stemcodecs[compare]'"
-        ) from None
+    require_packages()
+    import jinja2
+
     from stemcodecs_pipelines.compare.page.content import content
     from stemcodecs_pipelines.compare.page.number_text import breakable
 
@@ -46,6 +42,23 @@ def render_page(report: Report) -> str:
     )
     environment.filters["breakable"] = breakable
     return environment.get_template("page.html.j2").render(content(report))
+
+
+def require_packages() -> None:
+    """Say at once what is missing, before anything is measured for a page.
+
+    Raises
+    ------
+    ConfigurationError
+        jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the page needs {error.name}; install it with: pip install 'stemcodecs[compare]'"
+        ) from None
 
 
 def write_page(report: Report, path: str | os.PathLike[str]) -> None:
