@@ -152,9 +152,22 @@ def test_numbers_of_the_losses(elements):
     rows = {row[1]: row for row in table(elements, "losses") if len(row) > 1}
     assert list(rows) == ["poisson:r=1", "poisson:r=0.5", "poisson:r=0.25", "isqrt + Blosc zstd-9, r=0.5"]
     half = rows["poisson:r=0.5"]
-    assert half[2:5] == ["0.500", "−6.00 × 10⁻⁴", "0.200"]
+    assert half[2:5] == ["0.500", "−0.00060", "0.200"]
     assert half[5] == f"{100 / 1.04:.2f}"
     assert half[9] == "1.33"
+
+
+def test_similarity_that_is_nearly_1_is_not_written_as_1():
+    whole = made_up_report(pictures=Pictures())
+    values = (0.0195731, 0.9999999, 1.0, None)
+    rows = [
+        replace(row, loss=replace(row.loss, ssim_images=value))
+        for row, value in zip(whole.rows[8:12], values, strict=True)
+    ]
+    shown = {
+        row[1]: row[7] for row in table(elements_of(render_page(replace(whole, rows=rows))), "losses") if len(row) > 1
+    }
+    assert [shown[name] for name in LOSSY] == ["0.01957", "> 0.99999", "1.00000", "–"]
 
 
 def test_resolution_in_pixels_where_their_size_is_not_known():

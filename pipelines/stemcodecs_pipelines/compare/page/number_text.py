@@ -21,8 +21,8 @@ def column(values: Sequence[float | None], digits: int = 3, *, sign: bool = Fals
     """Numbers of one column, all with as many decimals, so that they line up.
 
     The smallest has `digits` of them that mean something, unless the largest got more than ``digits + 1`` then: that
-    one is not to look more exact than it is, and the smallest keeps one at least. What would need more than five
-    decimals is written with powers of ten.
+    one is not to look more exact than it is, and the smallest keeps one at least. What five decimals cannot say is
+    written with powers of ten; so is a whole column of small numbers.
 
     Parameters
     ----------
@@ -38,9 +38,12 @@ def column(values: Sequence[float | None], digits: int = 3, *, sign: bool = Fals
         return [_plain(v, 0, sign) for v in values]
     first = [math.floor(math.log10(size)) for size in (min(sizes), max(sizes))]
     decimals = max(0, min(digits - 1 - first[0], max(digits - first[1], -first[0])))
-    if decimals > 5:
+    if first[0] < -4 and first[1] < -2:
         return [_scientific(v, digits, sign) for v in values]
-    return [_plain(v, decimals, sign) for v in values]
+    return [
+        _scientific(v, digits, sign) if v is not None and 0 < abs(v) < 1e-5 else _plain(v, min(decimals, 5), sign)
+        for v in values
+    ]
 
 
 def _plain(value: float | None, decimals: int, sign: bool) -> str:

@@ -178,7 +178,7 @@ def _grouped(ranked: Sequence[Ranked], columns: Sequence[Column]) -> list[tuple[
 
 def _below_one(value: float | None, cell: str) -> str:
     """What is less than 1 is not written as 1."""
-    return "> 0.99999" if value is not None and value < 1 and float(cell) == 1 else cell
+    return "> 0.99999" if value is not None and round(value, 5) == 1 and value < 1 else cell
 
 
 def _times(value: Any, factor: float) -> float | None:
