@@ -65,7 +65,6 @@ def test_ctrl_c_writes_what_is_done_and_says_so(disk_file, few, tmp_path, monkey
         (["SRC", "--json", "."], "is a folder"),
         (["SRC", "--positions", "no-such.npy"], "no-such.npy"),
         (["SRC", "--energy", "300"], "says no positions here"),
-        (["SRC", "--scan-step", "1", "--sample", "1kB"], "no probe"),
     ],
 )
 def test_bad_input_is_one_line(words, part, disk_file, few):

@@ -47,7 +47,7 @@ def test_groups_guarantees_and_losses(disk_file, few):
     assert [row.group for row in (exact, lossy, peer)] == [Group.OURS_LOSSLESS, Group.OURS_LOSSY, Group.PEERS_LOSSLESS]
     assert "bit by bit" in exact.guarantee
     assert exact.loss is None
-    assert "sqrt" in lossy.guarantee
+    assert "0.5 σ" in lossy.guarantee
     assert 0 < lossy.loss.largest_error <= 0.5
     assert 0.8 < lossy.loss.dose_equivalent < 1
     assert exact.encode_rate > 0
@@ -175,6 +175,12 @@ def test_what_cannot_be_is_refused(disk_file):
         compare(disk_file, sample=0)
     with pytest.raises(ConfigurationError, match="workers"):
         compare(disk_file, workers=0)
+
+
+def test_a_reconstruction_needs_the_whole_scan(disk_file, monkeypatch):
+    monkeypatch.setattr(plan, "LARGEST_CHUNK", 1 << 14)
+    with pytest.raises(ConfigurationError, match=r"needs the whole scan.*--sample 209664"):
+        compare(disk_file, sample=1, problem=object())
 
 
 def test_a_source_that_changes_meanwhile_is_refused(disk, few, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -54,8 +56,8 @@ def test_gaps_are_pixels_with_a_mark_everywhere(counts, tmp_path):
 
 
 def test_gain_corrected_floats_are_named(counts, tmp_path):
-    gain = np.random.default_rng(2).uniform(0.8, 1.2, (24, 24))
-    look = looked((counts * gain).astype(np.float32), tmp_path)
+    gain = np.random.default_rng(2).uniform(0.8, 1.2, (24, 24)).astype(np.float32)
+    look = looked(counts.astype(np.float32) * gain, tmp_path)
     assert look.findings[0].startswith("The values are counts times a gain per pixel (0.8")
     assert look.counts.map is not None
 
@@ -72,7 +74,7 @@ def test_drift(counts, tmp_path):
     fading = np.random.default_rng(0).binomial(counts, np.linspace(1, 0.5, 14)[:, None, None, None]).astype(np.uint16)
     text = found(fading, tmp_path)
     assert "from the first to the last third" in text
-    assert "-4" in text or "-3" in text
+    assert re.search(r"changes by -[345]\d %", text)
 
 
 def row(name, group, bits, rate=100.0, **more):
