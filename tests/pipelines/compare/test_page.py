@@ -190,7 +190,9 @@ def test_what_is_not_compared_is_listed_with_its_reason(elements):
 def test_recommendation_comes_first_and_shows_commands_as_such(elements):
     main = found(elements, "main")[0].text
     assert main.index("Smallest lossless") < main.index("37 hot pixels") < main.index("Size by method")
-    assert "stemcodecs compress 'scans/gold on carbon.h5' gold.zarr" in [e.text for e in found(elements, "code")]
+    shown = [e.text for e in found(elements, "code")]
+    assert "stemcodecs compress 'scans/gold on carbon.h5' gold.zarr" in shown
+    assert "stemcodecs compress --method poisson:r=0.5" in shown
 
 
 def renamed(report, name):

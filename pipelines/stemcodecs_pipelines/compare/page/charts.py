@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs_pipelines.compare.page.inline_svg import SERIES
-from stemcodecs_pipelines.compare.page.number_text import count, short, signed, visible
+from stemcodecs_pipelines.compare.page.number_text import count, percent, short, visible
 from stemcodecs_pipelines.compare.page.plots import DASHES, Method, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
 from stemcodecs_pipelines.compare.page.tables import length_unit
@@ -117,20 +117,19 @@ class Histogram:
 
 
 def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[Histogram]:
-    """Errors of each lossy method, all on one axis of σ."""
-    found = [(r, report.pictures.errors[r.row.name]) for r in ranked if r.row.name in report.pictures.errors]
-    found = [(r, (edges, counts)) for r, (edges, counts) in found if np.sum(counts) > 0]
-    reach = max((_reach(edges, counts) for _, (edges, counts) in found), default=1.0)
+    """Errors of each lossy method, all on the same axes."""
+    found = [(r, *report.pictures.errors[r.row.name]) for r in ranked if r.row.name in report.pictures.errors]
+    found = [(r, edges, counts) for r, edges, counts in found if np.sum(counts) > 0]
+    reach = max((_reach(edges, counts) for _, edges, counts in found), default=1.0)
+    rarest = min((float(np.min(counts[counts > 0]) / np.sum(counts)) for _, _, counts in found), default=1.0)
     histograms = []
-    for r, (edges, counts) in found:
-        name = visible(r.row.name)
+    for r, edges, counts in found:
+        name, largest = visible(r.row.name), r.row.loss and r.row.loss.largest_error
         middles = (edges[:-1] + edges[1:]) / 2
         within = float(np.sum(counts[np.abs(middles) <= 0.5]) / np.sum(counts))
-        label = (
-            f"Errors of {name}: from {signed(-_reach(edges, counts))} to {signed(_reach(edges, counts))} σ at most; "
-            f"{short(100 * within)} % of the values within half a σ."
-        )
-        svg = draw_errors(edges, counts, reach, f"errors-{r.number}", label)
+        furthest = "" if largest is None else f"; the largest is {short(largest)} σ"
+        label = f"Errors of {name}: {percent(within)} of the values within half a σ{furthest}."
+        svg = draw_errors(edges, counts, reach, rarest, f"errors-{r.number}", label)
         histograms.append(Histogram(name=name, number=r.number, plot=Plot(svg=svg, caption=name)))
     return histograms
 

@@ -57,8 +57,9 @@ def content(report: Report) -> Mapping[str, Any]:
 
 
 def pieces(sentence: str) -> list[tuple[bool, str]]:
-    """A sentence in parts: what stands between backticks is code."""
-    parts = re.split(r"`([^`]+)`", sentence)
+    """A sentence in parts: what stands between backticks, or is a command at its end, is code."""
+    parts = re.split(r"`([^`]+)`|(?<=: )(stemcodecs .+)$", sentence)
+    parts = [part for i, part in enumerate(parts) if i % 3 == 0 or part is not None]
     return [(bool(i % 2), part) for i, part in enumerate(parts) if part]
 
 

@@ -105,12 +105,11 @@ def _write_numbers(axes: Any, methods: Sequence[Method]) -> None:
                 break
 
 
-def draw_errors(edges: Image, counts: Image, reach: float, name: str, label: str) -> str:
-    """Histogram of errors in σ, as shares of all values; the axis goes from −`reach` to `reach`."""
+def draw_errors(edges: Image, counts: Image, reach: float, rarest: float, name: str, label: str) -> str:
+    """Histogram of errors in σ, as shares of all values; from −`reach` to `reach`, and from the share `rarest` on."""
     shares = np.asarray(counts, np.float64) / max(float(np.sum(counts)), 1.0)
     with drawing(230, 150) as (figure, axes):
-        seen = shares[shares > 0]
-        floor = 10.0 ** np.floor(np.log10(seen.min())) if seen.size else 1e-6
+        floor = 10.0 ** np.floor(np.log10(rarest))
         axes.set_yscale("log")
         axes.stairs(np.maximum(shares, floor), edges, baseline=floor, fill=True, color=PAINTS["accent"], lw=0.8)
         axes.set_ylim(floor, 1.5)
