@@ -10,18 +10,29 @@ import numpy as np
 
 from stemcodecs_pipelines.compare.page.inline_svg import SERIES
 from stemcodecs_pipelines.compare.page.number_text import count, percent, short, visible
-from stemcodecs_pipelines.compare.page.plots import DASHES, Method, draw_errors, draw_rings, draw_speed, front
+from stemcodecs_pipelines.compare.page.plots import DASHES, SpeedPoint, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
 from stemcodecs_pipelines.compare.page.tables import length_unit
 from stemcodecs_pipelines.compare.report import Report
 
-__all__ = ["Bar", "Curve", "Histogram", "Plot", "Rings", "bars", "error_histograms", "front_of", "rings", "speeds"]
+__all__ = [
+    "SizeBar",
+    "Curve",
+    "ErrorHistogram",
+    "Plot",
+    "Rings",
+    "bars",
+    "error_histograms",
+    "front_of",
+    "rings",
+    "speeds",
+]
 
 Image = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class SizeBar:
     """A method's size; `share` is its length in per cent of the longest."""
 
     number: int
@@ -33,12 +44,12 @@ class Bar:
     ratio: str
 
 
-def bars(ranked: Sequence[Ranked], longest: float, *, lossless: bool) -> list[Bar]:
+def bars(ranked: Sequence[Ranked], longest: float, *, lossless: bool) -> list[SizeBar]:
     """Sizes of all lossless or all lossy methods; a bar of `longest` bytes takes the whole width."""
     bits = column_of(ranked, [r.row.bits_per_value for r in ranked])
     ratios = column_of(ranked, [r.ratio for r in ranked])
     return [
-        Bar(
+        SizeBar(
             number=r.number,
             name=visible(r.row.name),
             ours=r.row.group.ours,
@@ -99,16 +110,16 @@ def front_of(ranked: Sequence[Ranked]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _methods(ranked: Sequence[Ranked], rates: Sequence[float | None]) -> list[Method]:
+def _methods(ranked: Sequence[Ranked], rates: Sequence[float | None]) -> list[SpeedPoint]:
     return [
-        Method(number=r.number, ratio=r.ratio, speed=rate, ours=r.row.group.ours, lossless=r.row.group.lossless)
+        SpeedPoint(number=r.number, ratio=r.ratio, speed=rate, ours=r.row.group.ours, lossless=r.row.group.lossless)
         for r, rate in zip(ranked, rates, strict=True)
         if rate
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Histogram:
+class ErrorHistogram:
     """Errors of one method."""
 
     name: str
@@ -116,7 +127,7 @@ class Histogram:
     plot: Plot
 
 
-def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[Histogram]:
+def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[ErrorHistogram]:
     """Errors of each lossy method, all on the same axes."""
     found = [(r, *report.pictures.errors[r.row.name]) for r in ranked if r.row.name in report.pictures.errors]
     found = [(r, edges, counts) for r, edges, counts in found if np.sum(counts) > 0]
@@ -124,13 +135,13 @@ def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[Histogram
     rarest = min((float(np.min(counts[counts > 0]) / np.sum(counts)) for _, _, counts in found), default=1.0)
     histograms = []
     for r, edges, counts in found:
-        name, largest = visible(r.row.name), r.row.loss and r.row.loss.largest_error
+        name, largest = visible(r.row.name), None if r.row.loss is None else r.row.loss.largest_error
         middles = (edges[:-1] + edges[1:]) / 2
         within = float(np.sum(counts[np.abs(middles) <= 0.5]) / np.sum(counts))
         furthest = "" if largest is None else f"; the largest is {short(largest)} σ"
         label = f"Errors of {name}: {percent(within)} of the values within half a σ{furthest}."
         svg = draw_errors(edges, counts, reach, rarest, f"errors-{r.number}", label)
-        histograms.append(Histogram(name=name, number=r.number, plot=Plot(svg=svg, caption=name)))
+        histograms.append(ErrorHistogram(name=name, number=r.number, plot=Plot(svg=svg, caption=name)))
     return histograms
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs_pipelines.compare.page.inline_svg import PAINTS, SERIES, drawing, inline_svg
 
-__all__ = ["DASHES", "Method", "draw_curve", "draw_errors", "draw_rings", "draw_speed", "front"]
+__all__ = ["DASHES", "SpeedPoint", "draw_curve", "draw_errors", "draw_rings", "draw_speed", "front"]
 
 Image = np.ndarray[Any, Any]
 
@@ -19,7 +19,7 @@ DASHES = ("none", "6 3", "2 2", "8 3 2 3")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class SpeedPoint:
     """A point in the plane of ratio and speed: its number in the table, and whose it is."""
 
     number: int
@@ -29,16 +29,16 @@ class Method:
     lossless: bool
 
 
-def front(methods: Sequence[Method]) -> list[Method]:
+def front(methods: Sequence[SpeedPoint]) -> list[SpeedPoint]:
     """Methods for which no other is both smaller and faster, from the slowest to the fastest."""
-    best: list[Method] = []
+    best: list[SpeedPoint] = []
     for method in sorted(methods, key=lambda m: (-m.speed, -m.ratio, m.number)):
         if not best or method.ratio > best[-1].ratio:
             best.append(method)
     return best[::-1]
 
 
-def draw_speed(methods: Sequence[Method], name: str, label: str, axis: str) -> str:
+def draw_speed(methods: Sequence[SpeedPoint], name: str, label: str, axis: str) -> str:
     """Ratio against speed: a mark a method with its number, and the front of those that none surpasses."""
     with drawing(352, 300) as (figure, axes):
         edge = front(methods)
@@ -79,7 +79,7 @@ def _numbered(set_scale: Any, axis: Any, values: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
 
 
-def _write_numbers(axes: Any, methods: Sequence[Method]) -> None:
+def _write_numbers(axes: Any, methods: Sequence[SpeedPoint]) -> None:
     """Each number beside its mark where there is room; those of the fronts and of ours first."""
     axes.autoscale_view()
     on_front = {m.number for m in front(methods)}

@@ -10,7 +10,7 @@ from stemcodecs_pipelines.compare.page.number_text import NOTHING, column, count
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of, left_out
 from stemcodecs_pipelines.compare.report import Group, Loss, Report, State
 
-__all__ = ["Column", "Line", "Table", "left_out_table", "length_unit", "loss_table", "methods_table"]
+__all__ = ["Column", "MethodLine", "Table", "left_out_table", "length_unit", "loss_table", "methods_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class MethodLine:
     """One line: the name of the method, whose it is, and the other cells."""
 
     number: int | None
@@ -44,7 +44,7 @@ class Table:
     numbered : bool
         Whether its methods have numbers.
     heads : sequence of Column
-    groups : sequence of (str, sequence of Line)
+    groups : sequence of (str, sequence of MethodLine)
         A heading, which may be empty, and its lines.
     """
 
@@ -52,7 +52,7 @@ class Table:
     caption: str
     numbered: bool = True
     heads: Sequence[Column]
-    groups: Sequence[tuple[str, Sequence[Line]]]
+    groups: Sequence[tuple[str, Sequence[MethodLine]]]
 
 
 def methods_table(report: Report, ranked: Sequence[Ranked]) -> Table:
@@ -151,7 +151,7 @@ def left_out_table(report: Report) -> Table | None:
         Column(head="Why, or what to do", cells=[visible(row.note) or NOTHING for row in rows], numbers=False),
     ]
     lines = [
-        Line(number=None, name=visible(row.name), ours=row.group.ours, cells=[c.cells[i] for c in columns])
+        MethodLine(number=None, name=visible(row.name), ours=row.group.ours, cells=[c.cells[i] for c in columns])
         for i, row in enumerate(rows)
     ]
     return Table(
@@ -163,11 +163,11 @@ def left_out_table(report: Report) -> Table | None:
     )
 
 
-def _grouped(ranked: Sequence[Ranked], columns: Sequence[Column]) -> list[tuple[str, list[Line]]]:
-    groups: list[tuple[str, list[Line]]] = []
+def _grouped(ranked: Sequence[Ranked], columns: Sequence[Column]) -> list[tuple[str, list[MethodLine]]]:
+    groups: list[tuple[str, list[MethodLine]]] = []
     for group in _ORDER:
         lines = [
-            Line(number=r.number, name=visible(r.row.name), ours=group.ours, cells=[c.cells[i] for c in columns])
+            MethodLine(number=r.number, name=visible(r.row.name), ours=group.ours, cells=[c.cells[i] for c in columns])
             for i, r in enumerate(ranked)
             if r.row.group is group
         ]
