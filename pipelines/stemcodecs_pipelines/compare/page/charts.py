@@ -16,11 +16,11 @@ from stemcodecs_pipelines.compare.page.tables import length_unit
 from stemcodecs_pipelines.compare.report import Report
 
 __all__ = [
-    "SizeBar",
     "Curve",
     "ErrorHistogram",
     "Plot",
     "Rings",
+    "SizeBar",
     "bars",
     "error_histograms",
     "front_of",
