@@ -28,5 +28,5 @@ def real_data() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """``-m "not slow"`` takes the place of the default choice, and must leave out campaigns too."""
     for item in items:
-        if any(item.get_closest_marker(name) for name in ("campaign", "slurm", "benchmark")):
+        if any(item.get_closest_marker(name) for name in ("campaign", "slurm", "browser", "benchmark")):
             item.add_marker("slow")

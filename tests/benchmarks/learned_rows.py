@@ -13,7 +13,7 @@ import numpy as np
 from stemcodecs.codecs import Learned, PixelHistogram
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.simulate import simulate_movie, simulate_scan, simulate_tilt_series
-from tests.benchmarks.peer_codecs import BLOSC
+from stemcodecs_pipelines.compare.lossless_peers import BLOSC
 
 Array = np.ndarray[Any, Any]
 

@@ -1,0 +1,1 @@
+"""A comparison as one HTML file: offline, no script, light and dark, on screen and paper."""
