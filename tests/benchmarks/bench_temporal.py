@@ -23,6 +23,7 @@ import numpy as np
 from stemcodecs.codecs import Tcs
 from stemcodecs.simulate import Movie, simulate_movie
 from stemcodecs.temporal.weights import shipped_for
+from stemcodecs_pipelines.compare.jpeg_frames import best_within, jpeg_frames
 
 Array = np.ndarray[Any, Any]
 Coded = tuple[int, Array]
@@ -36,31 +37,9 @@ CASES = (("mixed", 10), ("fast", 10), ("slow", 10), ("mixed", 20), ("slow", 30))
 TIME_BINS = {10: 4, 20: 4, 30: 5}
 
 
-def smallest_quality(encode: Callable[[float], bytes], budget: int, low: float, high: float, rounds: int) -> bytes:
-    """The best of a codec's qualities that fits a budget; the worst where none does."""
-    best = encode(low)
-    for _ in range(rounds):
-        middle = (low + high) / 2
-        data = encode(middle)
-        if len(data) <= budget:
-            best, low = data, middle
-        else:
-            high = middle
-    return best
-
-
 def jpeg(movie: Movie, frames: int) -> Coded:
     """Every image in 1/B of its raw size, at the best quality that fits."""
-    import imagecodecs
-
-    size, out = 0, []
-    for frame in movie.frames:
-        data = smallest_quality(
-            lambda q, frame=frame: imagecodecs.jpeg8_encode(frame, level=round(q)), frame.size // frames, 1, 95, 7
-        )
-        size += len(data)
-        out.append(imagecodecs.jpeg8_decode(data))
-    return size, np.stack(out)
+    return jpeg_frames(movie.frames, movie.frames[0].size // frames)
 
 
 def jpeg_xl(movie: Movie, frames: int) -> Coded:
@@ -68,7 +47,7 @@ def jpeg_xl(movie: Movie, frames: int) -> Coded:
     import imagecodecs
 
     tall = movie.frames.reshape(-1, movie.frames.shape[-1])
-    data = smallest_quality(
+    data = best_within(
         lambda q: imagecodecs.jpegxl_encode(tall, distance=-q, effort=5, numthreads=1),
         tall.size // frames,
         -25,
@@ -99,8 +78,10 @@ def methods(frames: int) -> dict[str, Callable[[Movie, int], Coded]]:
     """Everything that is compared."""
     bins: dict[str, Any] = {"measurement": "bins", "time_bins": TIME_BINS[frames], "space_bins": 2}
     out: dict[str, Callable[[Movie, int], Coded]] = {}
+    if find_spec("PIL"):
+        out["JPEG"] = jpeg
     if find_spec("imagecodecs"):
-        out |= {"JPEG": jpeg, "JPEG-XL": jpeg_xl}
+        out["JPEG-XL"] = jpeg_xl
     out["temporal mean"] = temporal_mean
     out["bins, interpolate"] = tcs(**bins, decoder="interpolate")
     out["bins, gap-tv"] = tcs(**bins, decoder="gap-tv")
