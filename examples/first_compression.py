@@ -1,7 +1,7 @@
 """First compression: a scan becomes a Zarr store, every value is verified, and any program reads it.
 
-Run with ``python first_compression.py [SCAN [STORE]]``. SCAN is what ``stemcodecs compress`` takes (.npy, HDF5, Zarr, …);
-without it one is simulated, of which is known how small it can get at best (C. E. Shannon, 1948,
+Run with ``python first_compression.py [SCAN [STORE]]``. SCAN is what ``stemcodecs compress`` takes (.npy, HDF5, Zarr,
+…); without it one is simulated, of which is known how small it can get at best (C. E. Shannon, 1948,
 doi:10.1002/j.1538-7305.1948.tb01338.x).
 """
 
