@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from stemcodecs.codecs import PixelHistogram, PoissonHistogram
 from stemcodecs.metrics import smse
@@ -60,30 +61,25 @@ def compare(title: str, patterns: list[Array], frame: PtychographyProblem, insid
         judged = judge(patterns[0], sent[0], frame, again=again, **how)
         error = smse(judged.stored.image, judged.reference, judged.support if inside is None else inside)
         found[levels] = error, judged.stored
-        print(
-            f"{levels or 'all':>10}{SENT[levels]:11}{bits[0]:13.3f}{error:10.2e}{unit * found[levels][1].resolution:12.2f}"
-        )
+        period = unit * judged.stored.resolution
+        print(f"{levels or 'all':>10}{SENT[levels]:11}{bits[0]:13.3f}{error:10.2e}{period:12.2f}", flush=True)
     return found
 
 
 def draw(tables: dict[int, Found], inside: Array, out: Path) -> None:
     """The cell at the highest fluence; errors over the fluence, correlations at the lowest, and the levels."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10.5, 6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.2))
     errors, correlations, steps = below.subplots(1, 3)
-    first, last = tables[min(tables)], tables[max(tables)]
     part = (slice(*(np.flatnonzero(inside.any(axis=1))[[0, -1]] + (-8, 8))),) * 2
     counts = np.arange(400, dtype=np.uint16)
     steps.fill_between(counts, -np.sqrt(counts), np.sqrt(counts), color="0.9", label="shot noise, ±√N")
     for i, (axis, levels) in enumerate(zip(above.subplots(1, 4), SENT, strict=True)):
         name = f"{levels} levels" if levels else "no encoding"
-        axis.imshow(np.angle(last[levels][1].image)[part], cmap="gray", vmin=-1.4, vmax=0.1)
-        axis.set_title(f"{name}, {SENT[levels]} bits", fontsize=9)
-        axis.set_axis_off()
+        axis.imshow(np.angle(tables[max(tables)][levels][1].image)[part], cmap="gray", vmin=-1.4, vmax=0.1)
+        axis.set(title=f"{name}, {SENT[levels]} bits", xticks=[], yticks=[])
         errors.loglog([2**bits for bits in tables], [found[levels][0] for found in tables.values()], "o-", ms=4)
-        frc = first[levels][1].frc
+        frc = tables[min(tables)][levels][1].frc
         correlations.plot(1e-6 * frc.frequencies[1:], frc.correlation[1:], lw=1.2, label=name)
         steps.plot(counts, encoded(counts[None, None], levels)[0][0, 0] - 1.0 * counts, f"C{i}", lw=0.8, label=name)
     correlations.plot(1e-6 * frc.frequencies[1:], frc.half_bit[1:], "k--", lw=1, label="half bit")
@@ -111,8 +107,8 @@ def main() -> None:
         draws = [np.random.default_rng(seed).poisson((2**bits - 1) / rate.max() * rate) for seed in (1, 2)]
         twice = [counts.clip(0, 16383).astype(np.uint16) for counts in draws]  # the detector saturates there
         tables[bits] = compare(f"simulated cell, {bits} bits", twice, frame, inside, truth=truth, **how)
-    star = given.data / "aps_siemens_xptycho_516x128x128_u16.npy" if given.data else None
-    if star and star.exists():
+    star = Path(given.data or "no data") / "aps_siemens_xptycho_516x128x128_u16.npy"
+    if star.exists():
         known = np.load(star.with_name("aps_siemens_scan_probe.npz"))
         problem = PtychographyProblem.of(np.load(star), known["scan"], known["probe"].reshape(128, 128))
         compare("Siemens star, against its object without encoding", [np.load(star)], problem, None, **how)
