@@ -10,8 +10,7 @@ loaded on the detector, which then sends N/C numbers instead of the N counts of 
 
     python pca_ladder.py [--data FOLDER] [--rows 28 --side 64] [--out FIGURE.png]
 
-FOLDER adds the real rotavirus scan, its even lines as the first scan of its odd lines. Takes minutes.
-"""
+FOLDER adds the real rotavirus scan, its even lines as the first scan of its odd lines. Takes minutes."""
 
 from __future__ import annotations
 
@@ -104,8 +103,7 @@ def main() -> None:
     }
     print("simulated specimen: ", end="")
     images = ladder(problem, counts, DOSE * rate, truth, first)
-    path = Path(given.data or "no data") / SCAN
-    if path.exists():
+    for path in given.data.glob(SCAN) if given.data else ():
         binned = np.load(path).reshape(56, 56, 64, 2, 64, 2).sum((3, 5), dtype=np.uint16)
         optics = {"pixel_size": 61.7 / (128 * 1.03e-3) * 1.969e-12, "wavelength": 1.969e-12}
         probe = probe_from_patterns(binned.mean((0, 1)), defocus=-13.5e-6, **optics)
