@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stemcodecs_pipelines.compare.run import compare
     from stemcodecs_pipelines.histograms.pixel_counts import pixel_counts
     from stemcodecs_pipelines.histograms.scan_histograms import ScanHistograms, histograms
     from stemcodecs_pipelines.pca.fit import RankChoice, choose_rank, pca_basis
@@ -38,6 +39,7 @@ _PLACES = {
     "ThreadEngine": "run.engine",
     "TomographyProblem": "tomography.problem",
     "choose_rank": "pca.fit",
+    "compare": "compare.run",
     "compress": "store.compress",
     "decompress": "store.decompress",
     "element_maps": "tomography.element_maps",
@@ -65,6 +67,7 @@ __all__ = [
     "ThreadEngine",
     "TomographyProblem",
     "choose_rank",
+    "compare",
     "compress",
     "decompress",
     "element_maps",
@@ -80,8 +83,9 @@ __all__ = [
 
 # The first import of a room makes it an attribute of this package, where it would hide the function of the same name.
 # So that happens now (a room by itself is empty), and is undone.
-import_module("stemcodecs_pipelines.histograms")
-del globals()["histograms"]
+for _room in ("histograms", "compare"):
+    import_module(f"stemcodecs_pipelines.{_room}")
+    del globals()[_room]
 
 
 def __getattr__(name: str) -> Any:

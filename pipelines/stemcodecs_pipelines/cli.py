@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-import stemcodecs_pipelines.compare.commands
 import stemcodecs_pipelines.methods.commands
 import stemcodecs_pipelines.pca.commands
 import stemcodecs_pipelines.ptychography.commands
@@ -19,6 +18,9 @@ import stemcodecs_pipelines.store.commands
 import stemcodecs_pipelines.temporal.commands
 import stemcodecs_pipelines.tomography.commands
 from stemcodecs._version import __version__
+
+# Not by the name of its room, which is that of the public function.
+from stemcodecs_pipelines.compare.commands import register as register_compare
 
 __all__ = ["app", "main"]
 
@@ -45,7 +47,7 @@ stemcodecs_pipelines.store.commands.register(app, stemcodecs_pipelines.methods.c
 stemcodecs_pipelines.methods.commands.register(app)
 stemcodecs_pipelines.pca.commands.register(app)
 stemcodecs_pipelines.ptychography.commands.register(app)
-stemcodecs_pipelines.compare.commands.register(app)
+register_compare(app)
 stemcodecs_pipelines.temporal.commands.register(app)
 stemcodecs_pipelines.tomography.commands.register(app)
 

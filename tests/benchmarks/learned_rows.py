@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.codecs import Learned, PixelHistogram
-from tests.benchmarks.peer_codecs import BLOSC
+from stemcodecs_pipelines.compare.lossless_peers import BLOSC
 
 Array = np.ndarray[Any, Any]
 

@@ -14,7 +14,8 @@ from rich import filesize
 from stemcodecs.errors import DestinationError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
-from stemcodecs_pipelines.compare.generic_sizes import GENERIC_CODERS
+from stemcodecs_pipelines.compare.lossless_peers import PEERS
+from stemcodecs_pipelines.compare.peer_coders import size_of
 from stemcodecs_pipelines.store.compress import compress
 from stemcodecs_pipelines.store.verify import verify
 
@@ -23,6 +24,8 @@ __all__ = ["run_demo"]
 SCAN_SHAPE = (32, 32)
 DETECTOR_SHAPE = (128, 128)
 MEAN_COUNTS = 1.0
+SHOWN = ("gzip -6", "PNG", "Blosc zstd-5 bitshuffle")
+"""Others that everybody has; ``stemcodecs compare`` has more."""
 
 
 def run_demo(
@@ -75,10 +78,12 @@ def run_demo(
             echo(f"verified: all {report.values:,} values read back bit by bit")
         echo("comparing with other compressors and with the Shannon bound of the true rate …")
         patterns = counts.reshape(-1, *detector_shape)
-        found = {name: size(patterns) for name, size in GENERIC_CODERS.items()}
-        for name in (name for name, size in found.items() if size is None):
-            echo(f"(without {name}: pip install 'stemcodecs[plot]' brings what it needs)")
-        sizes = {name: size for name, size in found.items() if size is not None}
+        sizes = {}
+        for peer in (peer for peer in PEERS if peer.name in SHOWN):
+            if peer.installed:
+                sizes[peer.name] = size_of(peer.best(patterns).encode(patterns))
+            else:
+                echo(f"(without {peer.name}: {peer.install} brings what it needs)")
         sizes["stemcodecs"] = result.stored_bytes
         bound = simulation.shannon_bound()
         for line in _table(sizes, result.raw_bytes, counts.size, bound):

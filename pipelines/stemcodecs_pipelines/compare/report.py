@@ -63,7 +63,7 @@ class Loss:
     diffraction_mse : float or None
         Mean squared error of the amplitudes √N.
     resolution : float or None
-        Half-bit resolution of the reconstruction in metres.
+        Half-bit resolution of the reconstruction in `Report.resolution_unit`; infinite where nothing agrees.
     phase_mse : float or None
         Mean squared error of the reconstructed phase in rad².
     """
@@ -179,7 +179,7 @@ class Pictures:
     reconstructions : mapping
         Phase in rad of the object; ``source`` is that of the source itself.
     frc : mapping
-        (spatial frequencies in 1/m, correlation, half-bit threshold).
+        (spatial frequencies in 1 over `Report.resolution_unit`, correlation, half-bit threshold).
     """
 
     mean_pattern: Image | None = None
@@ -219,6 +219,8 @@ class Report:
         ISO 8601, UTC.
     seconds : float
         How long it took.
+    resolution_unit : str
+        ``m``, or ``pixel`` where the size of an object pixel is not known.
     finished : bool
         False when it was interrupted: rows are those that were done.
     """
@@ -237,4 +239,5 @@ class Report:
     command: str = ""
     date: str = ""
     seconds: float = 0.0
+    resolution_unit: str = "m"
     finished: bool = True

@@ -35,6 +35,7 @@ class PixelHistogramMethod(Method[PixelHistogramOptions]):
     name = "pixel_histogram"
     summary = "lossless; learned histograms for every detector pixel"
     Options = PixelHistogramOptions
+    worth_comparing = ("", "mode=pixel")
 
     @property
     def guarantee(self) -> str:
@@ -45,6 +46,11 @@ class PixelHistogramMethod(Method[PixelHistogramOptions]):
     def exact(self) -> bool:
         """See `Method.exact`."""
         return True
+
+    @property
+    def reads_everything(self) -> bool:
+        """A model of the whole scan is fitted to all of it."""
+        return self.options.model == "scan"
 
     @property
     def whole_detector(self) -> bool:

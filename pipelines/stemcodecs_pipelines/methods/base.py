@@ -113,11 +113,17 @@ class Method(ABC, Generic[Chosen]):
         One line for people.
     Options : type
         Frozen dataclass whose fields are made by `stemcodecs_pipelines.methods.options.option`.
+    worth_comparing : tuple of str
+        Options, as ``key=value,key=value``, of the rows that ``stemcodecs compare`` has for the method.
+    movies_only : bool
+        Whether the method is made for movies, and says nothing about a scan of rows and columns.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[Any]]
+    worth_comparing: ClassVar[tuple[str, ...]] = ("",)
+    movies_only: ClassVar[bool] = False
 
     def __init__(self, options: Chosen, text: str) -> None:
         self.options = options
@@ -136,6 +142,11 @@ class Method(ABC, Generic[Chosen]):
     @property
     def whole_detector(self) -> bool:
         """Chunks must not cut patterns."""
+        return False
+
+    @property
+    def reads_everything(self) -> bool:
+        """`build` reads the whole scan, not a few patterns of it."""
         return False
 
     @property

@@ -56,6 +56,7 @@ class PcaMethod(Method[PcaOptions]):
     name = "pca"
     summary = "coefficients of the scan's eigen-patterns, with or without a residual"
     Options = PcaOptions
+    worth_comparing = ("", "residual=bounded")
 
     @property
     def guarantee(self) -> str:
@@ -70,6 +71,11 @@ class PcaMethod(Method[PcaOptions]):
     def exact(self) -> bool:
         """See `Method.exact`."""
         return self.options.residual == "lossless"
+
+    @property
+    def reads_everything(self) -> bool:
+        """The fit reads the scan twice."""
+        return True
 
     @property
     def whole_detector(self) -> bool:

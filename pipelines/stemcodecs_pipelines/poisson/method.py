@@ -71,6 +71,7 @@ class PoissonMethod(Method[PoissonOptions]):
     name = "poisson"
     summary = "every count within r σ of its own shot noise"
     Options = PoissonOptions
+    worth_comparing = ("r=0.25", "r=0.5", "r=1")
 
     def __init__(self, options: PoissonOptions, text: str) -> None:
         super().__init__(options, text)
@@ -88,6 +89,11 @@ class PoissonMethod(Method[PoissonOptions]):
             f"{self.quantizer.guarantee()}; v is the whole number behind a value: {words_of_map(self.map)}; "
             "values without such a number are exact"
         )
+
+    @property
+    def reads_everything(self) -> bool:
+        """Photon transfer takes the noise of all patterns."""
+        return self.options.gain == "auto"
 
     def of_array(self, metadata: Mapping[str, Any]) -> PoissonMethod:
         """See `Method.of_array`: gain, offset and map that were found."""

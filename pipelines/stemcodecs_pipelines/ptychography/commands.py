@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stemcodecs.errors import ConfigurationError, DestinationError
+from stemcodecs_pipelines.ptychography.problem_options import with_problem_options
 from stemcodecs_pipelines.run.command_options import SectionedCommand, open_source, with_source_options
 from stemcodecs_pipelines.run.source import HowToOpen
 from stemcodecs_pipelines.run.terminal import reported, say
 
 __all__ = ["register"]
 
-OPTICS, PLACES, METHOD = "Optics", "Positions and orientation", "Method"
+METHOD = "Method"
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif")
-
-
-def _optics(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel=OPTICS)
-
-
-def _place(help: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=PLACES, metavar=metavar)
 
 
 def _method(help: str, *names: str) -> Any:
@@ -33,7 +27,9 @@ def _method(help: str, *names: str) -> Any:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="reconstruct", cls=SectionedCommand)(reported(with_source_options(_reconstruct)))
+    app.command(name="reconstruct", cls=SectionedCommand)(
+        reported(with_source_options(with_problem_options(_reconstruct)))
+    )
 
 
 def _reconstruct(
@@ -41,34 +37,10 @@ def _reconstruct(
         str, typer.Argument(metavar="SRC", help="Store or scan, as compress takes it; CXI, .ptyd, PtychoShelves HDF5.")
     ],
     how: HowToOpen,
+    known: Callable[[], Any],
     out: Annotated[str, typer.Option(metavar="ZARR", help="Zarr store to write.")] = "object.zarr",
     plot: Annotated[str | None, typer.Option(metavar="PNG", help="Picture to draw (needs matplotlib).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    mask: Annotated[str | None, typer.Option(metavar="FILE", help="Array that is not 0 in measured pixels.")] = None,
-    positions: Annotated[
-        str | None, _place("Positions (y, x): .npy, .npz, .csv, HDF5; FILE::NAME chooses an array.", metavar="FILE")
-    ] = None,
-    position_units: Annotated[str, _place("Units of --positions: px, m, um, nm, ….")] = "px",
-    scan_step: Annotated[
-        str | None, _place("Step of a regular scan in nm, or that of rows and of columns.", metavar="NM[,NM]")
-    ] = None,
-    scan_rotation: Annotated[float, _place("Scan against detector in degrees, from x towards y.")] = 0.0,
-    transpose: Annotated[bool, _place("Swap rows and columns of the patterns.", "--transpose")] = False,
-    flip_y: Annotated[bool, _place("Turn the rows of the patterns around.", "--flip-y")] = False,
-    flip_x: Annotated[bool, _place("Turn the columns of the patterns around.", "--flip-x")] = False,
-    probe: Annotated[str | None, _optics("File with the complex probe.")] = None,
-    defocus: Annotated[
-        float | None, _optics("Make a probe: distance from the focus down to the specimen in nm.")
-    ] = None,
-    semi_angle: Annotated[
-        float | None, _optics("Convergence semi-angle in mrad; without it the patterns show the aperture.")
-    ] = None,
-    energy: Annotated[float | None, _optics("Energy in keV.")] = None,
-    particle: Annotated[str, _optics("electron or photon.")] = "electron",
-    detector_angle: Annotated[float | None, _optics("Angle of a detector pixel in mrad.")] = None,
-    distance: Annotated[float | None, _optics("From the specimen to the detector in m.")] = None,
-    detector_pixel: Annotated[float | None, _optics("Detector pixel in µm.")] = None,
-    pixel_size: Annotated[float | None, _optics("Object pixel in nm, where it is known.")] = None,
     method: Annotated[str, _method("gradient (needs PyTorch) or epie.")] = "gradient",
     iterations: Annotated[int | None, _method("Passes over the scan.")] = None,
     modes: Annotated[int, _method("Probe modes.")] = 1,
@@ -85,41 +57,8 @@ def _reconstruct(
     resume: Annotated[bool, _method("Go on from the checkpoint.", "--resume")] = False,
 ) -> None:
     """Reconstruct object and probe of a ptychographic scan."""
-    from stemcodecs_pipelines.ptychography.geometry import Orientation
-    from stemcodecs_pipelines.ptychography.read_problem import Known
-
-    for name, value in (
-        ("defocus", defocus),
-        ("semi-angle", semi_angle),
-        ("energy", energy),
-        ("detector-angle", detector_angle),
-        ("distance", distance),
-        ("detector-pixel", detector_pixel),
-        ("pixel-size", pixel_size),
-        ("thickness", thickness),
-        ("scan-rotation", scan_rotation),
-    ):
-        if value is not None and not math.isfinite(value):
-            raise ConfigurationError(f"--{name} {value}: give a number")
-    if particle not in ("electron", "photon"):
-        raise ConfigurationError(f"--particle {particle}: choose electron or photon")
-    known = Known(
-        energy_ev=_times(energy, 1e3),
-        particle=particle,  # type: ignore[arg-type]
-        distance=distance,
-        detector_pixel=_times(detector_pixel, 1e-6),
-        detector_angle=_times(detector_angle, 1e-3),
-        pixel_size=_times(pixel_size, 1e-9),
-        positions=positions,
-        position_units=position_units,
-        scan_step=_steps(scan_step),
-        scan_rotation=scan_rotation,
-        probe=probe,
-        defocus=_times(defocus, 1e-9),
-        semi_angle=_times(semi_angle, 1e-3),
-        mask=mask,
-        orientation=Orientation(transpose=transpose, flip_y=flip_y, flip_x=flip_x),
-    )
+    if thickness is not None and not math.isfinite(thickness):
+        raise ConfigurationError(f"--thickness {thickness}: give a number")
     settings: dict[str, Any] = {"modes": modes, "seed": seed}
     optional = {
         "iterations": iterations,
@@ -127,12 +66,12 @@ def _reconstruct(
         "batch": batch,
         "refine_positions": refine_positions or None,
         "slices": slices if slices != 1 else None,
-        "slice_thickness": _times(thickness, 1e-9),
+        "slice_thickness": None if thickness is None else thickness * 1e-9,
         "total_variation": total_variation,
         "device": device,
     }
     settings |= {name: value for name, value in optional.items() if value is not None}
-    _run(source, how, known, out, plot, overwrite, method, memory, checkpoint, resume, settings)
+    _run(source, how, known(), out, plot, overwrite, method, memory, checkpoint, resume, settings)
 
 
 def _run(
@@ -196,19 +135,3 @@ def _check_picture(plot: Path, overwrite: bool) -> None:
         raise DestinationError(f"{plot} exists already; give --overwrite or another --plot")
     if not plot.absolute().parent.is_dir():
         raise DestinationError(f"the folder {plot.parent} does not exist; create it first")
-
-
-def _times(value: float | None, unit: float) -> float | None:
-    return None if value is None else value * unit
-
-
-def _steps(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        parts = [float(part) * 1e-9 for part in text.split(",")]
-    except ValueError:
-        parts = []
-    if len(parts) not in (1, 2) or not all(math.isfinite(p) and p != 0 for p in parts):
-        raise ConfigurationError(f"--scan-step {text}: give nm, one number or that of rows and of columns")
-    return parts[0], parts[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
 from stemcodecs_pipelines.ptychography.reconstruct import Method, reconstruct
 from stemcodecs_pipelines.ptychography.reconstruction import Reconstruction
 
-__all__ = ["Judgement", "Verdict", "judge"]
+__all__ = ["Judgement", "Verdict", "judge", "verdicts"]
 
 Array = np.ndarray[Any, Any]
 
@@ -187,8 +187,7 @@ def judge(
     verdicts = []
     for number, (part, result) in enumerate(zip(problems, whole, strict=True)):
         if again is None:
-            halves = np.array_split(np.random.default_rng(seed).permutation(part.count), 2)
-            first, second = (run(part.part(np.sort(half))).object for half in halves)
+            first, second = (run(half).object for half in _halves(part, seed))
         else:
             first, second = result.object, run(problem.with_patterns(again[number])).object
         verdicts.append(_verdict(result, first, second, reference, inside))
@@ -204,6 +203,46 @@ def judge(
     return Judgement(
         original=verdicts[0], stored=verdicts[1], reference=reference, support=inside, dose_equivalent=fraction
     )
+
+
+def verdicts(
+    problem: PtychographyProblem,
+    scans: Iterable[Any],
+    method: Method = "gradient",
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> Iterator[Verdict]:
+    """Reconstruct from several versions of a scan with equal settings, and compare all with the first.
+
+    Parameters
+    ----------
+    problem : PtychographyProblem
+        Positions, probe and mask of the scan; its patterns are not used.
+    scans : iterable of patterns
+        The scan itself, then what others made of it; see `PatternSource.of`.
+    method, seed, **settings
+        See `judge`.
+
+    Yields
+    ------
+    Verdict
+        Of each; three reconstructions. The phase MSE is against the object from the first.
+    """
+    inside = problem.covered()
+    reference: Array | None = None
+    for patterns in scans:
+        part = problem.with_patterns(patterns)
+        result = reconstruct(part, method, seed=seed, **settings)
+        reference = result.object if reference is None else reference
+        first, second = (reconstruct(half, method, seed=seed, **settings).object for half in _halves(part, seed))
+        yield _verdict(result, first, second, reference, inside)
+
+
+def _halves(problem: PtychographyProblem, seed: int) -> tuple[PtychographyProblem, PtychographyProblem]:
+    """Random halves of a scan, the same for the same seed."""
+    first, second = np.array_split(np.random.default_rng(seed).permutation(problem.count), 2)
+    return problem.part(np.sort(first)), problem.part(np.sort(second))
 
 
 def _verdict(result: Reconstruction, first: Array, second: Array, reference: Array, support: Array) -> Verdict:

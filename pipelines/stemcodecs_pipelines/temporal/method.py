@@ -52,6 +52,8 @@ class TcsMethod(Method[TcsOptions]):
     name = "tcs"
     summary = "movies: every few frames as one exact sum, decoded to an estimate"
     Options = TcsOptions
+    worth_comparing = ("frames=10", "frames=20", "frames=30")
+    movies_only = True
 
     def __init__(self, options: TcsOptions, text: str) -> None:
         super().__init__(options, text)

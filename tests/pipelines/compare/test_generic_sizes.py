@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+from stemcodecs_pipelines.compare.generic_sizes import GENERIC_CODERS, png_size
 
 from stemcodecs.errors import UnsupportedDtypeError
 from stemcodecs_pipelines.compare.demo import run_demo
-from stemcodecs_pipelines.compare.generic_sizes import GENERIC_CODERS, png_size
 
 
 def test_png_refuses_what_it_cannot_store():

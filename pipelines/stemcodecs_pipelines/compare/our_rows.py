@@ -1,0 +1,183 @@
+"""Rows of the methods of the registry: coded chunk by chunk by the code of ``stemcodecs compress``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError, VerificationError
+from stemcodecs.location import Location
+from stemcodecs.readers.scan import Region
+from stemcodecs_pipelines.compare.comparing import (
+    REPEATS,
+    Comparing,
+    DecodedPatterns,
+    Outcome,
+    best_of,
+    first_pattern,
+    in_short,
+)
+from stemcodecs_pipelines.compare.losses import LossSums
+from stemcodecs_pipelines.compare.report import Group, Row, State
+from stemcodecs_pipelines.compare.sample import ChosenBlocks, sample_as_scan
+from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
+from stemcodecs_pipelines.methods.registry import METHODS, method_class, parse_method
+from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
+from stemcodecs_pipelines.store.stored_models import load_models, model_bytes
+
+__all__ = ["our_methods", "our_row"]
+
+Array = np.ndarray[Any, Any]
+
+WARM_SIDE, WARM_FRAMES = 8, 64
+"""Scan positions on which kernels are compiled before anything is timed."""
+
+
+def our_methods() -> list[str]:
+    """What ``--method`` would be given, of every method of the registry."""
+    return [
+        f"{name}:{options}" if options else name for name in METHODS for options in method_class(name).worth_comparing
+    ]
+
+
+def our_row(text: str, common: Comparing) -> Outcome:
+    """Code the blocks of a sample with a method of ours, decode them, and hold them against its guarantee.
+
+    Parameters
+    ----------
+    text : str
+        As ``--method`` takes it.
+    common : Comparing
+        Source, and what its rows share.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The comparison was interrupted.
+    """
+    method = parse_method(text)
+    group = Group.OURS_LOSSLESS if method.exact else Group.OURS_LOSSY
+    row = Row(name=text, group=group, guarantee=method.guarantee)
+    if method.movies_only and len(common.scan.shape) != 3:
+        return Outcome(row=replace(row, state=State.UNSUITED, note="for movies: stacks of frames"))
+    try:
+        return _coded(method, row, common)
+    except (ConfigurationError, UnsupportedDtypeError) as error:
+        return Outcome(row=replace(row, state=State.UNSUITED, note=in_short(error)))
+    except VerificationError as error:
+        return Outcome(row=replace(row, state=State.LOSES, note=in_short(error)))
+    except Exception as error:  # a method that fails must not take the others with it
+        return Outcome(row=replace(row, state=State.FAILED, note=in_short(error)))
+
+
+def _coded(method: Method[Any], row: Row, common: Comparing) -> Outcome:
+    chosen = common.blocks(whole_detector=method.whole_detector, together=method.together)
+    encoding, place, said = _built(method, chosen, common)
+    metadata = array_metadata(chosen.plan, common.scan.dims, encoding)
+    # The codecs of this process find a model that lies beside the array as they would in a store.
+    load_models(metadata, place)
+    known, coder = method.of_array(metadata), BlockCoder(metadata)
+    sizes, encoding_seconds, decoding_seconds = [], 0.0, 0.0
+    losses = None if method.exact else LossSums(shape=common.scan.shape, detectors=common.detectors)
+    kept = _kept(row.name, chosen, losses, common)
+    shown: Array | None = None
+    chunk: tuple[Any, bytes] | None = None
+    for i, (number, region) in enumerate(zip(chosen.numbers, chosen.regions, strict=True)):
+        block = common.read(region)
+        repeats = 1 if i else REPEATS
+        if i == 0:
+            _warm(block, encoding, chosen, common)
+        seconds, objects = best_of(coder.encode, block, region, repeats=repeats)
+        encoding_seconds += seconds
+        stored = bytes(objects[coder.key(chosen.plan.coordinates(number))])
+        sizes.append(len(stored))
+        seconds, decoded = best_of(coder.decode, {"": stored}, region, repeats=repeats)
+        decoding_seconds += seconds
+        known.compare(block, decoded, region)
+        if losses is not None and _measurable(chosen, common):
+            found = _add_loss(losses, block, decoded, region, common)
+            if kept is not None:
+                kept.add(found, region)
+            shown = first_pattern(found) if i == 0 else shown
+        elif i == 0:
+            chunk = encoding.serializer, stored
+        common.step(1 / len(chosen.numbers))
+    model = model_bytes(metadata, place)
+    bits, error = chosen.bits_per_value(sizes, model)
+    measured = losses if losses is not None and losses.values else None
+    return Outcome(
+        row=replace(
+            row,
+            note=said,
+            guarantee=known.guarantee,
+            stored_bytes=sum(sizes) + model,
+            bits_per_value=bits,
+            bits_error=error,
+            encode_rate=chosen.raw_bytes / 1e6 / max(encoding_seconds, 1e-9),
+            decode_rate=chosen.raw_bytes / 1e6 / max(decoding_seconds, 1e-9),
+            loss=None if measured is None else measured.loss(whole=chosen.whole),
+        ),
+        decoded=shown,
+        errors=measured,
+        patterns=None if kept is None else kept.place,
+        chunk=chunk,
+    )
+
+
+def _built(method: Method[Any], chosen: ChosenBlocks, common: Comparing) -> tuple[Encoding, Location, str]:
+    """The codec, the place where its stored models are, and what the method said while it learned."""
+    said: list[str] = []
+
+    def report(text: str, done: int, total: int) -> None:
+        # Steps of a fit are told with the same words again and again; the last words are the result.
+        if done >= total and (not said or said[-1] != text):
+            said.append(text)
+
+    folder = common.folder / hashlib.sha256(method.text.encode()).hexdigest()[:16]
+    folder.mkdir()
+    source = common.scan
+    if method.reads_everything and not chosen.whole:
+        source = sample_as_scan(common.scan, chosen, folder / "sample.npy")
+    encoding = method.build(source, Learning(workers=1, report=report))
+    place = Location.of(folder)
+    for key, data in encoding.stored_models.items():
+        place.write(key, data)
+    return encoding, place, said[-1] if said else ""
+
+
+def _warm(block: Array, encoding: Encoding, chosen: ChosenBlocks, common: Comparing) -> None:
+    """Code a corner of a block, so that what must be compiled is compiled."""
+    sides = [min(n, WARM_SIDE) for n in block.shape[:-2]]
+    if len(sides) == 1:
+        sides = [min(block.shape[0], WARM_FRAMES)]
+    region = (*(slice(0, n) for n in sides), slice(0, block.shape[-2]), slice(0, block.shape[-1]))
+    corner = np.ascontiguousarray(block[region])
+    plan = replace(chosen.plan, shape=corner.shape, chunk=corner.shape)
+    coder = BlockCoder(array_metadata(plan, common.scan.dims, encoding))
+    coder.decode(coder.encode(corner, region), region)
+
+
+def _measurable(chosen: ChosenBlocks, common: Comparing) -> bool:
+    """Whether counts are known; the map of a scan is one of whole patterns."""
+    whole = chosen.plan.chunk[-2:] == chosen.plan.shape[-2:]
+    return common.counts.known and (whole or common.counts.map is None)
+
+
+def _kept(name: str, chosen: ChosenBlocks, losses: LossSums | None, common: Comparing) -> DecodedPatterns | None:
+    if not common.keep_patterns or losses is None or not _measurable(chosen, common):
+        return None
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return DecodedPatterns(common.folder / f"{digest}.npy", common.scan.shape)
+
+
+def _add_loss(losses: LossSums, block: Array, decoded: Array, region: Region, common: Comparing) -> Array:
+    """Add a block to the sums; decoded counts, (n, det_y, det_x)."""
+    form = (-1, *block.shape[-2:])
+    source, known = common.counts.of(block.reshape(form))
+    found, found_known = common.counts.of(decoded.reshape(form))
+    # What has a count in the source and none any more is 0 in what was decoded: an error, and shown as one.
+    losses.add(source, found if found_known is None else np.where(found_known, found, 0), known, region)
+    return found
