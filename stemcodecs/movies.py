@@ -22,11 +22,12 @@ def with_decoder(array: zarr.Array[Any], decoder: str, weights: str | Path | Non
     ----------
     array : zarr.Array
         Zarr format 3, coded by ``stemcodecs.tcs``.
-    decoder : {"gap-tv", "interpolate", "network", "measurement"}
+    decoder : {"gap-tv", "interpolate", "network", "birnat", "measurement"}
         ``measurement`` gives the sums, uint32, exact up to the step: of each chunk, one plane of masked frames, or the
         time bins, for every B frames; its time axis is as many times shorter.
     weights : str or Path, optional
-        For ``network``: sha256 of weights that come with stemcodecs, or a file of weights (``stemcodecs train tcs``).
+        For ``network`` and ``birnat``: sha256 of weights that come with stemcodecs, or a file of weights
+        (``stemcodecs train tcs``).
 
     Raises
     ------

@@ -23,13 +23,14 @@ from stemcodecs.codecs.partial_decode import PartialDecode, Steps
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.temporal.sampling import Sampling
 from stemcodecs.temporal.tcs_chunk import BIG_ENDIAN, COLUMN_MAJOR, TcsHead
+from stemcodecs.temporal.weights import NETWORKS
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 __all__ = ["NumcodecsTcs", "Tcs"]
 
 NAME = "stemcodecs.tcs"
 VERSION = 1
-DECODERS = ("gap-tv", "interpolate", "network", "measurement")
+DECODERS = ("gap-tv", "interpolate", "network", "birnat", "measurement")
 GUARANTEE = "no pointwise guarantee"
 
 Array = np.ndarray[Any, Any]
@@ -43,9 +44,9 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
     ----------
     measurement, frames, seed, step, time_bins, space_bins
         As of :class:`stemcodecs.temporal.sampling.Sampling`.
-    decoder : {"gap-tv", "interpolate", "network", "measurement"}
-        How frames come back: by total variation, between bins, or by a network. ``measurement`` gives the sums
-        themselves, of another shape than the frames: for views only.
+    decoder : {"gap-tv", "interpolate", "network", "birnat", "measurement"}
+        How frames come back: by total variation, between bins, or by a network, the compact one or that of TCS-DL.
+        ``measurement`` gives the sums themselves, of another shape than the frames: for views only.
     weights : str, optional
         SHA-256 of the network's weights.
     model : str, optional
@@ -60,7 +61,7 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
     """
 
     codec_name = NAME
-    decoder: Literal["gap-tv", "interpolate", "network", "measurement"] = "gap-tv"
+    decoder: Literal["gap-tv", "interpolate", "network", "birnat", "measurement"] = "gap-tv"
     weights: str | None = None
     model: str | None = field(default=None, repr=False, compare=False, hash=False)
     incoherent: Literal["exact", "measured"] = "exact"
@@ -75,13 +76,13 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
         if self.incoherent not in ("exact", "measured"):
             raise ConfigurationError(f"{NAME}: incoherent {self.incoherent!r} must be 'exact' or 'measured'")
         bins = self.measurement == "bins"
-        if (self.decoder == "interpolate" and not bins) or (self.decoder == "network" and bins):
+        if self.decoder == ("birnat" if bins else "interpolate"):
             raise ConfigurationError(
                 f"{NAME}: decoder {self.decoder!r} does not fit measurement {self.measurement!r}; masks are decoded by "
-                "gap-tv or network, bins by gap-tv or interpolate"
+                "gap-tv, network or birnat, bins by gap-tv, interpolate or network"
             )
-        if (self.decoder == "network") != (self.weights is not None) or (self.model and not self.weights):
-            raise ConfigurationError(f"{NAME}: weights belong to decoder 'network', and it needs them")
+        if (self.decoder in NETWORKS) != (self.weights is not None) or (self.model and not self.weights):
+            raise ConfigurationError(f"{NAME}: weights belong to the decoders network and birnat, and they need them")
         if self.weights is not None and not (isinstance(self.weights, str) and _is_digest(self.weights)):
             raise ConfigurationError(f"{NAME}: weights must be the 64 hexadecimal digits of their sha256")
 

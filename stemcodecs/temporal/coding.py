@@ -14,6 +14,7 @@ from stemcodecs.temporal.decoders import gap_tv_frames, interpolated_frames
 from stemcodecs.temporal.image_coding import read_planes, write_planes
 from stemcodecs.temporal.sampling import Sampling
 from stemcodecs.temporal.tcs_chunk import EXACT, MEASURED, Entry, TcsHead
+from stemcodecs.temporal.weights import NETWORKS
 
 __all__ = ["Decoder", "check_movie", "decode_frames", "decode_sums", "encode_movies"]
 
@@ -26,7 +27,7 @@ class Decoder:
 
     Attributes
     ----------
-    name : {"gap-tv", "interpolate", "network"}
+    name : {"gap-tv", "interpolate", "network", "birnat"}
         Which decoder.
     weights : str
         SHA-256 of the network's weights.
@@ -42,10 +43,10 @@ class Decoder:
         """Frames of a measurement: float32 (B, y, x)."""
         if self.name == "interpolate":
             return interpolated_frames(total, sampling, shape)
-        if self.name == "network":
+        if self.name in NETWORKS:
             from stemcodecs.temporal.runtime import network_frames
 
-            return network_frames(total[0], sampling, self.weights, self.model)
+            return network_frames(total, sampling, shape, NETWORKS[self.name], self.weights, self.model)
         return gap_tv_frames(total, sampling, shape)
 
 

@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 MOST_REPLACED = 0.6
 """Of the contrast of a frame: from here on a measurement would mix two images. Two unrelated frames have about 1."""
-_PAIRS = 64
+_PAIRS = 32
 """Pairs of rows that are looked at, evenly spread: a large frame tells no more than a small one."""
 _LEAST_CONTRAST, _DEVIATIONS = 0.05, 6.0
 """Relative to the noise, and in standard deviations of its estimate: frames with less contrast have nothing that a

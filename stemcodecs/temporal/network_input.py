@@ -22,7 +22,7 @@ class Normalised:
     Attributes
     ----------
     measured : ndarray of float32
-        (y, x), mean 0, standard deviation 1.
+        (planes, y, x), mean 0, standard deviation 1.
     shift, scale : float
         ``shift + scale * frames`` are the frames in units of the movie.
     """
@@ -32,18 +32,17 @@ class Normalised:
     scale: float
 
 
-def network_input(total: Array, masks: Array) -> Normalised:
-    """Measurement over its number of open frames, shifted and scaled.
+def network_input(total: Array, opened: Array) -> Normalised:
+    """Measurement over how many values it sums, shifted and scaled.
 
     Parameters
     ----------
     total : ndarray
-        Sum of the masked frames, (y, x), any number.
-    masks : ndarray of uint8
-        (frames, y, x).
+        Sums of masked frames, or of bins, (planes, y, x), any number.
+    opened : ndarray of int64
+        How many values each of them sums, (planes, y, x).
     """
-    opened = np.maximum(masks.sum(axis=0, dtype=np.int64), 1)
-    mean_frame = total.astype(np.float64) / opened
+    mean_frame = total.astype(np.float64) / np.maximum(opened, 1)
     shift = float(mean_frame.mean())
     scale = max(float(mean_frame.std()), _LEAST_SPREAD * abs(shift), 1e-9)
     return Normalised(measured=((mean_frame - shift) / scale).astype(np.float32), shift=shift, scale=scale)

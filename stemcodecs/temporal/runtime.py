@@ -12,25 +12,32 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.temporal.masks import TILE, mask_of
 from stemcodecs.temporal.network_input import network_input
 from stemcodecs.temporal.sampling import Sampling
-from stemcodecs.temporal.weights import load_weights
+from stemcodecs.temporal.weights import NETWORKS, fitting, load_weights
 
 __all__ = ["network_frames"]
 
 Array = np.ndarray[Any, Any]
 
-_PROPERTIES = ("frames", "measurement", "seed")
-"""Of the sampling that weights were trained for, written into them by the export."""
+SEEN_AT_ONCE, MARGIN = {"birnat": 128}, 8
+"""Rows and columns that a network with attention is given at once, for its memory grows with the square of the pixels;
+and those at the edges of such parts that are thrown away. Multiples of the tile of the masks."""
 
 
-def network_frames(total: Array, sampling: Sampling, sha256: str, model: str | None) -> Array:
+def network_frames(
+    total: Array, sampling: Sampling, shape: tuple[int, int], network: str, sha256: str, model: str | None
+) -> Array:
     """Frames of one measurement, in units of the movie: float32 (B, y, x).
 
     Parameters
     ----------
     total : ndarray
-        Sums, (y, x).
+        Sums, (planes, rows, columns).
     sampling : Sampling
         How they were measured.
+    shape : tuple of int
+        Of a frame.
+    network : {"compact", "birnat"}
+        What the weights are of.
     sha256 : str
         Of the weights.
     model : str, optional
@@ -42,27 +49,62 @@ def network_frames(total: Array, sampling: Sampling, sha256: str, model: str | N
         onnxruntime is missing, or the weights are unknown, damaged, or made for other measurements.
     """
     session = _session(sha256, model)
-    _check_fit(session.get_modelmeta().custom_metadata_map, sampling)
-    height, width = total.shape
-    padded = (-(-height // TILE) * TILE, -(-width // TILE) * TILE)
-    masks = mask_of(sampling.measurement, sampling.frames, sampling.seed, padded)
-    given = network_input(total, sampling.masks((height, width)))
-    measured = np.pad(given.measured, ((0, padded[0] - height), (0, padded[1] - width)), mode="edge")
-    feed = {"measured": measured[None, None], "masks": masks[None].astype(np.float32)}
-    out: Array = session.run(["frames"], feed)[0][0]
+    _check_fit(session.get_modelmeta().custom_metadata_map, sampling, network)
+    padded = (-(-shape[0] // TILE) * TILE, -(-shape[1] // TILE) * TILE)
+    given = network_input(total, sampling.opened(shape))
+    missing = [whole - n for whole, n in zip(sampling.plane_shape(padded)[1:], total.shape[1:], strict=True)]
+    feed = {"measured": np.pad(given.measured, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")}
+    if sampling.measurement != "bins":
+        feed["masks"] = _mask_input(sampling, padded)
+    side = SEEN_AT_ONCE.get(network)
+    out = _run(session, feed) if side is None else _run_in_parts(session, feed, side)
     if out.shape != (sampling.frames, *padded):
         raise ConfigurationError(f"the network gives frames of {out.shape}, not {(sampling.frames, *padded)}")
-    return np.float32(given.shift) + np.float32(given.scale) * out[:, :height, :width]
+    out = out[:, : shape[0], : shape[1]]
+    return np.float32(given.shift) + np.float32(given.scale) * out
 
 
-def _check_fit(properties: dict[str, str], sampling: Sampling) -> None:
-    made_for = {name: properties.get(name) for name in _PROPERTIES}
-    asked = {name: str(getattr(sampling, name)) for name in _PROPERTIES}
+@lru_cache(maxsize=4)
+def _mask_input(sampling: Sampling, shape: tuple[int, int]) -> Array:
+    # The same for every measurement of a movie.
+    masks = mask_of(sampling.measurement, sampling.frames, sampling.seed, shape).astype(np.float32)
+    masks.flags.writeable = False
+    return masks
+
+
+def _run(session: Any, feed: dict[str, Array]) -> Array:
+    out: Array = session.run(["frames"], {name: part[None] for name, part in feed.items()})[0][0]
+    return out
+
+
+def _run_in_parts(session: Any, feed: dict[str, Array], side: int) -> Array:
+    """Frames in parts of ``side`` rows and columns that overlap; only for masks, where both have the same pixels."""
+    height, width = feed["measured"].shape[1:]
+    if max(height, width) <= side:
+        return _run(session, feed)
+    out = np.empty((len(feed["masks"]), height, width), np.float32)
+    step = side - 2 * MARGIN
+    for y in range(0, height, step):
+        for x in range(0, width, step):
+            top, left = max(0, y - MARGIN), max(0, x - MARGIN)
+            part = {name: a[:, top : y + step + MARGIN, left : x + step + MARGIN] for name, a in feed.items()}
+            found = _run(session, part)
+            out[:, y : y + step, x : x + step] = found[:, y - top :, x - left :][:, :step, :step]
+    return out
+
+
+def _check_fit(properties: dict[str, str], sampling: Sampling, network: str) -> None:
+    asked = fitting(sampling)
+    made_for = {name: properties.get(name) for name in asked}
     if made_for != asked:
         raise ConfigurationError(
             f"the weights were trained for {_words(made_for)}, the movie was measured with {_words(asked)}; "
             "decode it by gap-tv, or train weights for it: stemcodecs train tcs"
         )
+    found = properties.get("network", "compact")
+    if found != network:
+        fit = "".join(decoder for decoder, kind in NETWORKS.items() if kind == found)
+        raise ConfigurationError(f"the weights are of another network, {found!r}; decode by {fit or 'gap-tv'}")
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.temporal.masks import mask_of
-from stemcodecs.temporal.sum_kernels import add_binned, add_masked
+from stemcodecs.temporal.sum_kernels import add_binned, add_masked, quantise
 
 __all__ = ["MEASUREMENTS", "Sampling"]
 
@@ -122,7 +122,9 @@ class Sampling:
         """Steps of sums, rounded: of the sums' dtype."""
         if self.step == 1:
             return total
-        return ((total.astype(np.int64) + self.step // 2) // self.step).astype(total.dtype)
+        out = np.empty_like(total)
+        quantise(total.reshape(-1), self.step, out.reshape(-1))
+        return out
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stemcodecs.compiled import kernel
 
-__all__ = ["add_binned", "add_masked"]
+__all__ = ["add_binned", "add_masked", "quantise"]
 
 Array = np.ndarray[Any, Any]
 
@@ -42,3 +42,12 @@ def add_binned(frames: Array, edges: Array, space: int, sums: Array, out: Array)
                         sums[x] += frame[x]
             for x in range(width):
                 out[t, y, x // space] += sums[x]
+
+
+@kernel
+def quantise(total: Array, step: int, out: Array) -> None:
+    """``out = (total + step // 2) // step`` of flat sums below 2³²."""
+    half, divisor = step // 2, float(step)
+    for i in range(total.size):
+        # The quotient of such numbers by floating point, rounded down, is that of integers, and takes many at once.
+        out[i] = np.int64((np.int64(total[i]) + half) / divisor)

@@ -9,13 +9,23 @@ import json
 from pathlib import Path
 
 from stemcodecs.errors import ConfigurationError
+from stemcodecs.temporal.sampling import Sampling
 
-__all__ = ["MOST_BYTES", "as_uri", "load_weights", "shipped", "shipped_for"]
+__all__ = ["MOST_BYTES", "NETWORKS", "as_uri", "fitting", "load_weights", "shipped", "shipped_for"]
 
+NETWORKS = {"network": "compact", "birnat": "birnat"}
+"""Decoders that need weights, and the network that these are of."""
 FOLDER = Path(__file__).parent / "shipped_weights"
 MOST_BYTES = 16 << 20
 """Weights in a configuration are read whenever the array is opened."""
 _PREFIX = "data:application/octet-stream;base64,"
+
+
+def fitting(sampling: Sampling) -> dict[str, str]:
+    """What weights are trained for, as it is written into them: they decode no other measurements."""
+    of_kind = ("time_bins", "space_bins") if sampling.measurement == "bins" else ("seed",)
+    names = ("frames", "measurement", *of_kind)
+    return {name: str(getattr(sampling, name)) for name in names}
 
 
 def shipped() -> dict[str, Path]:
@@ -81,10 +91,11 @@ def _from_uri(model: str) -> bytes:
         raise ConfigurationError("the weights in the configuration are damaged; restore the array's metadata") from None
 
 
-def shipped_for(measurement: str, frames: int, seed: int) -> str | None:
+def shipped_for(sampling: Sampling, network: str = "compact") -> str | None:
     """Digest of the shipped weights for such measurements, as the cards beside them say; None where there are none."""
+    asked = {"network": network, **fitting(sampling)}
     for digest, path in shipped().items():
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if (card["measurement"], card["frames"], card["seed"]) == (measurement, frames, seed):
+        if {name: str(card.get(name)) for name in asked} == asked:
             return digest
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from stemcodecs.codecs import Tcs  # noqa: E402
 from stemcodecs.errors import ConfigurationError, SourceError  # noqa: E402
 from stemcodecs.movies import with_decoder  # noqa: E402
-from stemcodecs.temporal import runtime, weights  # noqa: E402
+from stemcodecs.temporal import Sampling, runtime, weights  # noqa: E402
 from stemcodecs.temporal.weights import as_uri  # noqa: E402
 from tests.codecs.test_tcs import write  # noqa: E402
 
@@ -33,12 +34,34 @@ def network(**properties: Any) -> bytes:
     nodes = [helper.make_node("Mul", ["masks", "tenth"], ["m"]), helper.make_node("Add", ["measured", "m"], ["frames"])]
     inputs = [value("measured", 1), value("masks", FRAMES)]
     graph = helper.make_graph(nodes, "test", inputs, [value("frames", FRAMES)], [tenth])
+    return written(graph, properties)
+
+
+def written(graph: Any, properties: dict[str, Any]) -> bytes:
+    from onnx import helper
+
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for key, text in {"frames": FRAMES, "measurement": "tiled", "seed": 0, **properties}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, str(text)
-    written: bytes = model.SerializeToString()
-    return written
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def repeating(**properties: Any) -> bytes:
+    """A network of bins of 2 × 2 pixels that gives the first of them for every frame."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    measured = helper.make_tensor_value_info("measured", TensorProto.FLOAT, [1, 2, "y", "x"])
+    frames = helper.make_tensor_value_info("frames", TensorProto.FLOAT, [1, FRAMES, "Y", "X"])
+    kernel = np.zeros((4 * FRAMES, 2, 1, 1), np.float32)
+    kernel[:, 0] = 1
+    nodes = [
+        helper.make_node("Conv", ["measured", "kernel"], ["c"]),
+        helper.make_node("DepthToSpace", ["c"], ["frames"], blocksize=2, mode="CRD"),
+    ]
+    graph = helper.make_graph(nodes, "test", [measured], [frames], [numpy_helper.from_array(kernel, "kernel")])
+    return written(graph, properties)
 
 
 def codec_of(data: bytes, **options: Any) -> Tcs:
@@ -76,6 +99,38 @@ def test_a_file_of_weights_for_any_store(movie, tmp_path):
     assert np.array_equal(found[:4], codec_of(network()).decode_chunk(codec_of(network()).encode_chunk(movie[:4])))
     with pytest.raises(SourceError, match="give a file of weights, or a sha256"):
         with_decoder(z, "network", tmp_path / "nothing.onnx")
+
+
+def test_large_frames_are_given_to_birnat_in_parts(monkeypatch):
+    movie = np.random.default_rng(0).integers(50, 200, (FRAMES, 61, 150)).astype(np.uint8)
+    codec = replace(codec_of(network(network="birnat")), decoder="birnat")
+    monkeypatch.setitem(runtime.SEEN_AT_ONCE, "birnat", 48)
+    seen, run = [], runtime._run
+
+    def watched(session: Any, feed: dict[str, Any]) -> Any:
+        seen.append(feed["measured"].shape[1:])
+        return run(session, feed)
+
+    monkeypatch.setattr(runtime, "_run", watched)
+    found = codec.decode_chunk(codec.encode_chunk(movie))
+    assert len(seen) == 2 * 5
+    assert max(max(shape) for shape in seen) == 48
+    # This network looks at single pixels, so that parts cannot show.
+    assert np.array_equal(found, codec_of(network()).decode_chunk(codec.encode_chunk(movie)))
+
+
+def test_bins_of_frames_that_do_not_divide():
+    movie = np.random.default_rng(1).integers(50, 200, (FRAMES, 9, 14)).astype(np.uint8)
+    bins = {"measurement": "bins", "time_bins": 2, "space_bins": 2}
+    codec = codec_of(repeating(**bins), **bins)
+    found = codec.decode_chunk(codec.encode_chunk(movie))
+    padded = np.pad(movie[:2].astype(float), ((0, 0), (0, 1), (0, 0)), constant_values=np.nan)
+    means = np.nanmean(padded.reshape(2, 5, 2, 7, 2), axis=(0, 2, 4))
+    assert np.abs(found - np.kron(means, np.ones((2, 2)))[None, :9]).max() <= 0.51
+    wide = bins | {"space_bins": 3}
+    codec = codec_of(repeating(**wide), **wide)
+    with pytest.raises(ConfigurationError, match="the network gives frames of"):
+        codec.decode_chunk(codec.encode_chunk(movie))
 
 
 def test_threads_change_nothing(movie, monkeypatch):
@@ -131,6 +186,12 @@ def test_weights_for_other_measurements(movie, properties, options):
         codec.decode_chunk(codec.encode_chunk(movie))
 
 
+def test_weights_of_another_network(movie):
+    codec = codec_of(network(network="birnat"))
+    with pytest.raises(ConfigurationError, match="the weights are of another network, 'birnat'; decode by birnat"):
+        codec.decode_chunk(codec.encode_chunk(movie))
+
+
 def test_weights_too_large_to_travel():
     with pytest.raises(ConfigurationError, match="too large to travel with an array"):
         as_uri(bytes(weights.MOST_BYTES + 1))
@@ -149,7 +210,7 @@ def test_the_shipped_network_is_above_gap_tv():
     """Held-out movies, with a margin below what the benchmark holds."""
     from stemcodecs.simulate import simulate_movie
 
-    digest = weights.shipped_for("tiled", 10, 0)
+    digest = weights.shipped_for(Sampling())
     assert digest is not None
     network, smooth = Tcs(decoder="network", weights=digest), Tcs()
     gains = []

@@ -154,6 +154,10 @@ class Method(ABC, Generic[Chosen]):
         """Patterns along the fast scan axis that are coded as one, so that chunks better hold a multiple of them."""
         return 1
 
+    def scratch_bytes(self, detector: tuple[int, int]) -> int:
+        """Bytes that decoding takes beyond a block and its values, where they are many."""
+        return 0
+
     @abstractmethod
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codecs for a scan; what is learned from it travels in their configuration, or as a stored model.

@@ -59,6 +59,8 @@ class Plan:
         Largest piece that the source's own format makes a reader hold.
     part_bytes : int
         What the result of some blocks takes, where results are merged in a tree.
+    scratch_bytes : int
+        What decoding takes beyond a block and its values.
     """
 
     shape: tuple[int, ...]
@@ -69,6 +71,7 @@ class Plan:
     threads_per_process: int = 0
     source_bytes: int = 0
     part_bytes: int = 0
+    scratch_bytes: int = 0
 
     @property
     def block(self) -> tuple[int, ...]:
@@ -105,7 +108,7 @@ class Plan:
         threads = min(self.workers, self.threads_per_process or self.workers)
         # Two results and their sum at each worker, and those that wait for their neighbours in the tree.
         parts = 3 * threads + self.workers.bit_length() + 3
-        return BASE_BYTES + threads * (blocks + self.source_bytes) + parts * self.part_bytes
+        return BASE_BYTES + threads * (blocks + self.source_bytes + self.scratch_bytes) + parts * self.part_bytes
 
     def coordinates(self, index: int) -> tuple[int, ...]:
         """Grid coordinates of a block; the last dimension varies fastest."""
@@ -243,6 +246,7 @@ def make_plan(
     whole_detector: bool = False,
     together: int = 1,
     part_bytes: int = 0,
+    scratch_bytes: int = 0,
 ) -> Plan:
     """Decide chunks and workers.
 
@@ -267,6 +271,8 @@ def make_plan(
         Patterns along the fast scan axis that are coded as one: a default chunk holds a multiple of them.
     part_bytes : int
         What the result of some blocks takes, where results are merged in a tree.
+    scratch_bytes : int
+        What decoding takes beyond a block and its values.
 
     Raises
     ------
@@ -294,6 +300,7 @@ def make_plan(
             threads_per_process=max(threads, default=0),
             source_bytes=source_bytes,
             part_bytes=part_bytes,
+            scratch_bytes=scratch_bytes,
         ).with_workers(count)
 
     largest = LARGEST_CHUNK

@@ -198,6 +198,7 @@ def _begun(
         engine=where.engine,
         whole_detector=chosen.whole_detector,
         together=chosen.together,
+        scratch_bytes=chosen.scratch_bytes((scan.shape[-2], scan.shape[-1])),
     )
     job, stored_models = prepare_job(scan, plan, method=chosen, verify=verify, learning=where)
     # Only now: whatever was refused until here has left an old unfinished store alone.
@@ -235,6 +236,7 @@ def _resumed(
         workers=where.workers,
         memory=where.memory,
         engine=where.engine,
+        scratch_bytes=method_named(job.method).scratch_bytes((scan.shape[-2], scan.shape[-1])),
     )
 
 

@@ -14,7 +14,11 @@ from stemcodecs_pipelines.run.terminal import reported
 
 __all__ = ["register"]
 
-CHOICES = {"motion": ("slow", "mixed", "fast"), "measurement": ("tiled", "random")}
+CHOICES = {
+    "network": ("compact", "birnat"),
+    "motion": ("slow", "mixed", "fast"),
+    "measurement": ("tiled", "random", "bins"),
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +33,15 @@ def _train_tcs(
     movies: Annotated[
         list[str] | None, typer.Option("--movie", help="A movie of your own; may be given again. Default: simulated.")
     ] = None,
+    network: Annotated[
+        str, typer.Option(help="compact, or birnat: the recurrent one of TCS-DL, some ten times as slow.")
+    ] = "compact",
     motion: Annotated[str, typer.Option(help="Of simulated movies: slow, mixed or fast.")] = "mixed",
     clips: Annotated[int, typer.Option(min=1, help="Simulated movies to learn from.")] = 300,
     frames: Annotated[int, typer.Option(min=2, max=128, help="Frames B of a measurement.")] = 10,
-    measurement: Annotated[str, typer.Option(help="Masks: tiled or random.")] = "tiled",
+    measurement: Annotated[str, typer.Option(help="Masks, tiled or random, or bins of 2 x 2 pixels.")] = "tiled",
     mask_seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
+    time_bins: Annotated[int, typer.Option(min=1, help="Time bins of a measurement, of bins.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Clips in a step.")] = 8,
     crop: Annotated[int, typer.Option(min=8, help="Rows and columns of a clip in a step.")] = 64,
@@ -42,8 +50,8 @@ def _train_tcs(
     seed: Annotated[int, typer.Option(min=0, help="Of weights, clips and simulated movies.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the folder.")] = False,
 ) -> None:
-    """Train the compact network to decode movies measured by compress --method tcs."""
-    for name, value in (("motion", motion), ("measurement", measurement)):
+    """Train a network to decode movies measured by compress --method tcs."""
+    for name, value in (("network", network), ("motion", motion), ("measurement", measurement)):
         if value not in CHOICES[name]:
             raise ConfigurationError(f"--{name} {value} must be one of {', '.join(CHOICES[name])}")
     if not 0 < rate < 1:
@@ -51,16 +59,18 @@ def _train_tcs(
     from stemcodecs_pipelines.temporal.train_tcs import draw_curve, train_tcs
 
     options: dict[str, Any] = {
-        "frames": frames, "steps": steps, "batch": batch, "crop": crop, "rate": rate, "width": width, "seed": seed,
+        "network": network, "frames": frames, "steps": steps, "batch": batch, "crop": crop, "rate": rate,
+        "width": width, "seed": seed,
     }  # fmt: skip
     with _Progress() as progress:
         path = train_tcs(
             Path(folder), options, movies=movies or (), motion=motion, clips=clips, measurement=measurement,
-            mask_seed=mask_seed, resume=resume, report=progress,
+            mask_seed=mask_seed, time_bins=time_bins, resume=resume, report=progress,
         )  # fmt: skip
     if find_spec("matplotlib"):
         typer.echo(f"{draw_curve(Path(folder))}: loss of training and validation")
-    typer.echo(f"{path}: weights for measurement={measurement}, frames={frames}, seed={mask_seed}")
+    made_for = f"time_bins={time_bins}, space_bins=2" if measurement == "bins" else f"seed={mask_seed}"
+    typer.echo(f"{path}: weights for measurement={measurement}, frames={frames}, {made_for}")
 
 
 class _Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from stemcodecs.errors import ConfigurationError
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TcsMethod", "TcsOptions"]
 
-SAMPLES = 3
-"""Measurements of the movie that are tried."""
+SCRATCH, NETWORK_SCRATCH = 26, 64
+"""Bytes that decoding takes for a value of one measurement, as measured: four to six arrays of its frames, and what a
+network holds between its layers."""
+FITTING = {
+    "bins": ("interpolate", "gap-tv", "network"),
+    "tiled": ("gap-tv", "network", "birnat"),
+    "random": ("gap-tv", "network", "birnat"),
+}
+TRIED = {"bins": ("interpolate", "network"), "tiled": ("gap-tv", "network"), "random": ("gap-tv", "network")}
+"""Decoders of a measurement, and those that are tried where none is asked for: the others are slower and no better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +39,10 @@ class TcsOptions:
         "auto",
         "space-time bins, or sums behind balanced or random masks; auto takes what gives the frames of a sample best",
     )
-    decoder: Literal["interpolate", "gap-tv", "network"] | None = option(
+    decoder: Literal["interpolate", "gap-tv", "network", "birnat"] | None = option(
         None,
         "how readers get frames back",
-        otherwise="interpolate for bins, gap-tv for masks; network needs onnxruntime to be read",
+        otherwise="what gives the frames of a sample best; network and birnat need onnxruntime to be read",
     )
     time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
@@ -75,6 +84,11 @@ class TcsMethod(Method[TcsOptions]):
         """See `Method.together`."""
         return self.options.frames
 
+    def scratch_bytes(self, detector: tuple[int, int]) -> int:
+        """See `Method.scratch_bytes`."""
+        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in self._candidates())
+        return each * self.options.frames * detector[0] * detector[1]
+
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codec for a movie; a few measurements are tried first where the options leave a choice.
 
@@ -86,96 +100,76 @@ class TcsMethod(Method[TcsOptions]):
             Its frames are not uint8 or uint16.
         """
         from stemcodecs.temporal.coding import check_movie
+        from stemcodecs.temporal.coherence import MOST_REPLACED, replaced
+        from stemcodecs_pipelines.temporal.sampled_quality import distance, noise_step, samples_of, step_scale
 
         check_movie(scan.dtype, len(scan.shape))
         candidates = self._candidates()
-        samples = _samples(scan, self.options.frames)
-        step = _noise_step(samples) if self.options.step == "auto" else self.options.step
-        stepped = [replace(codec, step=step * _step_scale(codec)) for codec in candidates]
+        samples = samples_of(scan, self.options.frames)
+        step = noise_step(samples) if self.options.step == "auto" else self.options.step
+        stepped = [replace(codec, step=step * step_scale(codec)) for codec in candidates]
         if len(stepped) == 1:
             return Encoding(serializer=stepped[0])
-        found = [(_error(codec, samples), codec) for codec in stepped]
+        if self.options.incoherent == "exact":
+            # Those at a scene cut will not be measured.
+            samples = [s for s in samples if replaced(s) <= MOST_REPLACED] or samples
+        found = [(distance(codec, samples), codec) for codec in stepped]
         best = min(found, key=lambda pair: pair[0])[1]
         tried = ", ".join(f"{codec.measurement} with {codec.decoder} {error:.2f}" for error, codec in found)
-        learning.report(f"root mean squared distance from {len(samples)} samples: {tried}", 1, 1)
+        needed = "; readers need onnxruntime (decoder=gap-tv does without)" if best.weights else ""
+        learning.report(
+            f"distance from the frames without noise, about, of {len(samples)} samples: {tried}{needed}", 1, 1
+        )
         return Encoding(serializer=best)
 
     def _candidates(self) -> list[Tcs]:
         """Codecs that the options allow, with the measurements in the order of the options."""
-        from stemcodecs.codecs.tcs import Tcs
-
         o = self.options
-        common: dict[str, Any] = {"frames": o.frames, "incoherent": o.incoherent}
-        out = []
-        if o.measurement in ("auto", "bins") and o.decoder != "network":
-            bins: dict[str, Any] = {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
-            out.append(Tcs(**common, **bins, measurement="bins", decoder=o.decoder or "interpolate"))
-        if o.measurement != "bins" and o.decoder != "interpolate":
-            masks = "tiled" if o.measurement == "auto" else o.measurement
-            # Only where it is asked for: a store must open where stemcodecs is, and onnxruntime is an extra.
-            weights = _shipped_weights(masks, o.frames, o.seed) if o.decoder == "network" else None
-            if o.decoder == "network" and weights is None:
-                raise ConfigurationError(
-                    f"no weights for measurement={masks}, frames={o.frames}, seed={o.seed} come with stemcodecs, or "
-                    "onnxruntime is not installed (pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read "
-                    "the store with weights of your own by stemcodecs.movies.with_decoder"
-                )
-            decoder: Any = "gap-tv" if weights is None else "network"
-            out.append(Tcs(**common, measurement=masks, seed=o.seed, decoder=decoder, weights=weights))
-        if not out:
+        kinds = ("bins", "tiled") if o.measurement == "auto" else (o.measurement,)
+        if o.decoder is None:
+            fit = [(kind, decoder) for kind in kinds for decoder in TRIED[kind]]
+        else:
+            fit = [(kind, o.decoder) for kind in kinds if o.decoder in FITTING[kind]]
+        if not fit:
             raise ConfigurationError(
-                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv or "
-                "network, bins by interpolate or gap-tv"
+                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv, network "
+                "or birnat, bins by interpolate, gap-tv or network"
+            )
+        out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
+        if not out:
+            words = " or ".join(", ".join(f"{k}={v}" for k, v in self._measured(kind).items()) for kind, _ in fit)
+            raise ConfigurationError(
+                f"no weights of {o.decoder} for {words} come with stemcodecs, or onnxruntime is not installed "
+                "(pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read the store with weights of your own "
+                "by stemcodecs.movies.with_decoder"
             )
         return out
+
+    def _measured(self, kind: str) -> dict[str, Any]:
+        """What is measured, if it is of this kind."""
+        o = self.options
+        common: dict[str, Any] = {"measurement": kind, "frames": o.frames}
+        if kind == "bins":
+            return common | {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
+        return common | {"seed": o.seed}
+
+    def _codec(self, kind: str, decoder: str) -> Tcs | None:
+        """Codec with this decoder; None where no weights for it come with stemcodecs, or nothing could run them."""
+        from stemcodecs.codecs.tcs import Tcs
+        from stemcodecs.temporal.sampling import Sampling
+        from stemcodecs.temporal.weights import NETWORKS, shipped_for
+
+        named: dict[str, Any] = {"decoder": decoder, "incoherent": self.options.incoherent}
+        measured = self._measured(kind)
+        if decoder in NETWORKS:
+            weights = shipped_for(Sampling(**measured), NETWORKS[decoder])
+            if weights is None or not find_spec("onnxruntime"):
+                return None
+            named["weights"] = weights
+        return Tcs(**measured, **named)
 
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> MovieDistance:
         """How far the frames lie from their source."""
         from stemcodecs_pipelines.temporal.distance import measure
 
         return measure(source, decoded, region, self.options.frames)
-
-
-def _shipped_weights(measurement: str, frames: int, seed: int) -> str | None:
-    """Digest of shipped weights for such measurements, where they can be run."""
-    from importlib.util import find_spec
-
-    from stemcodecs.temporal.weights import shipped_for
-
-    return shipped_for(measurement, frames, seed) if find_spec("onnxruntime") else None
-
-
-def _samples(scan: Scan, frames: int) -> list[np.ndarray[Any, Any]]:
-    """Measurements from the beginning, the middle and the end of a movie."""
-    length = scan.shape[-3]
-    starts = sorted({max(0, round(i * (length - frames) / (SAMPLES - 1))) for i in range(SAMPLES)})
-    first = tuple(slice(n // 2, n // 2 + 1) for n in scan.shape[:-3])
-    whole = tuple(slice(0, n) for n in scan.shape[-2:])
-    return [
-        scan.read((*first, slice(t, min(t + frames, length)), *whole)).reshape(-1, *scan.shape[-2:]) for t in starts
-    ]
-
-
-def _noise_step(samples: list[np.ndarray[Any, Any]]) -> int:
-    """Noise of a frame by the differences of consecutive ones, of which motion is a part: at least 1."""
-    import numpy as np
-
-    squares = [np.square(np.diff(s.astype(np.float32), axis=0)).mean() / 2 for s in samples if len(s) > 1]
-    return max(1, int(np.sqrt(min(squares, default=0.0))))
-
-
-def _step_scale(codec: Tcs) -> int:
-    """How much noisier a sum is than a value: the root of how many it sums."""
-    opened = codec.sampling.opened((codec.space_bins * 4, codec.space_bins * 4))
-    return max(1, int(opened.mean() ** 0.5))
-
-
-def _error(codec: Tcs, samples: list[np.ndarray[Any, Any]]) -> float:
-    """Root mean square of what is decoded less the frames as they are: their noise is the same for every codec."""
-    import numpy as np
-
-    measured = replace(codec, incoherent="measured")
-    squares = [
-        np.square(measured.decode_chunk(measured.encode_chunk(s)).astype(np.float32) - s).mean() for s in samples
-    ]
-    return float(np.sqrt(np.mean(squares)))

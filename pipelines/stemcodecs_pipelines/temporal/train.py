@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from stemcodecs.errors import ConfigurationError, SourceError
-from stemcodecs_pipelines.temporal.networks import CompactNetwork
+from stemcodecs_pipelines.temporal.birnat import Birnat
+from stemcodecs_pipelines.temporal.networks import BinsNetwork, CompactNetwork
 from stemcodecs_pipelines.temporal.training_movies import Batch, TrainingMovies
 
 __all__ = ["Trained", "Training", "TrainingOptions"]
@@ -38,6 +39,8 @@ class TrainingOptions:
 
     Attributes
     ----------
+    network : {"compact", "birnat"}
+        Which network: the compact one, of masks or of bins, or that of the paper, of masks.
     frames : int
         Frames B of a measurement.
     steps, batch, crop : int
@@ -50,6 +53,7 @@ class TrainingOptions:
         Of the weights, the crops and the simulated movies.
     """
 
+    network: str = "compact"
     frames: int = 10
     steps: int = 20_000
     batch: int = 8
@@ -99,8 +103,8 @@ class Training:
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.movies, self.held_out, self.folder = options, movies, held_out, folder
-        network = CompactNetwork(options.frames, width=options.width, inner=options.width * 4 // 3)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = _network(options, movies)
+        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean_network: nn.Module = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), options.rate, weight_decay=1e-4)
         self.step, self.seconds, self.loss, self.least = 0, 0.0, math.nan, math.inf
@@ -137,12 +141,12 @@ class Training:
     def _one_step(self) -> float:
         o = self.options
         # Drawn from the number of the step, so that a training that was continued sees the same crops.
-        batch, masks = self.movies.batch(np.random.default_rng([o.seed, self.step]), o.batch, o.crop)
+        batch = self.movies.batch(np.random.default_rng([o.seed, self.step]), o.batch, o.crop)
         warm = min(1.0, (self.step + 1) / WARM_UP)
         rate = o.rate * warm * (0.5 * (1 + math.cos(math.pi * self.step / o.steps)) + 1e-3)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(batch, torch.from_numpy(masks))
+        loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -154,21 +158,20 @@ class Training:
                 mean.lerp_(now, 1 - keep)
         return float(loss.item())
 
-    def _loss(self, batch: Batch, masks: Tensor) -> Tensor:
-        measured = torch.from_numpy(batch.measured)
+    def _loss(self, batch: Batch) -> Tensor:
         wanted, weight = torch.from_numpy(batch.wanted), torch.from_numpy(batch.weight)
-        loss: Tensor = (((self.network(measured, masks) - wanted) * weight) ** 2).mean()
-        return loss
+        found = self.network.estimates(*_inputs(batch))
+        losses = [(((frames - wanted) * weight) ** 2).mean() for frames in found]
+        return torch.stack(losses).mean()
 
     def validate(self) -> float:
         """PSNR over the frames of the held-out movies, in dB."""
-        masks = torch.from_numpy(self.held_out.masks[None].astype(np.float32))
         found = []
         self.mean_network.eval()
         with torch.no_grad():
             for clip in range(len(self.held_out)):
                 batch = self.held_out.whole(clip)
-                out = self.mean_network(torch.from_numpy(batch.measured), masks).numpy()
+                out = self.mean_network(*_inputs(batch)).numpy()
                 squares = (((out - batch.wanted) * batch.weight) ** 2).mean(axis=(2, 3))
                 found.append(-10 * np.log10(np.maximum(squares, 1e-12)))
         return float(np.mean(found))
@@ -216,3 +219,17 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
         self.loss, self.least = state["loss"], state["least"]
         self.curve = [Trained(**point) for point in state["curve"]]
+
+
+def _network(options: TrainingOptions, movies: TrainingMovies) -> nn.Module:
+    if options.network == "birnat":
+        return Birnat(options.frames, options.width)
+    if movies.sampling.measurement == "bins":
+        return BinsNetwork(movies.sampling, options.width, options.width * 4 // 3)
+    return CompactNetwork(options.frames, width=options.width, inner=options.width * 4 // 3)
+
+
+def _inputs(batch: Batch) -> list[Tensor]:
+    """What the network takes: the measurement, and the masks where there are some."""
+    given = [batch.measured] if batch.masks is None else [batch.measured, batch.masks]
+    return [torch.from_numpy(part) for part in given]

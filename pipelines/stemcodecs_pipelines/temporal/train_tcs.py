@@ -6,12 +6,16 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, DestinationError, UnsupportedDtypeError
+from stemcodecs.temporal.sampling import Sampling
 from stemcodecs_pipelines.temporal.training_movies import VALIDATION_SEED, TrainingMovies
+
+if TYPE_CHECKING:
+    from stemcodecs_pipelines.temporal.train import TrainingOptions
 
 __all__ = ["draw_curve", "train_tcs"]
 
@@ -30,6 +34,7 @@ def train_tcs(
     clips: int = 300,
     measurement: str = "tiled",
     mask_seed: int = 0,
+    time_bins: int = 4,
     resume: bool = False,
     every: int = 250,
     side: int = 128,
@@ -47,8 +52,8 @@ def train_tcs(
         The user's own movies, whose last clips are held out; simulated ones unless given.
     motion, clips
         Of the simulated movies.
-    measurement, mask_seed
-        Masks that the network is for.
+    measurement, mask_seed, time_bins
+        What the network is for: masks and their seed, or bins of 2 × 2 pixels.
     resume : bool
         Continue from the checkpoint.
     every : int
@@ -83,16 +88,16 @@ def train_tcs(
     chosen = TrainingOptions(**options)
     if chosen.crop % 4 or not 8 <= chosen.crop <= side:
         raise ConfigurationError(f"--crop {chosen.crop} must be a multiple of 4 from 8 to {side}")
-    masks: dict[str, Any] = {"mask": measurement, "mask_seed": mask_seed, "side": side}
+    sampling = _sampling(chosen, measurement, mask_seed, time_bins)
     if movies:
-        own = TrainingMovies.of_movies([_movie(place) for place in movies], chosen.frames, **masks)
+        own = TrainingMovies.of_movies([_movie(place) for place in movies], sampling, side=side)
         learn, held_out = own.split(min(HELD_OUT, max(1, len(own) // 5)))
         data: dict[str, Any] = {"movies": [Path(place).name for place in movies], "clips": len(learn)}
     else:
 
         def simulated(count: int, seed: int) -> TrainingMovies:
             return TrainingMovies.simulated(
-                count, chosen.frames, motion=motion, seed=seed, **masks,
+                count, sampling, motion=motion, seed=seed, side=side,
                 progress=lambda done: report("simulate", done, count, math.nan, math.nan),
             )  # fmt: skip
 
@@ -103,7 +108,15 @@ def train_tcs(
     if resume:
         training.resume()
     training.run(every=every, report=lambda point: report("train", point.step, chosen.steps, point.loss, point.psnr))
-    return export_onnx(training, folder, data | {"side": side, "held_out": len(held_out)}, measurement, mask_seed)
+    return export_onnx(training, folder, data | {"side": side, "held_out": len(held_out)})
+
+
+def _sampling(options: TrainingOptions, measurement: str, mask_seed: int, time_bins: int) -> Sampling:
+    if measurement != "bins":
+        return Sampling(measurement=measurement, frames=options.frames, seed=mask_seed)
+    if options.network == "birnat":
+        raise ConfigurationError("--network birnat is for masks; take compact for bins, or --measurement tiled")
+    return Sampling(measurement="bins", frames=options.frames, time_bins=time_bins, space_bins=2)
 
 
 def _movie(place: str) -> np.ndarray[Any, Any]:

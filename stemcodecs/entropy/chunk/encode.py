@@ -21,7 +21,7 @@ from stemcodecs.entropy.chunk.header import (
 )
 from stemcodecs.entropy.chunk.unrolled_model import decoder_of
 from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
-from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
+from stemcodecs.entropy.fit.grouped_counts import MOST_SAMPLED, GroupedCounts
 from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
@@ -48,6 +48,8 @@ FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
 bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
 _PATCHES_OF_ANOTHER_MODEL = 20
 """Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
+POOLED_GROUPS = 4
+"""Groups that one histogram for all pixels is fitted to: tens of thousands of values tell it."""
 PROBE = 1 << 16
 """Bytes of an array that the generic coder is tried on, if not a 64th of it."""
 
@@ -90,12 +92,14 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(array)
-    if shared is None and array.size:
+    pooled = options.mode == "pooled"
+    if shared is None and array.size and not pooled:
         plane = calibrated_plane(array, plane, _size)
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags, shared)
-    if array.nbytes < SMALL or (array.nbytes >= PROBE and _may_store_smaller(array, len(data))):
+    may = array.nbytes >= PROBE and not pooled
+    if array.nbytes < SMALL or (may and _may_store_smaller(array, len(data))):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data
     return data
@@ -157,7 +161,7 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
             return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
         # The model is of other data than this: the chunk is better off with its own.
         return _encode_counts(array, plane, options, flags, None)
-    counts = GroupedCounts(patterns, layout, margin)
+    counts = GroupedCounts(patterns, layout, margin, POOLED_GROUPS if options.mode == "pooled" else MOST_SAMPLED)
     fit = fit_model(counts, options)
     blocks = _blocks(counts, fit.model)
     # The model's bytes are made while the groups are coded: they need nothing of each other.

@@ -20,12 +20,14 @@ from stemcodecs.entropy.kernels.transpose import gather_rows, plane_statistics
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 
-__all__ = ["GroupedCounts", "PixelStatistics"]
+__all__ = ["MOST_SAMPLED", "GroupedCounts", "PixelStatistics"]
 
 Array = np.ndarray[Any, Any]
 DOSE_ONE = 1 << 12
 _SAMPLED_VALUES = 6_000_000
 """Values that a model is fitted to: more would cost time, and hardly change it."""
+MOST_SAMPLED = 64
+"""Groups that it is fitted to, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +54,8 @@ class GroupedCounts:
         Which position is which lane.
     margin : int
         Rows of zeros before the first group of every chain, for contexts that reach back.
+    most_sampled : int
+        Groups that a model is fitted to, at most.
 
     Attributes
     ----------
@@ -61,9 +65,10 @@ class GroupedCounts:
         Sum over the detector.
     """
 
-    def __init__(self, plane: Array, layout: GroupLayout, margin: int) -> None:
+    def __init__(self, plane: Array, layout: GroupLayout, margin: int, most_sampled: int = MOST_SAMPLED) -> None:
         self.layout = layout
         self.margin = margin
+        self.most_sampled = most_sampled
         self._plane = plane
         self._kept: dict[int, Array] = {}
         self._lock = threading.Lock()
@@ -180,7 +185,7 @@ class GroupedCounts:
     @property
     def n_sampled(self) -> int:
         """Groups that a model is fitted to."""
-        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 3, 64))
+        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 3, self.most_sampled))
 
     def lanes(self, chain: int, step: int) -> Array:
         """0xFFFF for lanes that hold a position, else 0: uint16[64]."""

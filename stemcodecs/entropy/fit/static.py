@@ -15,7 +15,7 @@ from stemcodecs.entropy.kernels.threads import in_parts
 from stemcodecs.entropy.model.histogram_model import PixelClass
 from stemcodecs.entropy.model.range_coder import map_prediction
 
-__all__ = ["TABLE_BITS", "fit_levels", "static_classes"]
+__all__ = ["TABLE_BITS", "fit_levels", "one_level", "static_classes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +32,8 @@ d**2 is w**2 / 12: 2 / (12 ln 2) = 0.24.
 NARROWEST_CLASS = 0.03
 """Below this a class loses 0.24 * 0.03**2 = 0.0002 bits a value, which no second histogram is worth."""
 _LEAST_RANGE = 0.5
+_ONE_LEVEL = 64
+"""Level of pixels that share one: its scale then tells their mean to a part in thousands."""
 LEVEL_STEP = 1.2
 """Step of the pixel levels in units of 1 / sqrt(positions), that is 2.4 standard errors of a root-mean count."""
 MOST_POSITIONS = 1 << 14
@@ -103,6 +105,13 @@ def fit_levels(pixels: PixelStatistics, detector: tuple[int, int]) -> tuple[int,
     levels = chosen.ravel()
     constants = np.where(levels < 0, pixels.low, 0).astype(np.int64)
     return max(1, round(step * step * 2**32)), levels, constants
+
+
+def one_level(pixels: PixelStatistics, detector: tuple[int, int]) -> tuple[int, Array, Array]:
+    """As `fit_levels`, with the same level for every pixel."""
+    n = detector[0] * detector[1]
+    mean = float(pixels.total.sum()) / (pixels.n * n)
+    return max(1, round(mean / _ONE_LEVEL**2 * 2**32)), np.full(n, _ONE_LEVEL, np.int64), np.zeros(n, np.int64)
 
 
 def _box_mean(image: Array, radius: int = 2) -> Array:

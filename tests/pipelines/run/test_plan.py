@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,7 @@ def test_memory_chooses_chunks_and_workers(scan):
 def test_bound_is_four_chunks_per_worker_and_300_mb():
     plan = Plan(shape=(64, 64, 256, 256), dtype="<u2", chunk=(8, 8, 256, 256), workers=2)
     assert plan.memory_bound == 300_000_000 + 2 * 4 * plan.block_bytes
+    assert replace(plan, scratch_bytes=7_000_000).memory_bound == plan.memory_bound + 2 * 7_000_000
 
 
 def test_a_chunk_of_fewer_positions_takes_the_memory_of_a_group():

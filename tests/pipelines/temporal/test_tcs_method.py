@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
+from stemcodecs.codecs import Tcs
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.movies import with_decoder
 from stemcodecs.readers import open_scan
@@ -17,6 +19,7 @@ from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.methods.registry import parse_method
 from stemcodecs_pipelines.run.plan import make_plan
 from stemcodecs_pipelines.temporal.distance import measure
+from stemcodecs_pipelines.temporal.sampled_quality import distance
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,10 @@ def test_compress_verify_and_info(movie: Path, tmp_path: Path) -> None:
     store = tmp_path / "out.zarr"
     code, output = run("compress", movie, store, "--method", "tcs", "--chunk", "30")
     assert code == 0, output
-    assert "root mean squared distance from 3 samples: bins with interpolate" in output
+    assert (
+        "distance from the frames without noise, about, of 2 samples: bins with interpolate" in output
+    )  # one has the cut
+    assert ("readers need onnxruntime" in output) == bool(find_spec("onnxruntime"))
     assert "1 of 7 measurements came back exactly" in output
     code, output = run("verify", movie, store)
     assert code == 0
@@ -74,12 +80,46 @@ def test_a_network_where_it_is_asked_for(movie: Path, tmp_path: Path) -> None:
     store = tmp_path / "out.zarr"
     code, output = run("compress", movie, store, "--method", "tcs:decoder=network")
     assert code == 0, output
+    assert "bins with network" in output
+    assert "tiled with network" in output
     data = zarr.open_group(store, mode="r")["data"]
     codec = data.metadata.codecs[0]  # type: ignore[union-attr]
-    assert (codec.measurement, codec.decoder) == ("tiled", "network")
+    assert codec.decoder == "network"
     # The package has the weights: the store names them.
     assert codec.model is None
     assert codec.weights is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "with_onnxruntime", "without"),
+    [
+        ("tcs", ["interpolate", "network", "gap-tv", "network"], ["interpolate", "gap-tv"]),
+        ("tcs:measurement=tiled", ["gap-tv", "network"], ["gap-tv"]),
+        ("tcs:frames=9", ["interpolate", "gap-tv"], ["interpolate", "gap-tv"]),
+        ("tcs:decoder=gap-tv", ["gap-tv", "gap-tv"], ["gap-tv", "gap-tv"]),
+    ],
+)
+def test_networks_are_tried_where_they_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, method: str, with_onnxruntime: list[str], without: list[str]
+) -> None:
+    for there, expected in ((True, with_onnxruntime), (False, without)):
+        monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name, there=there: there)
+        chosen = parse_method(method)
+        assert [codec.decoder for codec in chosen._candidates()] == expected  # type: ignore[attr-defined]
+
+
+def test_the_distance_is_that_from_the_frames_without_noise() -> None:
+    """A decoder that keeps the noise of the frames is not taken for one that comes near to them."""
+    for kind, seed in (("grains", 1), ("nanoparticles", 2)):
+        movie = simulate_movie(kind, (10, 64, 64), "slow", seed=seed, dose=50)
+        for codec in (
+            Tcs(measurement="bins", time_bins=4, space_bins=2, decoder="interpolate"),
+            Tcs(measurement="bins", time_bins=10, space_bins=1, decoder="interpolate"),
+            Tcs(),
+        ):
+            frames = codec.decode_chunk(codec.encode_chunk(movie.frames)).astype(float)
+            true = np.sqrt(np.square(frames - movie.clean).mean())
+            assert distance(codec, [movie.frames]) == pytest.approx(true, rel=0.25)
 
 
 def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:
@@ -89,6 +129,15 @@ def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:
         assert make_plan(scan, together=10).chunk == (250, 512, 512)
         assert make_plan(scan, together=300).chunk == (300, 512, 512)
         assert make_plan(scan, together=8, chunk=(13,)).chunk == (13, 512, 512)
+
+
+def test_the_plan_counts_what_decoding_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name: None)
+    smooth = parse_method("tcs").scratch_bytes((512, 512))
+    assert 5 * 4 * 10 * 512 * 512 <= smooth <= 8 * 4 * 10 * 512 * 512
+    monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name: True)
+    assert parse_method("tcs").scratch_bytes((512, 512)) > smooth
+    assert parse_method("pixel_histogram").scratch_bytes((512, 512)) == 0
 
 
 def test_distance_merges() -> None:
@@ -112,8 +161,9 @@ def test_distance_merges() -> None:
         ("tcs:frames=1", "frames '1' must be a whole number of at least 2"),
         ("tcs:measurement=holes", "measurement 'holes' must be auto, bins, tiled or random"),
         ("tcs:measurement=tiled,decoder=interpolate", "decoder=interpolate does not fit measurement=tiled"),
-        ("tcs:measurement=tiled,frames=9,decoder=network", "no weights for measurement=tiled, frames=9, seed=0"),
-        ("tcs:measurement=bins,decoder=network", "decoder=network does not fit measurement=bins"),
+        ("tcs:measurement=tiled,frames=9,decoder=network", "no weights of network for measurement=tiled, frames=9"),
+        ("tcs:measurement=bins,frames=9,decoder=network", "no weights of network for measurement=bins, frames=9"),
+        ("tcs:measurement=bins,decoder=birnat", "decoder=birnat does not fit measurement=bins"),
     ],
 )
 def test_unusable_options(method: str, message: str) -> None:
