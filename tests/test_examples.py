@@ -131,8 +131,10 @@ def test_quantize_ladder(tmp_path):
     rows = table(run("quantize_ladder.py", tmp_path).replace(" σ", "").replace(" %", ""), columns=6)
     sizes = {name: bits for name, (bits, *_) in rows}
     assert sizes["r = 0.1"] > sizes["r = 0.25"] > sizes["r = 0.5, fewest levels"] > sizes["r = 1, fewest levels"]
+    bounds = {"huang-511": 8**-0.5, "huang-255": 2**-0.5}
     for name, (_, _, largest, *_) in rows:
-        assert largest <= {"huang-511": 8**-0.5, "huang-255": 2**-0.5}.get(name) or float(name.split()[2].strip(","))
+        bound = bounds[name] if name in bounds else float(name.split()[2].strip(","))
+        assert 0 < largest <= bound + 5e-4, name
 
 
 @pytest.mark.campaign
@@ -193,7 +195,7 @@ def test_paper_movies_against_jpeg(tmp_path):
     assert len(parts) == 18
     for kind, ratio, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         rows = dict(table(text, columns=3))
-        (share, psnr, alike), (_, jpeg_psnr, jpeg_alike) = rows["bins"], rows["JPEG"]
+        (share, psnr, alike), (_, jpeg_psnr, jpeg_alike) = rows["bins, interpolate"], rows["JPEG"]
         assert share >= int(ratio) * 0.9, kind  # 1/share of the raw bytes
         assert psnr > jpeg_psnr + 3, kind
         assert alike > jpeg_alike, kind

@@ -10,7 +10,8 @@ loaded on the detector, which then sends N/C numbers instead of the N counts of 
 
     python pca_ladder.py [--data FOLDER] [--rows 28 --side 64] [--out FIGURE.png]
 
-FOLDER adds the real rotavirus scan, its even lines as the first scan of its odd lines. Takes minutes."""
+FOLDER adds the real rotavirus scan, its even lines as the first scan of its odd lines. Takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +36,9 @@ RATIOS = (6, 10, 16, 55, 164)
 DOSE, CONTRAST, WEAK = 2e5, 0.84, 0.25  # counts of a pattern; phase of the specimen and of the training object, rad
 EPIE = {"iterations": 12, "object_step": 1.0}
 SCAN = "rotavirus_4dstem_scan56x56_det128_u8.npy"
-WHY = """As in the paper: encoding learned from a noisy first scan or from an object of another contrast shows, first in
-the fine structure; a contrast-matched object without noise comes near what PCA can do at all. 6:1 costs nothing, as PCA
-leaves noise out with what it leaves out. Here both scans have one probe, which in the paper changed between them."""
+WHY = """As in the paper: what is learned from an object of another contrast costs most from 10:1 on; contrast matching
+makes up for it, and is a little better than a noisy first scan. The own scan shows what PCA can do at all: 6:1 costs
+nothing. Here both scans have one probe, which in the paper changed between them, so that 6:1 costs less here."""
 
 
 def scan(contrast: float, seed: int, rows: int, side: int) -> SimulatedScan:
@@ -95,13 +96,12 @@ def main() -> None:
     mask = probe_mask(np.abs(np.fft.fftshift(np.fft.fft2(problem.probe[0]))) ** 2)
     kappa = fractional_scattering(counts.mean(0), mask)
     eta = contrast_factor(lambda eta: scan(eta * WEAK, 3, *size).rate.mean(0), kappa, mask)
-    print(f"fractional scattering {kappa:.4f}; contrast factor {eta:.3f}, which is {CONTRAST / WEAK:.3f} in truth")
+    print(f"fractional scattering {kappa:.4f}, contrast factor {eta:.3f}: it is {CONTRAST / WEAK:.3f} in truth")
     first = {
         "first scan": np.random.default_rng(4).poisson(DOSE * scan(CONTRAST, 3, *size).rate),
         "mismatched": DOSE * scan(WEAK, 3, *size).rate,
         "contrast-matched": DOSE * scan(eta * WEAK, 3, *size).rate,
     }
-    print("simulated specimen: ", end="")
     images = ladder(problem, counts, DOSE * rate, truth, first)
     for path in given.data.glob(SCAN) if given.data else ():
         binned = np.load(path).reshape(56, 56, 64, 2, 64, 2).sum((3, 5), dtype=np.uint16)
