@@ -126,6 +126,24 @@ def test_movie_in_tenths(tmp_path):
     assert "what was measured: (4, 96, 96) of uint32" in output
 
 
+@pytest.mark.campaign
+def test_movie_comparison(tmp_path):
+    pytest.importorskip("matplotlib")
+    output = run("movie_comparison.py", tmp_path)
+    assert "B = 30: bins, interpolate" in output
+    assert all(is_picture(tmp_path / name) for name in ("movie_frames.png", "movie_quality.png"))
+
+
+@pytest.mark.campaign
+def test_choose_a_method(tmp_path):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).poisson(2.0, (6, 6, 16, 16)).astype(np.uint16))
+    output = run("choose_a_method.py", tmp_path, "mine.npy", "1")
+    bits = {line[:42].strip(): line[42:56].strip() for line in output.splitlines()}
+    assert 1.9 < float(bits["pixel_histogram"]) < 3  # no lossless code goes below 1.9 bits at a mean of 2
+    assert float(bits["poisson:r=1"]) < float(bits["pixel_histogram"])
+    assert "stemcodecs compress mine.npy" in output.split("What to do:")[1]
+
+
 @pytest.mark.slow
 def test_quantize_ladder(tmp_path):
     rows = table(run("quantize_ladder.py", tmp_path).replace(" σ", "").replace(" %", ""), columns=6)
@@ -187,7 +205,7 @@ def test_paper_lossless_histograms(tmp_path):
     assert is_picture(tmp_path / "lossless_histograms.png")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_paper_movies_against_jpeg(tmp_path):
     pytest.importorskip("matplotlib")
     output = run("papers/movies_against_jpeg.py", tmp_path, "--side", "48")
@@ -203,7 +221,7 @@ def test_paper_movies_against_jpeg(tmp_path):
     assert is_picture(tmp_path / "movies_against_jpeg.png")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("method", ["epie", "gradient"])
 def test_paper_detector_levels(method, tmp_path):
     pytest.importorskip("matplotlib")
@@ -222,7 +240,7 @@ def test_paper_detector_levels(method, tmp_path):
     assert is_picture(tmp_path / "detector_levels.png")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_paper_pca_ladder(tmp_path):
     pytest.importorskip("matplotlib")
     output = run("papers/pca_ladder.py", tmp_path, "--rows", "10", "--side", "24")

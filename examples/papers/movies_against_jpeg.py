@@ -29,9 +29,8 @@ LEFT_OUT = ("JPEG-XL", "bins, gap-tv", "random, gap-tv")
 PAPER = {("fibres", 10): (35.41, 32.38), ("nanoparticles", 30): (25.91, 23.98)}
 SCAN, GAIN = "rotavirus_4dstem_scan56x56_det128_u8.npy", 9
 WHY = """As in the paper, one measurement for B frames is above JPEG, which spends its bytes on noise. Decibels differ:
-frames are noisier here, and the truth is known, where the paper denoises (BM3D). The networks are small, and trained on
-simulated movies. What the paper leaves out: bins need no network and are as good at B = 20 and 30, and the temporal
-mean alone beats JPEG where little moves (try --motion fast)."""
+frames are noisier here, the truth is known, where the paper denoises (BM3D), and networks learned on simulations. What
+the paper leaves out: the temporal mean alone beats JPEG where little moves; bins need no network."""
 
 
 def simulated(kind: str, ratio: int, side: int, motion: str, seed: int) -> tuple[Array, Judge]:
