@@ -70,7 +70,7 @@ def simulate_ptychography(
     seed : int
         Of the jitter.
     """
-    optics = {"pixel_size": pixel_size, "wavelength": wavelength}
+    optics: dict[str, Any] = {"pixel_size": pixel_size, "wavelength": wavelength}
     probe = aperture_probe(side, semi_angle=semi_angle, defocus=defocus, **optics)
     positions = raster_positions((rows, rows), (step, step))
     positions = positions + np.random.default_rng(seed).uniform(-jitter, jitter, positions.shape)
