@@ -86,6 +86,7 @@ PUBLIC = {
         "ThreadEngine",
         "TomographyProblem",
         "choose_rank",
+        "compare",
         "compress",
         "decompress",
         "element_maps",
@@ -197,10 +198,11 @@ def test_unknown_names_are_refused() -> None:
 @pytest.mark.slow
 def test_a_function_is_not_hidden_by_the_room_of_its_name() -> None:
     """Whichever is imported first."""
-    first = "from stemcodecs_pipelines.histograms.scan_histograms import histograms as f"
-    then = "from stemcodecs_pipelines import histograms"
-    for program in (f"{first}; {then}; assert histograms is f", f"{then}; {first}; assert histograms is f"):
-        subprocess.run([sys.executable, "-c", program], check=True)
+    for module, name in (("histograms.scan_histograms", "histograms"), ("compare.run", "compare")):
+        first = f"from stemcodecs_pipelines.{module} import {name} as f"
+        then = f"from stemcodecs_pipelines import {name}"
+        for program in (f"{first}; {then}; assert {name} is f", f"{then}; {first}; assert {name} is f"):
+            subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.slow

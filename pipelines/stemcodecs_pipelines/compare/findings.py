@@ -81,13 +81,13 @@ def look_at(scan: Scan, chosen: ChosenBlocks) -> Look:
     for region in chosen.regions:
         sums.add(scan.read(region), region, counts)
     findings = list(_of_values(scan, counts, words, sums))
+    gaps = sums.marks == sums.patterns
     if marked.mask is not None:
-        kinds = ", ".join(f"{int(mask.sum()):,} {kind.replace('_', ' ')}" for kind, mask in marked.masks.items())
-        findings.append(
-            f"{int(marked.mask.sum()):,} pixels hold a mark in every pattern ({kinds}): gaps or dead pixels."
-        )
+        gaps |= marked.mask
+    if gaps.any():
+        findings.append(f"{int(gaps.sum()):,} pixels hold a mark in every pattern: gaps or dead pixels.")
     mean = sums.mean_pattern
-    findings += _of_pixels(mean, marked.mask, sums.patterns)
+    findings += _of_pixels(mean, gaps, sums.patterns)
     findings += _of_positions(scan, sums)
     images = {}
     if chosen.whole and detectors is not None:
@@ -111,12 +111,14 @@ class _Sums:
         self.pattern = np.zeros(scan.shape[-2:])
         self.images = np.zeros((*scan.shape[:-2], 5))
         self.read = np.zeros(scan.shape[:-2], bool)
-        self.patterns = self.marks = self.negative = self.unknown = self.saturated = 0
+        self.marks = np.zeros(scan.shape[-2:], np.int64)
+        self.patterns = self.negative = self.unknown = self.saturated = 0
         self.largest = -math.inf
 
     def add(self, block: Array, region: Any, counts: CountsBehind) -> None:
         marks = find_marks(block)
-        self.marks += 0 if marks is None else int(marks.sum())
+        if marks is not None:
+            self.marks += np.count_nonzero(marks.reshape(-1, *block.shape[-2:]), axis=0)
         clean = block if marks is None else np.where(marks, block.dtype.type(0), block)
         if block.dtype.kind in "if":
             self.negative += int((clean < 0).sum())
@@ -138,7 +140,7 @@ class _Sums:
 
     @property
     def mean_pattern(self) -> Array:
-        return self.pattern / max(1, self.patterns)
+        return self.pattern / np.maximum(1, self.patterns - self.marks)
 
 
 def _of_values(scan: Scan, counts: CountsBehind, words: str, sums: _Sums) -> list[str]:
@@ -154,8 +156,9 @@ def _of_values(scan: Scan, counts: CountsBehind, words: str, sums: _Sums) -> lis
         found.append(f"The values are whole numbers that are stored as {scan.dtype}.")
     if counts.found.plain and sums.negative:
         found.append(f"{sums.negative:,} values lie below zero, where counts cannot.")
-    if sums.marks:
-        found.append(f"{sums.marks:,} values are marks (the largest of {scan.dtype}, NaN or infinity), not counts.")
+    if sums.marks.any():
+        count = int(sums.marks.sum())
+        found.append(f"{count:,} values are marks (the largest of {scan.dtype}, NaN or infinity), not counts.")
     if sums.saturated:
         found.append(
             f"{sums.saturated:,} values are {int(np.iinfo(scan.dtype).max)}, the largest of {scan.dtype}: saturated."
@@ -163,12 +166,15 @@ def _of_values(scan: Scan, counts: CountsBehind, words: str, sums: _Sums) -> lis
     return found
 
 
-def _of_pixels(mean: Array, masked: Array | None, patterns: int) -> list[str]:
+def _of_pixels(mean: Array, gaps: Array, patterns: int) -> list[str]:
     """Pixels that differ from those around them by more than their noise."""
     if min(mean.shape) < 5 or patterns < 2 or not np.isfinite(mean).all():
         return []
     around = _median_around(mean)
-    usable = np.ones(mean.shape, bool) if masked is None else ~masked
+    # Beside a gap there is too little to compare with.
+    padded = np.pad(gaps, 1)
+    near = np.any([padded[y : y + mean.shape[0], x : x + mean.shape[1]] for y in range(3) for x in range(3)], axis=0)
+    usable = ~near
     # The noise of the mean of Poisson counts; a pixel at the rim of a disk differs from its neighbours by far less than
     # a hot one does.
     noise = np.sqrt(np.maximum(around, 1 / patterns) / patterns)

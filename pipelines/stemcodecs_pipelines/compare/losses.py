@@ -10,6 +10,7 @@ import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.find_map import FoundMap, whole_numbers
+from stemcodecs.marks import find_marks
 from stemcodecs.metrics import diffraction_mse, ssim
 from stemcodecs.readers.scan import Region
 from stemcodecs_pipelines.compare.report import Loss
@@ -49,10 +50,14 @@ class CountsBehind:
         return self.found.map
 
     def of(self, values: Array) -> tuple[Array, Array | None]:
-        """Counts of patterns, shape (n, det_y, det_x), int64; and where there are some, None for everywhere.
+        """Counts of patterns, shape (n, det_y, det_x), integers; and where there are some, None for everywhere.
 
         Marks and values without a count behind them are 0 there.
         """
+        if self.map is None and values.dtype.kind == "u":
+            # As they are: a copy in a wider dtype would be the largest thing in memory.
+            marks = find_marks(values)
+            return (values, None) if marks is None else (np.where(marks, values.dtype.type(0), values), ~marks)
         numbers = whole_numbers(np.ascontiguousarray(values).reshape(len(values), -1), self.map).reshape(values.shape)
         known = numbers < np.iinfo(np.int32).max
         # Values below zero are no counts: differences, or an offset that nobody found.

@@ -44,9 +44,12 @@ class LossyPeer(Peer):
         """Whether the bound holds, with room for the rounding of float64."""
         if self.bound is None or decoded.shape != source.shape:
             return bool(decoded.shape == source.shape)
-        counts = source.astype(np.float64)
-        allowed = self.bound * np.sqrt(np.maximum(counts, 1)) * (1 + 1e-12)
-        return bool((np.abs(decoded.astype(np.float64) - counts) <= allowed).all())
+        for pattern, other in zip(source, decoded, strict=True):
+            counts = pattern.astype(np.float64)
+            allowed = self.bound * np.sqrt(np.maximum(counts, 1)) * (1 + 1e-12)
+            if not (np.abs(other.astype(np.float64) - counts) <= allowed).all():
+                return False
+        return True
 
 
 def _roots(coder: Coder) -> Coder:
@@ -57,16 +60,18 @@ def _roots(coder: Coder) -> Coder:
 
     def decode(data: Any, like: Array) -> Array:
         narrow = np.uint8 if like.dtype.itemsize <= 2 else np.uint16
-        codes = coder.decode(data, np.broadcast_to(np.zeros((), narrow), like.shape)).astype(np.int64)
+        codes = coder.decode(data, np.broadcast_to(np.zeros((), narrow), like.shape)).astype(np.uint32)
         return np.asarray(codes * (codes + 1))
 
     return Coder(encode=encode, decode=decode, layout=coder.layout, package=coder.package)
 
 
 def _whole_roots(counts: Array) -> Array:
-    # Exact: float64 holds every count of 32 bits, and its root is rounded correctly.
-    roots = np.floor(np.sqrt(counts.astype(np.float64)))
-    return roots.astype(np.uint8 if counts.dtype.itemsize <= 2 else np.uint16)
+    roots = np.empty(counts.shape, np.uint8 if counts.dtype.itemsize <= 2 else np.uint16)
+    for i, pattern in enumerate(counts):
+        # Exact: float64 holds every count of 32 bits, and its root is rounded correctly.
+        roots[i] = np.floor(np.sqrt(pattern.astype(np.float64)))
+    return roots
 
 
 def _of_roots(kind: str, settings: Callable[[float], dict[str, Any]], bound: float) -> list[Coder]:
@@ -80,12 +85,14 @@ def _of_roots(kind: str, settings: Callable[[float], dict[str, Any]], bound: flo
         return getattr(imagecodecs, f"{kind}_{verb}")
 
     def encode(counts: Array) -> bytes:
-        return bytes(function("encode")(np.sqrt(counts.astype(np.float64)).astype(np.float32), **settings(error)))
+        return bytes(function("encode")(np.sqrt(counts, dtype=np.float32), **settings(error)))
 
     def decode(data: bytes, like: Array) -> Array:
         given = {"shape": like.shape, "dtype": np.float32} if kind == "sz3" else {}
         roots = np.asarray(function("decode")(data, **given)).reshape(like.shape)
-        return np.square(np.maximum(roots, 0).astype(np.float64))
+        roots = roots if roots.flags.writeable else roots.copy()
+        np.maximum(roots, 0, out=roots)
+        return np.asarray(np.square(roots, out=roots))
 
     return [layout(encode, decode, package="imagecodecs") for layout in (_whole, pixel_major)]
 

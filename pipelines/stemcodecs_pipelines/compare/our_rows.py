@@ -94,7 +94,8 @@ def _coded(method: Method[Any], row: Row, common: Comparing) -> Outcome:
         encoding_seconds += seconds
         stored = bytes(objects[coder.key(chosen.plan.coordinates(number))])
         sizes.append(len(stored))
-        seconds, decoded = best_of(coder.decode, {"": stored}, region, repeats=repeats)
+        objects_read: dict[str, bytes] = {"": stored}
+        seconds, decoded = best_of(coder.decode, objects_read, region, repeats=repeats)
         decoding_seconds += seconds
         known.compare(block, decoded, region)
         if losses is not None and _measurable(chosen, common):
@@ -157,7 +158,7 @@ def _warm(block: Array, encoding: Encoding, chosen: ChosenBlocks, common: Compar
     corner = np.ascontiguousarray(block[region])
     plan = replace(chosen.plan, shape=corner.shape, chunk=corner.shape)
     coder = BlockCoder(array_metadata(plan, common.scan.dims, encoding))
-    coder.decode(coder.encode(corner, region), region)
+    coder.decode({key: bytes(data) for key, data in coder.encode(corner, region).items()}, region)
 
 
 def _measurable(chosen: ChosenBlocks, common: Comparing) -> bool:

@@ -116,7 +116,7 @@ def _coded(peer: Peer, row: Row, common: Comparing) -> Outcome:
 
 def _narrow(counts: Array) -> Array:
     """Counts in the narrowest unsigned dtype that holds them, as a detector would write them."""
-    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))), copy=False)
 
 
 def _what_was_lost(peer: Peer, decoded: Array, source: Array) -> str:

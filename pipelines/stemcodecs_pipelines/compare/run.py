@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import queue
@@ -45,8 +46,9 @@ __all__ = ["compare"]
 
 Task = Callable[[Comparing], Outcome]
 
-BLOCKS_IN_WORK = 8
-"""Blocks that a row may hold at once: the source's, one transposed or tiled, what is coded, decoded and compared."""
+BYTES_A_VALUE = 32
+"""What a row holds for every value of its block: the block itself, its roots as float32 and these transposed, what is
+decoded of them, and the planes of whoever compresses them."""
 LEARNING_BYTES = 400_000_000
 """What a network or a map is learned from, and its planes."""
 PACKAGES = (
@@ -167,7 +169,8 @@ def plan_in_words(chosen: ChosenBlocks, workers: int) -> str:
         what = f"all of {filesize.decimal(plan.raw_bytes)}"
     else:
         what = f"a sample of {filesize.decimal(chosen.raw_bytes)} of {filesize.decimal(plan.raw_bytes)}"
-    each = max(BLOCKS_IN_WORK * min(plan.block_bytes, plan.raw_bytes), WORKER_BYTES) + plan.source_bytes
+    values = math.prod(min(n, size) for n, size in zip(plan.block, plan.shape, strict=True))
+    each = max(max(BYTES_A_VALUE, 4 * np.dtype(plan.dtype).itemsize) * values, WORKER_BYTES) + plan.source_bytes
     bound = BASE_BYTES + LEARNING_BYTES + workers * each
     return (
         f"{what} in {len(chosen.numbers)} chunk{'s' * (len(chosen.numbers) != 1)} of {'×'.join(map(str, plan.chunk))}, "
