@@ -145,7 +145,7 @@ def modules() -> list[str]:
     # These need an extra: slurm, train.
     optional = {"stemcodecs_pipelines.run.slurm"}
     if find_spec("torch") is None:
-        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("export", "networks", "train")}
+        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("birnat", "export", "networks", "train")}
     return [name for name in found if name not in optional]
 
 

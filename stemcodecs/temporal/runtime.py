@@ -129,6 +129,8 @@ def _session(sha256: str, model: str | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads()
     options.log_severity_level = 3
+    # Chunks are decoded by several threads at once: those of a network that wait must not take the time of the others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(load_weights(sha256, model), options, providers=["CPUExecutionProvider"])
     except ConfigurationError:

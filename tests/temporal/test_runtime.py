@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -206,17 +206,26 @@ def test_shipped_weights_are_what_their_names_say():
     assert total < 3_000_000
 
 
-def test_the_shipped_network_is_above_gap_tv():
+@pytest.mark.parametrize(
+    ("decoder", "simple", "sampling", "gain"),
+    [
+        ("network", "gap-tv", Sampling(), 1.5),
+        ("network", "interpolate", Sampling(measurement="bins", time_bins=4, space_bins=2), 2.5),
+    ],
+    ids=["masks", "bins"],
+)
+def test_the_shipped_networks_are_above_what_needs_no_weights(decoder, simple, sampling, gain):
     """Held-out movies, with a margin below what the benchmark holds."""
     from stemcodecs.simulate import simulate_movie
 
-    digest = weights.shipped_for(Sampling())
+    digest = weights.shipped_for(sampling, weights.NETWORKS[decoder])
     assert digest is not None
-    network, smooth = Tcs(decoder="network", weights=digest), Tcs()
+    plain = Tcs(**asdict(sampling), decoder=simple)
+    network = replace(plain, decoder=decoder, weights=digest)
     gains = []
     for seed in range(4):
         movie = simulate_movie("any", (10, 62, 70), "mixed", seed=(1 << 28) + seed)
         data = network.encode_chunk(movie.frames)
-        errors = [np.square(codec.decode_chunk(data) - movie.clean).mean() for codec in (smooth, network)]
+        errors = [np.square(codec.decode_chunk(data) - movie.clean).mean() for codec in (plain, network)]
         gains.append(10 * np.log10(errors[0] / errors[1]))
-    assert np.mean(gains) > 1.5
+    assert np.mean(gains) > gain

@@ -20,7 +20,8 @@ MOVIE = simulate_movie("grains", (4, 64, 64), "slow", seed=5, dose=40)
 
 @pytest.mark.parametrize(("name", "package"), [("jpeg", "PIL"), ("jpeg_xl", "imagecodecs")])
 def test_image_codecs_keep_to_the_bytes_of_a_measurement(name, package):
-    pytest.importorskip(package)
+    if not find_spec(package):
+        pytest.skip(f"{package} comes with the extra compare")
     movie = simulate_movie("grains", (4, 128, 128), "slow", seed=5, dose=40)
     size, frames = getattr(comparison, name)(movie.frames)
     assert size <= movie.frames.size / 4
