@@ -1,7 +1,7 @@
 """Rotavirus capsids from 56×56 patterns of five electrons a pixel; the probe is made from its defocus.
 
-Run with ``python rotavirus.py [FOLDER]``; needs torch and matplotlib. FOLDER holds the real scan
-(rotavirus_4dstem_scan56x56_det128_u8.npy, from the tests of Ptycho.jl); without it capsids are simulated.
+Run with ``python rotavirus.py [FOLDER]``; needs torch and matplotlib. FOLDER holds the real scan (from the tests of
+Ptycho.jl); without it capsids are simulated. Gradients: S. Kandel et al. 2019, arXiv:1902.03920.
 """
 
 import sys
@@ -27,15 +27,13 @@ if folder is not None:
 else:
     probe = aperture_probe(side, semi_angle=1.0e-3, defocus=-13.5e-6, **optics)
     frame = PtychographyProblem.of(np.zeros((rows**2, side, side)), positions, probe, metres=True, **optics)
-    y, x = np.mgrid[: frame.object_shape[0], : frame.object_shape[1]]
+    y, x = np.indices(frame.object_shape)
     capsids = [np.hypot(y - a, x - b) for a, b in np.mgrid[40:160:34, 40:160:34].reshape(2, -1).T]
-    phase = sum(0.15 * np.exp(-(((r - 14) / 3) ** 2)) for r in capsids)
-    rate = 5.3 * side**2 * diffraction_patterns(np.exp(1j * phase), probe, frame.positions)
+    capsids = np.exp(sum(0.15j * np.exp(-(((r - 14) / 3) ** 2)) for r in capsids))
+    rate = 5.3 * side**2 * diffraction_patterns(capsids, probe, frame.positions)
     patterns = np.random.default_rng(0).poisson(rate).astype(np.uint8)
 
 problem = PtychographyProblem.of(patterns, positions, probe, metres=True, **optics)
-result = reconstruct(
-    problem, "gradient", iterations=8, progress=lambda done, of, error: print(f"{done}/{of}  {error:.4f}")
-)
+result = reconstruct(problem, "gradient", iterations=8, progress=lambda *done: print("{}/{}  {:.4f}".format(*done)))
 draw_reconstruction(result, "rotavirus.png")
 print(f"rotavirus.png: pixel {1e9 * problem.pixel_size:.3f} nm, amplitude error {result.error:.4f}")

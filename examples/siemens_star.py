@@ -1,7 +1,8 @@
 """A Siemens star by X-ray ptychography: ePIE, gradients, and gradients with three probe modes.
 
 Run with ``python siemens_star.py [FOLDER]``; needs torch and matplotlib. FOLDER holds the real scan
-(aps_siemens_xptycho_516x128x128_u16.npy, from the tests of tike 0.26); without it a star is simulated.
+(aps_siemens_xptycho_516x128x128_u16.npy, from the tests of tike 0.26); without it a star is simulated. ePIE: A. Maiden
+and J. Rodenburg 2009, doi:10.1016/j.ultramic.2009.05.012.
 """
 
 import sys
@@ -30,11 +31,7 @@ else:
     rate = diffraction_patterns(star, 300 * probe, frame.positions)
     problem = frame.with_patterns(np.random.default_rng(0).poisson(rate))
 
-for name, method, settings in (
-    ("epie", "epie", {}),
-    ("gradient", "gradient", {}),
-    ("gradient_3_modes", "gradient", {"modes": 3}),
-):
-    result = reconstruct(problem, method, **settings)
+for name, settings in {"epie": {}, "gradient": {}, "gradient_3_modes": {"modes": 3}}.items():
+    result = reconstruct(problem, name.split("_")[0], **settings)
     draw_reconstruction(result, f"star_{name}.png")
     print(f"{name:17} amplitude error {result.error:.4f}, shares of the modes {result.probe_shares.round(3)}")

@@ -1,7 +1,8 @@
 """See what self-absorption does to a fluorescence tomogram, and that its model undoes it.
 
-A bead of calcium with six pillars of iron is simulated, 60 angles, and reconstructed twice. Run with ``python
-tomography_self_absorption.py tomogram.png``; takes about a minute and needs torch, xraylib and matplotlib.
+A bead of calcium with six pillars of iron is simulated, 60 angles, and reconstructed twice: with and without the model
+of Z. Di et al. 2017, doi:10.1364/OE.25.013107. Run with ``python tomography_self_absorption.py [tomogram.png]``; takes
+about a minute and needs torch, xraylib and matplotlib.
 """
 
 import sys

@@ -13,12 +13,13 @@ from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.learned.l3c_model import L3cModel
 from stemcodecs.learned.l3c_model_bytes import write_l3c
-from tests.benchmarks.peer_codecs import PEERS, size_of
+from stemcodecs_pipelines.compare.lossless_peers import PEERS
+from stemcodecs_pipelines.compare.peer_coders import size_of
 
 Array = np.ndarray[Any, Any]
 
 SCANS = ("Siemens star", "rotavirus 24", "grains 1")
-OTHERS = ("gzip -9, per pattern", "PNG -9, per pattern", "JPEG-XL effort 7, per pattern")
+OTHERS = ("gzip -6", "PNG", "JPEG-XL effort 7")
 
 
 def trained(patterns: Array, seconds: float, *, location: bool) -> L3cModel:

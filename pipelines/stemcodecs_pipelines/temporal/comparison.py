@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -48,17 +49,19 @@ def _best_quality(encode: Callable[[float], Any], budget: int, low: float, high:
 
 def jpeg(frames: Array) -> Coded:
     """Every image in 1/B of its raw size, at the best quality that fits; B is the number of frames."""
-    import imagecodecs
+    from PIL import Image
 
     size, out = 0, []
     for frame in frames:
 
         def encode(quality: float, frame: Array = frame) -> Any:
-            return imagecodecs.jpeg8_encode(frame, level=round(quality))
+            # Pillow, which comes with matplotlib; the bytes are those of imagecodecs: both call libjpeg-turbo.
+            Image.fromarray(frame).save(file := BytesIO(), "JPEG", quality=round(quality))
+            return file.getvalue()
 
         data = _best_quality(encode, frame.size // len(frames), 1, 95)
         size += len(data)
-        out.append(imagecodecs.jpeg8_decode(data))
+        out.append(np.asarray(Image.open(BytesIO(data))))
     return size, np.stack(out)
 
 
@@ -91,8 +94,10 @@ def coders(frames: int, step: int) -> dict[str, Coder]:
         Quantisation step of the sums.
     """
     out: dict[str, Coder] = {}
+    if find_spec("PIL"):
+        out["JPEG"] = jpeg
     if find_spec("imagecodecs"):
-        out |= {"JPEG": jpeg, "JPEG-XL": jpeg_xl}
+        out["JPEG-XL"] = jpeg_xl
     out["temporal mean"] = temporal_mean
     common: dict[str, Any] = {"frames": frames, "step": step, "incoherent": "measured"}
     bins: dict[str, Any] = {"measurement": "bins", "time_bins": _TIME_BINS.get(frames, 4), "space_bins": 2}
