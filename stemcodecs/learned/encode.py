@@ -12,6 +12,7 @@ from stemcodecs.entropy.chunk.choose_calibration import plane_behind
 from stemcodecs.entropy.chunk.encode import encode_array
 from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, Header, read_header
 from stemcodecs.entropy.fit.grouped_counts import DOSE_ONE, GroupedCounts
+from stemcodecs.entropy.fit.tile import choose_layout
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.calibration import SharedCalibration
@@ -19,7 +20,7 @@ from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.learned.context_model_bytes import write_network
 from stemcodecs.learned.encode_groups import encode_groups, write_chunk
-from stemcodecs.learned.fit import NetworkOptions, fit_network
+from stemcodecs.learned.fit import NetworkOptions, chains_pay, fit_network
 from stemcodecs.learned.fit_images import FEWEST_ROWS, fit_images, image_layouts, images_pay
 from stemcodecs.learned.image_chain import UnrolledImages
 from stemcodecs.learned.image_model import write_image_network
@@ -30,6 +31,8 @@ __all__ = ["LearnedOptions", "encode_learned", "fit_patterns"]
 
 Array = np.ndarray[Any, Any]
 
+FEWEST_OF_CHAINS = 1024
+"""Positions from which on chains fill the lanes."""
 SMALL = 1 << 16
 """Values below which a network costs more than it saves, so that none is fitted."""
 _PATCHES_OF_ANOTHER_NETWORK = 20
@@ -105,6 +108,12 @@ def _by_own(array: Array, flags: int, found: Header, smallest: int, options: Lea
     # True images are often stored by the generic coder: then there is no use in a network for counts.
     if options.arch != "images" and found.kind == COUNTS:
         counts = GroupedCounts(patterns, layout, 0)
+        # What histograms gain by scan neighbours may be too little for them, and enough for a network.
+        if options.scan == "auto" and found.tile == (1, 1) and layout.n_positions >= FEWEST_OF_CHAINS:
+            chained = choose_layout(patterns, layout, "scan")
+            if chains_pay(counts, patterns, chained, options.network):
+                layout = chained
+                counts = GroupedCounts(patterns, layout, 0)
         if layout.chain_length > 1:
             _round_doses(counts)
         fit = fit_network(counts, patterns, layout, options.network)

@@ -20,7 +20,7 @@ from stemcodecs.learned.pixel_maps import scatter_maps
 from stemcodecs.learned.tables import tables
 from stemcodecs.learned.training_kernels import TrainingData, features_of
 
-__all__ = ["NetworkFit", "NetworkOptions", "fit_network", "references_of"]
+__all__ = ["NetworkFit", "NetworkOptions", "chains_pay", "fit_network", "references_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +40,10 @@ JUDGED = 4
 """The race is decided by the loss of its last quarter: both networks saw the same counts."""
 PROMISE = 3
 """What maps save in the end is so many times what they save in the race: of the Siemens star 0.3 % then, and 1.2 %."""
+TRIAL = 16
+"""Whether scan neighbours pay is found out in a sixteenth of the steps, without and with them."""
+SCAN_GAIN = 0.004
+"""Share of the bits that they must save then: with them, reading a pattern decodes some others."""
 SMALL, LARGE = 16, 32
 """Hidden units."""
 LARGE_FROM = 1_500_000
@@ -115,19 +119,7 @@ def fit_network(
         return None
     coded = live.size * layout.n_positions if values is None else values * live.size // layout.n_pixels
     roots = pixel_roots(levels, level_scale)
-    wanted = PATTERN + (SCAN if layout.chain_length > 1 else ())
-    neighbours = tuple(neighbour for neighbour in wanted if may_be_seen(neighbour, layout.detector))
-    data = TrainingData(
-        plane=plane,
-        width=layout.detector[1],
-        roots=np.where(levels < 0, -1, roots),
-        dose=dose_roots(counts.doses).astype(np.int64),
-        references=references_of(layout),
-        neighbours=np.array(neighbours, np.int64).reshape(-1, 3),
-        chained=layout.chain_length > 1,
-        pixel=pixel_features(roots, (), layout.detector).astype(np.float32),
-        root6=tables().root6,
-    )
+    data, neighbours = _training_data(plane, counts, layout, levels, roots)
     winner = _race(data, layout, roots, live, coded, options)
     model, bits = _in_integers(winner, level_scale, levels, constants, layout.detector, neighbours, coded)
     return NetworkFit(model=model, bits=bits, values=coded)
@@ -147,19 +139,7 @@ def _race(
         options.progress(done, total)
 
     def entrant(maps: tuple[Array, ...]) -> tuple[float, _Entrant]:
-        pixel = pixel_features(roots, maps, layout.detector).astype(np.float32)
-        of_maps = data._replace(pixel=pixel)
-        lanes = 1 + data.chained + len(data.neighbours)
-        inputs = lanes + pixel.shape[1]
-
-        def samples(random: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
-            positions = random.integers(0, data.plane.shape[0], n)
-            pixels = live[random.integers(0, live.size, n)]
-            features, low, up = np.empty((n, inputs), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
-            features_of(of_maps, positions, pixels, features, low, up)
-            return features, low, up
-
-        learner = Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=options.seed)
+        learner = _learner(data, maps, layout.detector, roots, live, hidden, options.seed)
         bits = learner.train(race, options.steps, step)[-max(race // JUDGED, 1) :].mean()
         return float(bits) * values / 8, (learner, maps)
 
@@ -169,6 +149,69 @@ def _race(
         winner = plain
     winner[0].train(options.steps, options.steps, step)
     return winner
+
+
+def _learner(
+    data: TrainingData, maps: tuple[Array, ...], detector: tuple[int, int], roots: Array, live: Array, hidden: int,
+    seed: int,
+) -> Learner:  # fmt: skip
+    of_maps = data._replace(pixel=pixel_features(roots, maps, detector).astype(np.float32))
+    lanes = 1 + data.chained + len(data.neighbours)
+    inputs = lanes + of_maps.pixel.shape[1]
+
+    def samples(random: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
+        positions = random.integers(0, data.plane.shape[0], n)
+        pixels = live[random.integers(0, live.size, n)]
+        features, low, up = np.empty((n, inputs), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+        features_of(of_maps, positions, pixels, features, low, up)
+        return features, low, up
+
+    return Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=seed)
+
+
+def chains_pay(counts: GroupedCounts, plane: Array, chained: GroupLayout, options: NetworkOptions) -> bool:
+    """Whether scan neighbours save a network bits, after a short fit without and with them.
+
+    Parameters
+    ----------
+    counts : GroupedCounts
+        Of single positions.
+    plane : uint8 or uint16[n_positions, n_pixels]
+    chained : GroupLayout
+        Of chains of the same positions.
+    options : NetworkOptions
+    """
+    level_scale, levels, _ = fit_levels(counts.pixels, chained.detector)
+    live = np.flatnonzero(levels >= 0)
+    if live.size == 0:
+        return False
+    roots, steps = pixel_roots(levels, level_scale), max(options.steps // TRIAL, 1)
+    bits = []
+    for layout in (counts.layout, chained):
+        data, _ = _training_data(plane, counts, layout, levels, roots)
+        learner = _learner(data, (), layout.detector, roots, live, SMALL, options.seed)
+        bits.append(learner.train(steps, steps, lambda: None)[-max(steps // JUDGED, 1) :].mean())
+    return bool(bits[1] < bits[0] * (1 - SCAN_GAIN))
+
+
+def _training_data(
+    plane: Array, counts: GroupedCounts, layout: GroupLayout, levels: Array, roots: Array
+) -> tuple[TrainingData, tuple[tuple[int, int, int], ...]]:  # fmt: skip
+    """What a network of a layout learns from, and its neighbours."""
+    wanted = PATTERN + (SCAN if layout.chain_length > 1 else ())
+    neighbours = tuple(neighbour for neighbour in wanted if may_be_seen(neighbour, layout.detector))
+    data = TrainingData(
+        plane=plane,
+        width=layout.detector[1],
+        roots=np.where(levels < 0, -1, roots),
+        dose=dose_roots(counts.doses).astype(np.int64),
+        references=references_of(layout),
+        neighbours=np.array(neighbours, np.int64).reshape(-1, 3),
+        chained=layout.chain_length > 1,
+        pixel=pixel_features(roots, (), layout.detector).astype(np.float32),
+        root6=tables().root6,
+    )
+    return data, neighbours
 
 
 def _in_integers(
