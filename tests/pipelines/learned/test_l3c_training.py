@@ -49,7 +49,8 @@ def test_integers_take_what_training_promises(location: bool) -> None:
     model, bits = train_l3c(patterns, options(location=location))
     assert (len(np.unique(model.levels)) > 1) == location
     data = encode_l3c(patterns, shared_l3c(model))
-    assert 8 * len(data) / patterns.size == pytest.approx(bits, rel=0.06)
+    # Training adds a little noise to the latents, which costs it some bits that integers do not take.
+    assert 0.75 * bits < 8 * len(data) / patterns.size < 1.06 * bits
     assert np.array_equal(Learned(**shared_l3c(model).configuration()).decode_chunk(data), patterns)
 
 
