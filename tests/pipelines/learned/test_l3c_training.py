@@ -34,7 +34,7 @@ def speckles(*scan: int, seed: int = 0) -> Array:
 def options(**changed: Any) -> Any:
     from stemcodecs_pipelines.learned.l3c_training import TrainingOptions
 
-    return TrainingOptions(**({"steps": 150, "scales": 1, "width": 4} | changed))
+    return TrainingOptions(**({"steps": 40, "scales": 1, "width": 4} | changed))
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_integers_take_what_training_promises(location: bool) -> None:
     from stemcodecs_pipelines.learned.l3c_training import train_l3c
     from tests.learned.random_l3c import shared_l3c
 
-    patterns = speckles(256)
+    patterns = speckles(128)
     model, bits = train_l3c(patterns, options(location=location))
     assert (len(np.unique(model.levels)) > 1) == location
     data = encode_l3c(patterns, shared_l3c(model))
