@@ -110,6 +110,16 @@ def train_l3c(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, floa
     model, bits
         The network in integers, and the bits a value that the floating-point one took in the last tenth of the time.
     """
+    # Small convolutions gain nothing by threads, and lose much where others want the processors too.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _trained(patterns, options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, float]:
     torch.manual_seed(options.seed)
     pixels = _pixels(patterns, options.location)
     network = FloatL3c(options.scales, options.latents, options.width, pixels.spread)

@@ -34,7 +34,7 @@ def speckles(*scan: int, seed: int = 0) -> Array:
 def options(**changed: Any) -> Any:
     from stemcodecs_pipelines.learned.l3c_training import TrainingOptions
 
-    return TrainingOptions(**({"steps": 150, "scales": 1, "width": 4} | changed))
+    return TrainingOptions(**({"steps": 40, "scales": 1, "width": 4} | changed))
 
 
 @pytest.mark.slow
@@ -45,11 +45,12 @@ def test_integers_take_what_training_promises(location: bool) -> None:
     from stemcodecs_pipelines.learned.l3c_training import train_l3c
     from tests.learned.random_l3c import shared_l3c
 
-    patterns = speckles(256)
+    patterns = speckles(128)
     model, bits = train_l3c(patterns, options(location=location))
     assert (len(np.unique(model.levels)) > 1) == location
     data = encode_l3c(patterns, shared_l3c(model))
-    assert 8 * len(data) / patterns.size == pytest.approx(bits, rel=0.06)
+    # Training adds a little noise to the latents, which costs it some bits that integers do not take.
+    assert 0.75 * bits < 8 * len(data) / patterns.size < 1.06 * bits
     assert np.array_equal(Learned(**shared_l3c(model).configuration()).decode_chunk(data), patterns)
 
 
