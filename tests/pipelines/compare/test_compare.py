@@ -23,11 +23,15 @@ from tests.pipelines.compare.conftest import GZIP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk_bytes", [1 << 26, 1 << 16], ids=["one chunk", "chunks"])
+@pytest.mark.parametrize("chunk_bytes", [1 << 26, 1 << 17], ids=["one chunk", "chunks"])
 def test_sizes_are_those_of_compress(chunk_bytes, disk_file, few, tmp_path, monkeypatch):
     """To the byte, models included, of every method that applies."""
     monkeypatch.setattr(plan, "LARGEST_CHUNK", chunk_bytes)
     names = [name for name in our_methods() if not name.startswith("tcs")]
+    # A network need not be good to be the same.
+    names[names.index("learned")] = "learned:steps=100"
+    if chunk_bytes < 1 << 20:
+        names = ["pixel_histogram", "poisson:r=0.5", "pca"]
     few(*names)
     report = compare(disk_file)
     assert {row.name for row in report.rows if row.state is State.DONE} == set(names)
@@ -50,8 +54,9 @@ def test_groups_guarantees_and_losses(disk_file, few):
     assert "0.5 σ" in lossy.guarantee
     assert 0 < lossy.loss.largest_error <= 0.5
     assert 0.8 < lossy.loss.dose_equivalent < 1
-    assert exact.encode_rate > 0
-    assert exact.decode_rate > 0
+    # A core does not do more: time that Zarr's threads take must count.
+    assert 0 < exact.encode_rate < 20_000
+    assert 0 < exact.decode_rate < 20_000
 
 
 def test_what_the_page_draws(disk, disk_file, few):
