@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 REAL = ("rotavirus_4dstem_*.npy", "aps_siemens_*.npy")
 GZIP, PNG, HISTOGRAMS, BOUND = "gzip of float32", "PNG of counts", "pixel-local histograms", "Shannon bound"
 WHY = """The paper: 3.70 bits, 8.6 times smaller. 32 / 3.70 = 8.6: the ratio counts from the float32 that Nion Swift
-writes; counts in 16 bits are half as large to begin with. gzip of float32 takes more than twice the bits, as there; of
+writes; counts in 16 bits are half as large to begin with. gzip of float32 takes twice the bits, as there; of
 counts, and PNG, which takes integers only, 1.7 times. Bits follow from the dose: that of the simulated scan fits."""
 
 
