@@ -1,6 +1,6 @@
 """Compress diffraction patterns and a tilt series with a network that is fitted to them, next to histograms.
 
-    python learned_lossless.py
+Run with ``python learned_lossless.py``.
 """
 
 import numpy as np
