@@ -197,9 +197,14 @@ def stores(counts: Array) -> dict[str, tuple[Array, float]]:
         data = codec.encode_chunk(counts)
         found[name] = codec.decode_chunk(data), counts.nbytes / len(data)
     for ratio in RATIOS:
-        if counts[0].size / ratio <= len(counts):
-            encoder = DetectorEncoder.fit(counts, ratio=ratio)
-            found[f"PCA {ratio}:1"] = encoder.decode(encoder.encode(counts)), ratio
+        components = counts[0].size / ratio
+        if components > len(counts):
+            print(
+                f"      PCA {ratio}:1 is left out: {components:.0f} components of {len(counts)} patterns are all of them"
+            )
+            continue
+        encoder = DetectorEncoder.fit(counts, ratio=ratio)
+        found[f"PCA {ratio}:1"] = encoder.decode(encoder.encode(counts)), ratio
     return found
 
 
