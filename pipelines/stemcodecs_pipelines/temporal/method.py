@@ -23,11 +23,12 @@ SCRATCH, NETWORK_SCRATCH = 26, 64
 network holds between its layers."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
-    "tiled": ("gap-tv", "network"),
-    "random": ("gap-tv", "network"),
+    "tiled": ("gap-tv", "network", "birnat"),
+    "random": ("gap-tv", "network", "birnat"),
 }
 TRIED = {"bins": ("interpolate", "network"), "tiled": ("gap-tv", "network"), "random": ("gap-tv", "network")}
-"""Decoders of a measurement, and those that are tried where none is asked for: bins need no GAP-TV."""
+"""Decoders of a measurement, and those that are tried where none is asked for: bins need no GAP-TV, and
+BIRNAT is behind the compact network at four times its cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,10 @@ class TcsOptions:
         "auto",
         "space-time bins, or sums behind balanced or random masks; auto takes what gives the frames of a sample best",
     )
-    decoder: Literal["interpolate", "gap-tv", "network"] | None = option(
+    decoder: Literal["interpolate", "gap-tv", "network", "birnat"] | None = option(
         None,
         "how readers get frames back",
-        otherwise="what gives the frames of a sample best; network needs onnxruntime to be read",
+        otherwise="what gives the frames of a sample best; network and birnat need onnxruntime to be read",
     )
     time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
@@ -132,8 +133,8 @@ class TcsMethod(Method[TcsOptions]):
             fit = [(kind, o.decoder) for kind in kinds if o.decoder in FITTING[kind]]
         if not fit:
             raise ConfigurationError(
-                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv or "
-                "network, bins by interpolate, gap-tv or network"
+                f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv, "
+                "network or birnat, bins by interpolate, gap-tv or network"
             )
         out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
         if not out:

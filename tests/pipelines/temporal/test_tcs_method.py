@@ -163,7 +163,8 @@ def test_distance_merges() -> None:
         ("tcs:measurement=tiled,decoder=interpolate", "decoder=interpolate does not fit measurement=tiled"),
         ("tcs:measurement=tiled,frames=9,decoder=network", "no weights of network for measurement=tiled, frames=9"),
         ("tcs:measurement=bins,frames=9,decoder=network", "no weights of network for measurement=bins, frames=9"),
-        ("tcs:decoder=birnat", "decoder 'birnat' must be interpolate, gap-tv or network"),
+        ("tcs:measurement=bins,decoder=birnat", "decoder=birnat does not fit measurement=bins"),
+        ("tcs:measurement=tiled,frames=9,decoder=birnat", "no weights of birnat for measurement=tiled, frames=9"),
     ],
 )
 def test_unusable_options(method: str, message: str) -> None:
