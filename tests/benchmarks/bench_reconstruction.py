@@ -199,9 +199,7 @@ def stores(counts: Array) -> dict[str, tuple[Array, float]]:
     for ratio in RATIOS:
         components = counts[0].size / ratio
         if components > len(counts):
-            print(
-                f"      PCA {ratio}:1 is left out: {components:.0f} components of {len(counts)} patterns are all of them"
-            )
+            print(f"      PCA {ratio}:1 is left out: {components:.0f} components of {len(counts)} patterns are all")
             continue
         encoder = DetectorEncoder.fit(counts, ratio=ratio)
         found[f"PCA {ratio}:1"] = encoder.decode(encoder.encode(counts)), ratio
