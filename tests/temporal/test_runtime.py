@@ -211,8 +211,9 @@ def test_shipped_weights_are_what_their_names_say():
     [
         ("network", "gap-tv", Sampling(), 1.5),
         ("network", "interpolate", Sampling(measurement="bins", time_bins=4, space_bins=2), 2.5),
+        ("birnat", "gap-tv", Sampling(), 0.7),
     ],
-    ids=["masks", "bins"],
+    ids=["masks", "bins", "birnat"],
 )
 def test_the_shipped_networks_are_above_what_needs_no_weights(decoder, simple, sampling, gain):
     """Held-out movies, with a margin below what the benchmark holds."""

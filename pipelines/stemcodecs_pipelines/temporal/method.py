@@ -21,6 +21,8 @@ __all__ = ["TcsMethod", "TcsOptions"]
 SCRATCH, NETWORK_SCRATCH = 26, 64
 """Bytes that decoding takes for a value of one measurement, as measured: four to six arrays of its frames, and what a
 network holds between its layers."""
+BIRNAT_SCRATCH = 160 << 20
+"""What BIRNAT takes at least: attention within a part of 128 × 128 pixels, as measured."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
     "tiled": ("gap-tv", "network", "birnat"),
@@ -87,8 +89,10 @@ class TcsMethod(Method[TcsOptions]):
 
     def scratch_bytes(self, detector: tuple[int, int]) -> int:
         """See `Method.scratch_bytes`."""
-        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in self._candidates())
-        return each * self.options.frames * detector[0] * detector[1]
+        codecs = self._candidates()
+        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in codecs)
+        least = BIRNAT_SCRATCH if any(codec.decoder == "birnat" for codec in codecs) else 0
+        return max(least, each * self.options.frames * detector[0] * detector[1])
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codec for a movie; a few measurements are tried first where the options leave a choice.
