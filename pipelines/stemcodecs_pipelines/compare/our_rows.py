@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError, VerificationError
-from stemcodecs.location import Location
+from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Region
 from stemcodecs_pipelines.compare.comparing import (
     REPEATS,
@@ -175,6 +175,8 @@ def _built(method: Method[Any], chosen: ChosenBlocks, common: Comparing) -> tupl
         source = sample_as_scan(common.scan, chosen, folder / "sample.npy")
     encoding = method.build(source, Learning(workers=1, report=report))
     place = Location.of(folder)
+    # In a store that is being written this folder is there: what is written goes through it.
+    (folder / JOURNAL).mkdir()
     for key, data in encoding.stored_models.items():
         place.write(key, data)
     return encoding, place, said[-1] if said else ""
