@@ -96,7 +96,7 @@ def encode_movies(chunk: Array, sampling: Sampling, *, keep_incoherent: bool, fl
             if keep_incoherent and replaced(frames, sampling.bin_edges) > MOST_REPLACED:
                 kind, payload = EXACT, _encode_exactly(frames)
             else:
-                payload = write_planes(sampling.quantise(sampling.measure(frames)), opened)
+                payload = write_planes(sampling.quantise(sampling.measure(frames)), opened, sampling.most_opened)
             entries.append(Entry(kind=kind, size=len(payload), crc=zlib.crc32(payload)))
             payloads.append(payload)
     head = TcsHead(dtype=native.dtype, shape=native.shape, flags=flags, used=tuple(used), entries=tuple(entries))

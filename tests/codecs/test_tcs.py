@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_measurements_can_be_read(movie, options, pipeline):
     assert np.array_equal(view[1:3, 2:5], view[...][1:3, 2:5])
     with pytest.raises(ConfigurationError, match="through a view"):
         view[0] = 0
+
+
+@pytest.mark.parametrize("step", [1, 300])
+@pytest.mark.parametrize("options", [{}, {"measurement": "random", "frames": 128}, BINS | {"time_bins": 3}], ids=str)
+def test_sums_of_white_noise_over_all_values_are_exact(options, step):
+    # Their differences take more than 16 bits, and their products more than the 24 of a float.
+    noise = np.random.default_rng(0).integers(0, 65536, (13, 37, 41), np.uint16)
+    noise[:, 5:20, :9], noise[:, 5:20, 9:15] = 0, 65535
+    codec = Tcs(**options, step=step, incoherent="measured")
+    view = replace(codec, decoder="measurement")
+    sums = np.concatenate([codec.sampling.measure(noise[a : a + codec.frames]) for a in range(0, 13, codec.frames)])
+    back = view.decode_chunk(codec.encode_chunk(noise))
+    assert np.array_equal(back, (sums.astype(np.int64) + step // 2) // step * step)
 
 
 def test_measurements_of_chunks_that_cut_frames(movie):
