@@ -26,6 +26,12 @@ pixel of a block always sees the same masks."""
 @kernel(forceinline=True)
 def _predicted(values: Array, opened: Array, t: int, y: int, x: int) -> Any:
     here = opened[t, y, x]
+    if t == 0 and y and x and x + 1 < values.shape[2]:
+        before = opened[0, y - 1, x - 1] == here and opened[0, y - 1, x] == here and opened[0, y - 1, x + 1] == here
+        if before and opened[0, y, x - 1] == here:
+            # The same quotient as below, without a division: nearly all pixels behind balanced masks.
+            above = values[0, y - 1, x - 1] + values[0, y - 1, x] + values[0, y - 1, x + 1]
+            return (values[0, y, x - 1] + above + 2) >> 2
     total, weight = 0, 0
     if x:
         total += values[t, y, x - 1]

@@ -89,10 +89,15 @@ class TcsMethod(Method[TcsOptions]):
 
     def scratch_bytes(self, detector: tuple[int, int]) -> int:
         """See `Method.scratch_bytes`."""
+        from stemcodecs.temporal.coding import MOST_AT_ONCE
+        from stemcodecs.temporal.runtime import AT_ONCE
+
         codecs = self._candidates()
-        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in codecs)
+        values = self.options.frames * detector[0] * detector[1]
+        if not any(codec.weights for codec in codecs):
+            return SCRATCH * values
         least = BIRNAT_SCRATCH if any(codec.decoder == "birnat" for codec in codecs) else 0
-        return max(least, each * self.options.frames * detector[0] * detector[1])
+        return max(least, NETWORK_SCRATCH * values) * (AT_ONCE if values <= MOST_AT_ONCE else 1)
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codec for a movie; a few measurements are tried first where the options leave a choice.
