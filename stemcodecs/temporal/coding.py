@@ -104,6 +104,11 @@ def encode_movies(chunk: Array, sampling: Sampling, *, keep_incoherent: bool, fl
                 kind, payload = EXACT, _encode_exactly(frames)
             else:
                 payload = write_planes(sampling.quantise(sampling.measure(frames)), opened, sampling.most_opened)
+                if keep_incoherent and len(frames) < sampling.frames:
+                    # The few that are left at the end of a movie may take no more bytes as they are.
+                    exactly = _encode_exactly(frames)
+                    if len(exactly) <= len(payload):
+                        kind, payload = EXACT, exactly
             entries.append(Entry(kind=kind, size=len(payload), crc=zlib.crc32(payload)))
             payloads.append(payload)
     head = TcsHead(dtype=native.dtype, shape=native.shape, flags=flags, used=tuple(used), entries=tuple(entries))

@@ -23,6 +23,8 @@ SCRATCH, NETWORK_SCRATCH = 26, 64
 network holds between its layers."""
 BIRNAT_SCRATCH = 160 << 20
 """What BIRNAT takes at least: attention within a part of 128 × 128 pixels, as measured."""
+TIME_BINS = 4
+"""Where the options do not say how many: with 2 × 2 pixels, as many numbers as one frame."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
     "tiled": ("gap-tv", "network", "birnat"),
@@ -47,7 +49,9 @@ class TcsOptions:
         "how readers get frames back",
         otherwise="what gives the frames of a sample best; network and birnat need onnxruntime to be read",
     )
-    time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
+    time_bins: int | None = option(
+        None, "of bins: time bins of a measurement", otherwise="4, or as many as frames where these are fewer", least=1
+    )
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
     step: int | Literal["auto"] = option(
         "auto", "quantisation step of the sums, 1 keeps them exactly; auto: the noise of a sum", least=1, most=65536
@@ -69,6 +73,10 @@ class TcsMethod(Method[TcsOptions]):
 
     def __init__(self, options: TcsOptions, text: str) -> None:
         super().__init__(options, text)
+        if options.time_bins is not None and options.time_bins > options.frames:
+            raise ConfigurationError(
+                f"time_bins={options.time_bins} are more than frames={options.frames}; take as many at most"
+            )
         if options.measurement != "auto":
             self._candidates()
 
@@ -111,7 +119,7 @@ class TcsMethod(Method[TcsOptions]):
         """
         from stemcodecs.temporal.coding import check_movie
         from stemcodecs.temporal.coherence import MOST_REPLACED, replaced
-        from stemcodecs_pipelines.temporal.sampled_quality import distance, noise_step, samples_of, step_scale
+        from stemcodecs_pipelines.temporal.sampled_quality import noise_step, samples_of, squared_distance, step_scale
 
         check_movie(scan.dtype, len(scan.shape))
         candidates = self._candidates()
@@ -123,17 +131,23 @@ class TcsMethod(Method[TcsOptions]):
         if self.options.incoherent == "exact":
             # Those at a scene cut will not be measured.
             samples = [s for s in samples if replaced(s) <= MOST_REPLACED] or samples
-        found = [(distance(codec, samples), codec) for codec in stepped]
+        found = [(squared_distance(codec, samples), codec) for codec in stepped]
         best = min(found, key=lambda pair: pair[0])[1]
-        tried = ", ".join(f"{codec.measurement} with {codec.decoder} {error:.2f}" for error, codec in found)
+        # Of the squares an estimate may fall below 0: by no more than it may be wrong.
+        tried = ", ".join(f"{codec.measurement} with {codec.decoder} {max(0, e) ** 0.5:.2f}" for e, codec in found)
         needed = "; readers need onnxruntime (decoder=gap-tv does without)" if best.weights else ""
         learning.report(
-            f"distance from the frames without noise, about, of {len(samples)} samples: {tried}{needed}", 1, 1
+            f"distance from the frames without noise, about, of {len(samples)} "
+            f"{'sample' if len(samples) == 1 else 'samples'}: {tried}{needed}",
+            1,
+            1,
         )
         return Encoding(serializer=best)
 
     def _candidates(self) -> list[Tcs]:
         """Codecs that the options allow, with the measurements in the order of the options."""
+        from stemcodecs.temporal.weights import NETWORKS
+
         o = self.options
         kinds = ("bins", "tiled") if o.measurement == "auto" else (o.measurement,)
         if o.decoder is None:
@@ -145,13 +159,17 @@ class TcsMethod(Method[TcsOptions]):
                 f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv, "
                 "network or birnat, bins by interpolate, gap-tv or network"
             )
+        if o.decoder in NETWORKS and not find_spec("onnxruntime"):
+            raise ConfigurationError(
+                f"decoder={o.decoder} needs onnxruntime; install it with: pip install 'stemcodecs[learned]', or take "
+                "decoder=gap-tv"
+            )
         out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
         if not out:
             words = " or ".join(", ".join(f"{k}={v}" for k, v in self._measured(kind).items()) for kind, _ in fit)
             raise ConfigurationError(
-                f"no weights of {o.decoder} for {words} come with stemcodecs, or onnxruntime is not installed "
-                "(pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read the store with weights of your own "
-                "by stemcodecs.movies.with_decoder"
+                f"no weights of {o.decoder} for {words} come with stemcodecs; take decoder=gap-tv, and read the store "
+                "with weights of your own by stemcodecs.movies.with_decoder"
             )
         return out
 
@@ -160,7 +178,7 @@ class TcsMethod(Method[TcsOptions]):
         o = self.options
         common: dict[str, Any] = {"measurement": kind, "frames": o.frames}
         if kind == "bins":
-            return common | {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
+            return common | {"time_bins": o.time_bins or min(TIME_BINS, o.frames), "space_bins": o.space_bins}
         return common | {"seed": o.seed}
 
     def _codec(self, kind: str, decoder: str) -> Tcs | None:
