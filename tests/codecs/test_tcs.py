@@ -163,6 +163,19 @@ def test_a_cut_is_kept_exactly(movie):
     assert np.array_equal(view.decode_chunk(codec.encode_chunk(cut))[1], codec.sampling.measure(cut[10:20])[0])
 
 
+def test_a_frame_that_is_left_is_kept_exactly_where_that_is_smaller(movie):
+    codec = Tcs(**BINS)
+    data = codec.encode_chunk(movie[:11])
+    back = codec.decode_chunk(data)
+    assert np.array_equal(back[10], movie[10])
+    assert not np.array_equal(back[:10], movie[:10])
+    sums = replace(codec, decoder="measurement").decode_chunk(data)
+    assert np.array_equal(sums[4:], codec.sampling.measure(movie[10:11]))
+    measured = replace(codec, incoherent="measured")
+    assert len(measured.encode_chunk(movie[:11])) >= len(data)
+    assert not np.array_equal(measured.decode_chunk(measured.encode_chunk(movie[:11]))[10], movie[10])
+
+
 def test_it_says_that_nothing_is_guaranteed():
     assert Tcs().to_dict()["configuration"]["guarantee"] == "no pointwise guarantee"
 

@@ -146,8 +146,6 @@ class TcsMethod(Method[TcsOptions]):
 
     def _candidates(self) -> list[Tcs]:
         """Codecs that the options allow, with the measurements in the order of the options."""
-        from stemcodecs.temporal.weights import NETWORKS
-
         o = self.options
         kinds = ("bins", "tiled") if o.measurement == "auto" else (o.measurement,)
         if o.decoder is None:
@@ -159,12 +157,12 @@ class TcsMethod(Method[TcsOptions]):
                 f"decoder={o.decoder} does not fit measurement={o.measurement}; masks are decoded by gap-tv, "
                 "network or birnat, bins by interpolate, gap-tv or network"
             )
-        if o.decoder in NETWORKS and not find_spec("onnxruntime"):
+        out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
+        if not out and any(self._weights(kind, decoder) for kind, decoder in fit):
             raise ConfigurationError(
                 f"decoder={o.decoder} needs onnxruntime; install it with: pip install 'stemcodecs[learned]', or take "
                 "decoder=gap-tv"
             )
-        out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
         if not out:
             words = " or ".join(", ".join(f"{k}={v}" for k, v in self._measured(kind).items()) for kind, _ in fit)
             raise ConfigurationError(
@@ -181,20 +179,25 @@ class TcsMethod(Method[TcsOptions]):
             return common | {"time_bins": o.time_bins or min(TIME_BINS, o.frames), "space_bins": o.space_bins}
         return common | {"seed": o.seed}
 
-    def _codec(self, kind: str, decoder: str) -> Tcs | None:
-        """Codec with this decoder; None where no weights for it come with stemcodecs, or nothing could run them."""
-        from stemcodecs.codecs.tcs import Tcs
+    def _weights(self, kind: str, decoder: str) -> str | None:
+        """Digest of the weights of a network that come with stemcodecs."""
         from stemcodecs.temporal.sampling import Sampling
         from stemcodecs.temporal.weights import NETWORKS, shipped_for
 
+        return shipped_for(Sampling(**self._measured(kind)), NETWORKS[decoder])
+
+    def _codec(self, kind: str, decoder: str) -> Tcs | None:
+        """Codec with this decoder; None where no weights for it come with stemcodecs, or nothing could run them."""
+        from stemcodecs.codecs.tcs import Tcs
+        from stemcodecs.temporal.weights import NETWORKS
+
         named: dict[str, Any] = {"decoder": decoder, "incoherent": self.options.incoherent}
-        measured = self._measured(kind)
         if decoder in NETWORKS:
-            weights = shipped_for(Sampling(**measured), NETWORKS[decoder])
+            weights = self._weights(kind, decoder)
             if weights is None or not find_spec("onnxruntime"):
                 return None
             named["weights"] = weights
-        return Tcs(**measured, **named)
+        return Tcs(**self._measured(kind), **named)
 
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> MovieDistance:
         """How far the frames lie from their source."""
