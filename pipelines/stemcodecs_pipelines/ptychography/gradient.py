@@ -18,7 +18,8 @@ from stemcodecs_pipelines.ptychography.amplitudes import Amplitudes
 from stemcodecs_pipelines.ptychography.checkpoint import load_checkpoint, save_checkpoint
 from stemcodecs_pipelines.ptychography.problem import MARGIN, PtychographyProblem
 from stemcodecs_pipelines.ptychography.reconstruction import Reconstruction
-from stemcodecs_pipelines.ptychography.torch_model import TorchModel, choose_device, import_torch
+from stemcodecs_pipelines.ptychography.torch_model import TorchModel
+from stemcodecs_pipelines.run.torch_device import choose_device, import_torch
 
 __all__ = ["GradientSettings", "gradient_descent"]
 
@@ -121,7 +122,7 @@ def gradient_descent(
         PyTorch is not installed, or the checkpoint belongs to other settings.
     """
     settings = settings or GradientSettings()
-    torch = import_torch()
+    torch = import_torch("reconstruction by gradients", "choose --method epie")
     device = choose_device(settings.device)
     _check_room(problem, settings)
     amplitudes = amplitudes or Amplitudes(problem)
