@@ -187,7 +187,7 @@ def working_bytes(problem: PtychographyProblem, settings: GradientSettings) -> i
     """Memory of unknowns, Adam's averages and one step, beside the patterns; measured on the CPU."""
     unknowns = settings.slices * problem.object_shape[0] * problem.object_shape[1] + settings.modes * problem.side**2
     wave = 8 * settings.batch * settings.modes * problem.side**2
-    return 5 * 8 * unknowns + (8 + 5 * settings.slices) * wave
+    return 6 * 8 * unknowns + (11 + 5 * settings.slices) * wave
 
 
 def _check_room(problem: PtychographyProblem, settings: GradientSettings) -> None:
