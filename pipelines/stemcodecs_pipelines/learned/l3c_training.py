@@ -38,8 +38,8 @@ VALUES = {"cpu": 1 << 14, "cuda": 1 << 18}
 """Values of a step: few, for many steps are what a processor has time for; a graphics card takes more in the same."""
 RATE, LAST_RATE = 2e-3, 2e-5
 WARM_UP = 0.02
-ROUNDED_FROM, WEIGHTS_ROUNDED_FROM = 0.6, 0.8
-"""Shares of the time from which on the network learns with the rounded latents, and weights, that it will have."""
+ROUNDED_FROM = 0.7
+"""Share of the time from which on latents stay as they are, and weights are rounded: all else learns to code them."""
 LAST_BITS = 14
 """Bits of the weights of the last layers: few, and locations want them exact."""
 MOST_NORM = 1.0
@@ -138,7 +138,6 @@ def _trained(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, float
             group["lr"] = _rate(share)
         if share >= ROUNDED_FROM:
             network.rounds = True
-        if share >= WEIGHTS_ROUNDED_FROM:
             for stack in network.stacks():
                 stack.weight_bits = options.weight_bits
         inputs, live = batches.draw()
