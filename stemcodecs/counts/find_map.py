@@ -80,6 +80,9 @@ def unlit_pixels(sample: Array, found: CountsMap) -> Array:
     c = found.calibration
     if not isinstance(c, FloatCalibration) or c.gain is None or c.dark is not None or (c.gain == c.gain[0]).all():
         return np.zeros(0, np.int64)
+    if found.scaled:
+        # Without the scales of their patterns its values tell nothing.
+        return np.zeros(0, np.int64)
     # A single value may be two counts as well as one.
     return np.flatnonzero(np.count_nonzero(sample.reshape(len(sample), -1), axis=0) < _LIT)
 
@@ -135,9 +138,8 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
     calibration = proposal[1]
     if calibration.scale is not None:
-        return FoundMap(
-            problem="the counts were divided by a dose of every pattern, which one map of the scan cannot undo"
-        )
+        made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
+        return _proved(values, _without_dead(values, made))
     # Rounded up, so that no value is taken for more counts than it is.
     zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
     return _proved(values, _without_stuck(values, CountsMap(detector=detector, calibration=calibration, zero=zero)))
@@ -164,19 +166,50 @@ def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
     return found
 
 
+def _without_dead(values: Array, found: CountsMap) -> CountsMap:
+    """The map with a gain of 0 for pixels that never change, so that they tell no scale, and have no counts."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    stuck = (bits == bits[:1]).all(axis=0) & (values[0] != 0)
+    if not stuck.any():
+        return found
+    gain = np.where(stuck, 0.0, 1.0 if c.gain is None else c.gain)
+    return replace(found, calibration=replace(c, gain=gain, gain_divides=c.gain_divides and c.gain is not None))
+
+
+def _without_doubtful(values: Array, found: CountsMap, unknown: Array) -> CountsMap:
+    """The map of scaled patterns, with a gain of 0 for pixels whose own gain may be that of two counts."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    if c.gain is None or not (lit := c.gain > 0).any() or (c.gain[lit] == c.gain[lit][0]).all():
+        return found
+    here = found.scales(values)
+    assert here is not None
+    times = np.count_nonzero(values[here > 0], axis=0)
+    doubtful = (times < _LIT) | (np.count_nonzero(unknown[here > 0], axis=0) > 0.1 * times)
+    return replace(found, calibration=replace(c, gain=np.where(doubtful, 0.0, c.gain)))
+
+
 def _proved(values: Array, found: CountsMap) -> FoundMap:
     """The map, if it gives most values of pixels that have more than one."""
     unknown = found.counts(values)[1]
     bits = values.view(f"u{values.dtype.itemsize}")
     alive = (bits != bits[:1]).any(axis=0)
     c = found.calibration
-    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None:
+    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None and not found.scaled:
         # A gain that came from two counts does not give one.
         few = np.count_nonzero(unknown, axis=0) <= 0.1 * np.count_nonzero(values, axis=0)
         pixels = np.flatnonzero(alive & ~few)
         if pixels.size:
             found = with_gains_of(found, pixels, values[:, pixels])
             unknown[:, pixels] = found.counts(values)[1][:, pixels]
+    if found.scaled:
+        found = _without_doubtful(values, found, unknown)
+        unknown = found.counts(values)[1]
+        lit = (values != 0) & alive
+        if float(unknown[lit].mean()) > 1 - _ENOUGH:
+            return FoundMap(problem="its patterns have too few counts each to tell the dose that they were divided by")
     share = float(unknown[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")

@@ -216,13 +216,19 @@ def _mapped(counts: Array) -> dict[str, tuple[dict[str, Any], Array]]:
     wide = (1000 * counts + 7).astype(np.int64)
     wide[..., 2, 2], wide[0, 0, 0, 1] = -1, 2**62
     cases: dict[str, tuple[Any, Array]] = {"mapped floats": (floats, corrected), "mapped integers": (steps, wide)}
+    doses = random.normal(1, 0.05, (5, 14, 1, 1)).astype(np.float32)
+    cases["mapped doses"] = replace(floats, scale_divides=True), corrected / doses
     nothing = np.zeros(30, np.int64)
     return {
         name: (
-            {"decoder": "centroid", "map": CountsMap(detector=(5, 6), calibration=c, zero=nothing).to_uri()}, array
+            {
+                "decoder": "centroid",
+                "map": CountsMap(detector=(5, 6), calibration=c, zero=nothing, scaled="doses" in name).to_uri(),
+            },
+            array,
         )
         for name, (c, array) in cases.items()
-    }  # fmt: skip
+    }
 
 
 def _bit_pack() -> dict[str, Specimen]:

@@ -219,6 +219,11 @@ def _behind(
 
     from stemcodecs.counts.counts_map import MOST_COUNTS
 
+    if found.scaled and (options.offset or options.saturation is not None):
+        raise ConfigurationError(
+            "every pattern of this scan was divided by a dose of its own, so that a value is another count in each; "
+            "leave out offset= and saturation="
+        )
     if options.offset:
         found = found.beginning_at(options.offset)
     # Levels above would decode to values that the dtype does not hold.
