@@ -135,7 +135,9 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
     with np.errstate(all="ignore"):
         proposal = propose_floats(values)
     if proposal is None:
-        return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
+        doses = _of_doses(values, detector)
+        problem = "the values are no whole numbers, and no gain of their pixels makes them counts"
+        return FoundMap(problem=problem) if doses is None else doses
     calibration = proposal[1]
     if calibration.scale is not None:
         made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
@@ -143,6 +145,20 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
     # Rounded up, so that no value is taken for more counts than it is.
     zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
     return _proved(values, _without_stuck(values, CountsMap(detector=detector, calibration=calibration, zero=zero)))
+
+
+def _of_doses(values: Array, detector: tuple[int, int]) -> FoundMap | None:
+    """A map of patterns that only have a scale each, which hot pixels do not hide."""
+    if values.dtype.itemsize == 2:
+        return None
+    nothing, single = np.zeros(values.shape[1], np.int64), values.dtype.itemsize == 4
+    for divides in (True, False):
+        calibration = FloatCalibration(scale_divides=divides, single=single)
+        made = CountsMap(detector=detector, calibration=calibration, zero=nothing, scaled=True)
+        found = _proved(values, _without_dead(values, made))
+        if found.map is not None:
+            return found
+    return None
 
 
 def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
@@ -208,7 +224,7 @@ def _proved(values: Array, found: CountsMap) -> FoundMap:
         found = _without_doubtful(values, found, unknown)
         unknown = found.counts(values)[1]
         lit = (values != 0) & alive
-        if float(unknown[lit].mean()) > 1 - _ENOUGH:
+        if np.count_nonzero(unknown & lit) > (1 - _ENOUGH) * np.count_nonzero(lit):
             return FoundMap(problem="its patterns have too few counts each to tell the dose that they were divided by")
     share = float(unknown[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
