@@ -80,6 +80,19 @@ class CountsMap:
         """CRC-32 of its bytes: codes mean nothing without the very map."""
         return zlib.crc32(self.to_bytes()[:-4])
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A dtype of the kind that its values have."""
+        return np.dtype(np.float64 if isinstance(self.calibration, FloatCalibration) else np.int64)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether counts are the values themselves."""
+        c = self.calibration
+        if not isinstance(c, IntegerCalibration) or c.fraction or self.reversed or self.zero.any():
+            return False
+        return bool((c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all()))
+
     def check(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         """Refuse chunks that the map is not of.
 

@@ -273,7 +273,7 @@ def _of_integers(
             # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
             return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
         best = placed
-    if _changes_nothing(best) and not wide:
+    if best.changes_nothing and not wide:
         return FoundMap(plain=True)
     return FoundMap(map=best)
 
@@ -320,7 +320,9 @@ def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
         return None
     low, high = gain * 0.5, gain * 1.5
     column = np.ascontiguousarray(core[:, None])
-    gain_intervals(column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high)
+    gain_intervals(
+        column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high, np.zeros(0)
+    )
     for fraction in range(17):
         whole = np.ceil(low[0] * 2.0**fraction)
         if whole < high[0] * 2.0**fraction:
@@ -340,18 +342,10 @@ def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> Cou
     )  # fmt: skip
 
 
-def _changes_nothing(found: CountsMap) -> bool:
-    """Whether counts are the values themselves."""
-    c = found.calibration
-    assert isinstance(c, IntegerCalibration)
-    plain = c.fraction == 0 and (c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all())
-    return bool(plain and not found.reversed and (found.zero == 0).all())
-
-
 def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
     """Whether the value 0 is that of zero counts in all pixels, and nothing lies below."""
     zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))
-    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and _changes_nothing(found))
+    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and found.changes_nothing)
 
 
 def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:

@@ -193,9 +193,9 @@ def test_verify_finds_an_altered_byte_and_repair_mends_it(tmp_path: Path) -> Non
 
 def test_a_chunk_beyond_the_sample_is_kept_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the sample did not show is no reason for wrong values: patterns of other values, multiples of no gain."""
-    from stemcodecs_pipelines.poisson import scan_counts
+    from stemcodecs_pipelines.run import map_of_scan
 
-    monkeypatch.setattr(scan_counts, "MOST_PATTERNS", 56)
+    monkeypatch.setattr(map_of_scan, "MOST_PATTERNS", 56)
     values = COUNTS.astype("f4") * GAIN
     values[5, 3:5] = RANDOM.normal(3, 1, (2, *DETECTOR))
     source, store, _ = compress(values, tmp_path)
@@ -284,9 +284,9 @@ def test_plain_counts_take_no_map(tmp_path: Path) -> None:
 def test_pixels_that_the_sample_leaves_dark_are_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stemcodecs_pipelines.poisson import scan_counts
+    from stemcodecs_pipelines.run import map_of_scan
 
-    monkeypatch.setattr(scan_counts, "MOST_PATTERNS", 56)
+    monkeypatch.setattr(map_of_scan, "MOST_PATTERNS", 56)
     dim = RANDOM.poisson(0.02, COUNTS.shape) + np.where(DISK > 1, COUNTS, 0)
     source, store, output = compress(dim.astype("f4") * GAIN, tmp_path)
     kept = int(output.split(" values kept exactly")[0].split()[-1])
