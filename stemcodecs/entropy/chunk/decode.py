@@ -190,7 +190,7 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     calibration = None
     if isinstance(header.calibration, SharedCalibration) and shared is not None:
         # The digest of the model, which was compared, is that of its calibration too.
-        calibration = shared_calibration(shared, header.dtype)[1]
+        calibration = shared_calibration(shared, header.dtype, header.calibration)[1]
     return decode_groups(header, fetch, positions, decoder.margin, of_chain, calibration)
 
 

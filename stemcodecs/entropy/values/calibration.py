@@ -96,9 +96,17 @@ class FloatCalibration:
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedCalibration:
-    """In the place of a chunk's own: that of the model which the chunks of an array share."""
+    """In the place of a chunk's own: that of the model which the chunks of an array share.
+
+    Attributes
+    ----------
+    scale : float64[n_positions] or None
+        Of the patterns of the chunk, where they have any.
+    """
+
+    scale: Array | None = None
 
 
 def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Array, Array]:

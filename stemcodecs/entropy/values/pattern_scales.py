@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from stemcodecs.entropy.values.calibration import FloatCalibration
 from stemcodecs.entropy.values.scale_kernels import exact_scales, pattern_spacings
 
-__all__ = ["pattern_scales"]
+__all__ = ["pattern_scales", "with_scales"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,3 +52,9 @@ def pattern_scales(values: Array, calibration: FloatCalibration) -> tuple[Array,
             values, gains.astype(kind), back, guesses, c.gain_divides, c.scale_divides, c.scale_first, scales, shares
         )
     return np.where(shares >= _ENOUGH, scales, 0).astype(np.float64), lit
+
+
+def with_scales(values: Array, calibration: FloatCalibration) -> FloatCalibration:
+    """The calibration with the scales of some patterns, as :func:`pattern_scales` finds them; 1 where there is none."""
+    scales = pattern_scales(values, calibration)[0]
+    return replace(calibration, scale=np.where(scales > 0, scales, 1.0))
