@@ -276,15 +276,15 @@ def test_gaps_and_marks_of_integers_stay_exact(dtype: str, tmp_path: Path) -> No
 
 
 def test_the_mark_of_shifted_counts_stays_exact(tmp_path: Path) -> None:
-    """65535 is no count, although the map would give it one."""
-    values = (COUNTS + 30000).astype("u2")
-    values[..., GAP] = 65535
-    source, store, _ = compress(values, tmp_path)
-    decoded = data_of(store)[:]
-    assert "map" in data_of(store).metadata.codecs[-1].to_dict()["configuration"]
-    assert (decoded[..., GAP] == 65535).all()
+    """65535 in a chunk is no count, although the map that other patterns told would give it one."""
+    _, store, _ = compress((COUNTS + 30000).astype("u2"), tmp_path)
+    codec = data_of(store).metadata.codecs[-1]
+    assert codec.map is not None
+    values = (COUNTS[:2, :3] + 30000).astype("u2")
+    values[0, 1, 2:4] = 65535
+    decoded = codec.decode_chunk(codec.encode_chunk(values))
+    assert (decoded[0, 1, 2:4] == 65535).all()
     assert (decoded != values).any()
-    assert run("verify", source, store)[0] == 0
 
 
 def test_plain_counts_take_no_map(tmp_path: Path) -> None:
