@@ -22,7 +22,7 @@ from stemcodecs.lowrank.pca_chunk import Head
 from stemcodecs.lowrank.residual import LARGEST_BOUNDED
 from stemcodecs.marks import find_marks
 
-__all__ = ["counts_behind", "decode_mapped", "encode_mapped"]
+__all__ = ["counts_behind", "decode_mapped", "encode_mapped", "rates_mapped"]
 
 Array = np.ndarray[Any, Any]
 
