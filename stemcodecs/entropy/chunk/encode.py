@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Writer, write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import FloatCalibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, SharedCalibration
+from stemcodecs.entropy.values.pattern_scales import with_scales
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 
@@ -123,6 +125,8 @@ def _by_shared(array: Array, shared: SharedModel) -> Plane | None:
     numbers, calibration = calibration_of(shared)
     if isinstance(calibration, FloatCalibration) != (array.dtype.kind == "f") or array.dtype.kind == "b":
         return None
+    if shared.scaled and isinstance(calibration, FloatCalibration):
+        calibration = with_scales(array.reshape(-1, math.prod(array.shape[-2:])), calibration)
     return plane_behind(array, numbers, calibration)
 
 
@@ -202,13 +206,20 @@ def _assemble(
 ) -> bytes:  # fmt: skip
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
-        calibration=SharedCalibration() if shared and plane.calibration is not None else plane.calibration,
+        calibration=_shared(plane.calibration) if shared else plane.calibration,
         tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
         doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
         selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),
     )  # fmt: skip
     head = write_header(header, np.array([g.sizes for g in groups], np.int64), np.array([g.crc for g in groups]))
     return b"".join([head, *(g.payload for g in groups)])
+
+
+def _shared(calibration: Calibration | None) -> SharedCalibration | None:
+    """What a chunk has of a calibration whose other parts the shared model has."""
+    if calibration is None:
+        return None
+    return SharedCalibration(calibration.scale if isinstance(calibration, FloatCalibration) else None)
 
 
 def state_blocks(model: HistogramModel) -> int:
