@@ -13,6 +13,7 @@ from stemcodecs.learned.context_model import (
     LARGEST_FEATURE,
     MAX_HIDDEN,
     MAX_MAPS,
+    MAX_MEANS,
     MAX_NEIGHBOURS,
     OUTPUTS,
     PIXEL_FEATURES,
@@ -34,8 +35,8 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-CONTEXT = 1
-"""Architecture of a network for counts."""
+CONTEXT, CONTEXT_MEANS = 1, 4
+"""Architectures of networks for counts: without and with means of scan neighbours."""
 
 
 def map_bytes(image: Array) -> int:
@@ -46,7 +47,7 @@ def map_bytes(image: Array) -> int:
 def write_network(model: ContextModel) -> bytes:
     """Serialise a network."""
     w = Writer()
-    w.varint(CONTEXT)
+    w.varint(CONTEXT_MEANS if model.means else CONTEXT)
     w.varint(model.level_scale)
     w.section(encode_map(model.levels.reshape(model.detector)))
     w.numbers(np.diff(model.constants[model.levels < 0], prepend=0))
@@ -56,6 +57,8 @@ def write_network(model: ContextModel) -> bytes:
         shift = _common_shift(image)
         w.varint(shift)
         w.section(encode_map(image.reshape(model.detector) >> shift))
+    if model.means:
+        w.numbers(np.array(model.means, np.int64).ravel(), np.tile([0, 1], len(model.means)))
     write_neighbours(w, model.neighbours)
     w.varint(model.hidden)
     write_layers(w, model.layers)
@@ -89,8 +92,12 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
         If the bytes are not a network for this detector that the kernels can run.
     """
     r = Reader(data)
-    if r.varint() != CONTEXT:
-        raise CorruptChunkError("a network of an unknown architecture")
+    architecture = r.varint()
+    if architecture not in (CONTEXT, CONTEXT_MEANS):
+        raise CorruptChunkError(
+            f"a network of architecture {architecture}, which this stemcodecs does not know: upgrade stemcodecs, or "
+            "the chunk is damaged"
+        )
     n = detector[0] * detector[1]
     level_scale = r.varint()
     levels = decode_map(r.coded(n), detector).ravel()
@@ -104,6 +111,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     if n_maps > MAX_MAPS:
         raise CorruptChunkError("impossible network: maps")
     maps = tuple(_read_map(r, detector) for _ in range(n_maps))
+    means = _read_means(r) if architecture == CONTEXT_MEANS else ()
     neighbours = read_neighbours(r)
     hidden = r.varint()
     if not 4 <= hidden <= MAX_HIDDEN:
@@ -113,7 +121,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     r.end()
     model = ContextModel(
         detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
-        neighbours=neighbours, layers=(layers[0], layers[1], layers[2]),
+        neighbours=neighbours, layers=(layers[0], layers[1], layers[2]), means=means,
     )  # fmt: skip
     # The kernels index by these numbers without looking.
     model.check()
@@ -126,6 +134,14 @@ def _read_map(r: Reader, detector: tuple[int, int]) -> Array:
     if shift > 15 or np.abs(image).max(initial=0) > LARGEST_FEATURE >> shift:
         raise CorruptChunkError("impossible network: maps")
     return image << shift
+
+
+def _read_means(r: Reader) -> tuple[tuple[int, int], ...]:
+    n = r.varint()
+    if n % 2 or not 2 <= n <= 2 * MAX_MEANS:
+        raise CorruptChunkError("impossible network: means")
+    pairs = decode_numbers(r.section(), n, np.tile([0, 1], n // 2)).reshape(-1, 2)
+    return tuple((int(decay), int(reach)) for decay, reach in pairs)
 
 
 def read_neighbours(r: Reader) -> tuple[tuple[int, int, int], ...]:

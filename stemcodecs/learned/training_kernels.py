@@ -13,6 +13,7 @@ from numba import float32, float64, int64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.model.group_layout import MAX_REFERENCES
 from stemcodecs.learned.training_ir import ROWS, WIDTH, add_products
 
 __all__ = [
@@ -51,6 +52,10 @@ class TrainingData(NamedTuple):
         Root of the dose, 4096 for the mean pattern.
     references : int64[n_positions, 4]
         Positions that a neighbour's reference leads to; -1 where there is none.
+    chosen : int64[n]
+        Positions that are learned from, in increasing order.
+    means : int16[n, n_means, n_pixels]
+        Means of scan neighbours of the chosen positions: residuals, which references above 4 lead to.
     neighbours : int64[n, 3]
         Reference, dy, dx.
     chained : bool
@@ -64,6 +69,8 @@ class TrainingData(NamedTuple):
     roots: Any
     dose: Any
     references: Any
+    chosen: Any
+    means: Any
     neighbours: Any
     chained: bool
     pixel: Any
@@ -97,13 +104,13 @@ def residual(data, f, p):
 def features_of(data, positions, pixels, out, low, up):
     """Features (six fraction bits, as the integer network sees them) of some counts, and between which roots they lie.
 
-    positions, pixels : int64[n]; out : float32[n, features]; low, up : float32[n], half a count to each side, from
+    positions : int64[n], indices of chosen ones; pixels : int64[n]; out : float32[n, features]; low, up : float32[n], half a count to each side, from
     the base; below 0 there is nothing.
     """
     data = borrowed(data)
     height = data.roots.shape[0] // data.width
     for s in range(positions.shape[0]):
-        f, p = positions[s], pixels[s]
+        f, p = data.chosen[positions[s]], pixels[s]
         y = p // data.width
         x = p - y * data.width
         base = ((data.roots[p] * data.dose[f]) >> 12) / 1024.0
@@ -117,13 +124,16 @@ def features_of(data, positions, pixels, out, low, up):
             k = 2
         for i in range(data.neighbours.shape[0]):
             reference, dy, dx = data.neighbours[i, 0], data.neighbours[i, 1], data.neighbours[i, 2]
-            other = data.references[f, reference - 1] if reference > 0 else f
             yy, xx = y + dy, x + dx
-            inside = other >= 0 and 0 <= yy < height and 0 <= xx < data.width
+            at = yy * data.width + xx
+            inside = 0 <= yy < height and 0 <= xx < data.width
             value = float32(0)
-            if inside:
-                at = yy * data.width + xx
-                if data.roots[at] >= 0:
+            if reference > MAX_REFERENCES:
+                if inside:
+                    value = float32(data.means[positions[s], reference - MAX_REFERENCES - 1, at])
+            else:
+                other = data.references[f, reference - 1] if reference > 0 else f
+                if inside and other >= 0 and data.roots[at] >= 0:
                     value = float32(residual(data, other, at))
             out[s, k] = value
             k += 1
