@@ -32,7 +32,10 @@ SAMPLES = 32
 """Samples side by side."""
 _OUTPUTS, UNITS = 5, 8
 _FLOOR = 1.0 / 32768.0
-"""Probability that every symbol has whatever the network says."""
+"""Probability that every symbol has whatever the network says: of wide distributions, a bin of many values."""
+_BIN = float32(0.18)
+"""About how wide a bin is, in scales of the widest logistic of some weight."""
+_SOME_WEIGHT = float32(1.0 / 128.0)
 NOTHING_BELOW = float32(-1e9)
 """Of the smallest value: no root, or value, lies below it."""
 _LN2 = 0.6931471805599453
@@ -215,13 +218,15 @@ def _distribution(o, low, up, first, n, g):
             continue
         zero = low[first + s] <= NOTHING_BELOW
         weight = _sigmoid(o[0, s])
-        mass = float32(0)
+        mass = widest = float32(0)
         parts_0 = parts_1 = float32(0)
         for k in range(2):
             w = weight if k == 0 else float32(1) - weight
             location = o[1 + k, s]
             scale = min(max(o[3 + k, s], float32(-4.1)), float32(5.5))
             inverse = np.exp(-scale)
+            if w >= _SOME_WEIGHT:
+                widest = max(widest, float32(1) / inverse)
             a = (up[first + s] - location) * inverse
             b = float32(0) if zero else (low[first + s] - location) * inverse
             sa = _sigmoid(a)
@@ -235,7 +240,10 @@ def _distribution(o, low, up, first, n, g):
             else:
                 parts_1 = part
             mass += w * part
-        p = mass + float32(_FLOOR)
+        # One value has its share of the bin's: else the tails of bright pixels would seem to cost nothing.
+        bin_width = widest * _BIN
+        value_width = bin_width if zero else min(up[first + s] - low[first + s], bin_width)
+        p = mass + float32(_FLOOR) * (value_width / bin_width)
         bits -= np.log(p) / _LN2
         factor = float32(-1.0 / _LN2) / p
         g[0, s] = factor * weight * (float32(1) - weight) * (parts_0 - parts_1)
