@@ -212,8 +212,8 @@ class ResidualRows:
     """Where the residuals of a chain lie: rows of 64 lanes, framed by zeros so that no neighbour needs a check.
 
     A step takes ``size`` rows; pixel (y, x) of step s is row ``origin(s) + y * stride + x``. The means of scan
-    neighbours lie behind the last step, as if they were steps. Behind them come three rows: zeros, the dose, and whether
-    there are scan neighbours.
+    neighbours lie behind the last step, as if they were steps. Behind them come three rows: zeros, the dose, and
+    whether there are scan neighbours.
     """
 
     def __init__(self, model: ContextModel, layout: GroupLayout, steps: int) -> None:

@@ -14,24 +14,21 @@ from stemcodecs.learned.context_model import (
     MAX_HIDDEN,
     MAX_MAPS,
     MAX_MEANS,
-    MAX_NEIGHBOURS,
     OUTPUTS,
     PIXEL_FEATURES,
     ContextModel,
-    Dense,
     lane_features,
 )
+from stemcodecs.learned.network_bytes import (
+    read_layer,
+    read_levels,
+    read_neighbours,
+    write_layers,
+    write_levels,
+    write_neighbours,
+)
 
-__all__ = [
-    "CONTEXT",
-    "map_bytes",
-    "read_layer",
-    "read_neighbours",
-    "read_network",
-    "write_layers",
-    "write_neighbours",
-    "write_network",
-]
+__all__ = ["CONTEXT", "CONTEXT_MEANS", "map_bytes", "read_network", "write_network"]
 
 Array = np.ndarray[Any, Any]
 
@@ -48,9 +45,7 @@ def write_network(model: ContextModel) -> bytes:
     """Serialise a network."""
     w = Writer()
     w.varint(CONTEXT_MEANS if model.means else CONTEXT)
-    w.varint(model.level_scale)
-    w.section(encode_map(model.levels.reshape(model.detector)))
-    w.numbers(np.diff(model.constants[model.levels < 0], prepend=0))
+    write_levels(w, model.level_scale, model.levels.reshape(model.detector), model.constants)
     w.varint(len(model.maps))
     for image in model.maps:
         # Maps are small integers times a power of two: the factor is written once.
@@ -63,19 +58,6 @@ def write_network(model: ContextModel) -> bytes:
     w.varint(model.hidden)
     write_layers(w, model.layers)
     return w.getvalue()
-
-
-def write_neighbours(w: Writer, neighbours: tuple[tuple[int, int, int], ...]) -> None:
-    """Reference, dy and dx of each."""
-    w.numbers(np.array(neighbours, np.int64).ravel(), np.tile([0, 1, 2], len(neighbours)))
-
-
-def write_layers(w: Writer, layers: tuple[Dense, Dense, Dense]) -> None:
-    """Layers, one after the other."""
-    for layer in layers:
-        w.varint(layer.shift)
-        w.numbers(layer.weights)
-        w.numbers(layer.bias)
 
 
 def _common_shift(image: Array) -> int:
@@ -98,15 +80,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
             f"a network of architecture {architecture}, which this stemcodecs does not know: upgrade stemcodecs, or "
             "the chunk is damaged"
         )
-    n = detector[0] * detector[1]
-    level_scale = r.varint()
-    levels = decode_map(r.coded(n), detector).ravel()
-    constant = levels < 0
-    values = r.numbers(int(constant.sum()))
-    if values.size != constant.sum():
-        raise CorruptChunkError("impossible network: constant pixels")
-    constants = np.zeros(n, np.int64)
-    constants[constant] = np.cumsum(values)
+    level_scale, levels, constants = read_levels(r, detector)
     n_maps = r.varint()
     if n_maps > MAX_MAPS:
         raise CorruptChunkError("impossible network: maps")
@@ -142,24 +116,3 @@ def _read_means(r: Reader) -> tuple[tuple[int, int], ...]:
         raise CorruptChunkError("impossible network: means")
     pairs = decode_numbers(r.section(), n, np.tile([0, 1], n // 2)).reshape(-1, 2)
     return tuple((int(decay), int(reach)) for decay, reach in pairs)
-
-
-def read_neighbours(r: Reader) -> tuple[tuple[int, int, int], ...]:
-    """Inverse of :func:`write_neighbours`."""
-    # Counted before they are decoded: the contexts are as many as the numbers.
-    n = r.varint()
-    if n % 3 or n > 3 * MAX_NEIGHBOURS:
-        raise CorruptChunkError("impossible network: neighbours")
-    if n == 0:
-        return ()
-    triples = decode_numbers(r.section(), n, np.tile([0, 1, 2], n // 3)).reshape(-1, 3)
-    return tuple((int(g), int(y), int(x)) for g, y, x in triples)
-
-
-def read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
-    """One layer of those of :func:`write_layers`."""
-    shift = r.varint()
-    weights, bias = r.numbers(outputs * inputs), r.numbers(outputs)
-    if weights.size != outputs * inputs or bias.size != outputs:
-        raise CorruptChunkError("impossible network: layers")
-    return Dense(weights=weights.reshape(outputs, inputs), bias=bias, shift=shift)

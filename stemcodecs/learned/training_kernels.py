@@ -107,8 +107,8 @@ def residual(data, f, p):
 def features_of(data, positions, pixels, out, low, up):
     """Features (six fraction bits, as the integer network sees them) of some counts, and between which roots they lie.
 
-    positions : int64[n], indices of chosen ones; pixels : int64[n]; out : float32[n, features]; low, up : float32[n], half a count to each side, from
-    the base; below 0 there is nothing.
+    positions : int64[n], indices of chosen ones; pixels : int64[n]; out : float32[n, features]; low, up : float32[n],
+    half a count to each side, from the base; below 0 there is nothing.
     """
     data = borrowed(data)
     height = data.roots.shape[0] // data.width
