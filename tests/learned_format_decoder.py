@@ -41,7 +41,8 @@ class Network:
 
     def __init__(self, data: bytes, height: int, width: int) -> None:
         s = Sections(data)
-        assert s.varint() == 1
+        architecture = s.varint()
+        assert architecture in (1, 4)
         self.height, self.width = height, width
         scale = s.varint()
         self.levels = [v for line in Adaptive(s.section()).map(height, width) for v in line]
@@ -54,6 +55,8 @@ class Network:
         for _ in range(s.varint()):
             shift = s.varint()
             self.maps.append([v << shift for line in Adaptive(s.section()).map(height, width) for v in line])
+        pairs = s.numbers((0, 1)) if architecture == 4 else []
+        self.means = [tuple(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
         triples = s.numbers((0, 1, 2))
         self.neighbours = [tuple(triples[i : i + 3]) for i in range(0, len(triples), 3)]
         self.chained = any(reference for reference, _, _ in self.neighbours)
@@ -206,6 +209,9 @@ class NetworkCounts(Counts):
         net: Any = self.model
         if step == 0:
             self.residuals: list[list[list[int]]] = []
+            self.places: dict[tuple[int, int], int] = {}
+        self.places |= {(step, lane): p for lane, p in enumerate(positions) if p >= 0}
+        self.shares: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         while len(self.residuals) < step:  # steps that hold no position
             self.residuals.append([[0] * 64 for _ in range(self.n)])
         words_size, low_size, patch_size, _ = self.sizes[group]
@@ -273,11 +279,31 @@ class NetworkCounts(Counts):
             out.append(64 if step else 0)
         for reference, dy, dx in net.neighbours:
             inside = 0 <= y + dy < self.detector[0] and 0 <= x + dx < self.detector[1]
+            there = (y + dy) * self.detector[1] + x + dx
             if not inside or (reference and not step):
                 out.append(0)
+            elif reference > 4:
+                shares = self.shares_of(step, lane, reference - 5, *net.means[reference - 5])
+                out.append((sum(u * self.residuals[t][there][i] for t, i, u in shares) + 2**13) >> 14)
             else:
-                out.append(self.residuals[steps[reference]][(y + dy) * self.detector[1] + x + dx][lane])
+                out.append(self.residuals[steps[reference]][there][lane])
         return out
+
+    def shares_of(self, step: int, lane: int, mean: int, decay: int, reach: int) -> list[tuple[int, int, int]]:
+        """9.1: steps and lanes that a mean is of, and their shares."""
+        key = (mean, lane)
+        if key not in self.shares:
+            found = []
+            for (t, i), place in self.places.items():
+                if t < step and (step, lane) in self.places:
+                    (y, x), (yy, xx) = (divmod(p, self.nx) for p in (self.places[step, lane], place))
+                    distance = (y - yy) ** 2 + (x - xx) ** 2
+                    if distance <= reach:
+                        e = decay * distance
+                        found.append((t, i, (MANTISSA[e % 64] * 8) >> min(e // 64, 31)))
+            total = max(sum(v for _, _, v in found), 1)
+            self.shares[key] = [(t, i, v * 2**14 // total) for t, i, v in found]
+        return self.shares[key]
 
     def base_of(self, net: ImagesNetwork, y: int, x: int, step: int, lane: int, now: Any, earlier: Any) -> int:
         """7.1"""

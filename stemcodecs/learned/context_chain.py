@@ -20,6 +20,7 @@ from stemcodecs.learned.group_kernels import (
     feature_rows_of_lanes,
 )
 from stemcodecs.learned.path import network_path
+from stemcodecs.learned.scan_means import mean_rows, mean_terms
 
 __all__ = ["ContextChain"]
 
@@ -32,17 +33,21 @@ class ContextChain:
     def __init__(self, model: ContextModel, network: Network, layout: GroupLayout, steps: int) -> None:
         self._frame = ResidualRows(model, layout, steps)
         self._residuals = np.zeros((self._frame.rows, LANES), np.int16)
-        self._chained, self._network = model.chained, network
-        self._pixels = layout.n_pixels
+        self._model, self._network, self._layout = model, network, layout
+        # Of the steps that were coded: means are of those.
+        self._positions = np.full((steps, LANES), -1, np.int64)
 
     def _lanes(self, rows: Array, step: int, positions: Array, doses: Array) -> Lanes:
         active = active_lanes(positions)
         dose = dose_roots(doses_of_lanes(doses, positions))
-        feature_rows_of_lanes(self._residuals, self._frame.zero, dose, self._chained and step > 0)
+        feature_rows_of_lanes(self._residuals, self._frame.zero, dose, self._model.chained and step > 0)
+        self._positions[step] = positions
+        if self._model.means and step:
+            self._fill_means(step)
         at, moves = self._frame.features(step)
         return Lanes(
             rows=rows,
-            origin=step * self._pixels,
+            origin=step * self._layout.n_pixels,
             active=np.uint64(active),
             dose=dose,
             residuals=self._residuals,
@@ -51,6 +56,16 @@ class ContextChain:
             feature_rows=at,
             feature_moves=moves,
         )
+
+    def _fill_means(self, step: int) -> None:
+        height, width = self._layout.detector
+        found = mean_terms(self._positions, step, self._layout.scan[1], self._model.means)
+        for k, terms in enumerate(found):
+            first = self._frame.origin(0) + terms.steps * self._frame.size
+            mean_rows(
+                self._residuals.reshape(-1), first, terms.shifts, terms.shares.reshape(-1), height, width,
+                self._frame.stride, self._frame.origin_of_mean(k),
+            )  # fmt: skip
 
     def encode(
         self, rows: Array, step: int, positions: Array, doses: Array, entries: Array, low: Array, stream: Stream,

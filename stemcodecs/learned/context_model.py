@@ -30,6 +30,8 @@ PIXEL_FEATURES = 5
 """Level of a pixel, and how far those of the four around it differ; maps come on top."""
 MAX_MAPS = 8
 MAX_NEIGHBOURS = 60
+MAX_MEANS = 4
+MOST_DECAY, MOST_REACH = 1023, 64
 MAX_HIDDEN = 64
 REACH = 8
 """Farthest that a neighbour may lie, in rows and in columns."""
@@ -71,9 +73,12 @@ class ContextModel:
     maps : tuple of int64[det_y, det_x]
         Further features of a pixel.
     neighbours : tuple of (reference, dy, dx)
-        Counts that the network sees; reference 0 is the same pattern.
+        Counts that the network sees; reference 0 is the same pattern, those above 4 are the means.
     layers : tuple of Dense
         Three of them. The inputs of the first are the features of a lane, then those of the pixel.
+    means : tuple of (decay, reach)
+        Means of the scan positions around: how fast their weights fall, in 64ths of an octave a squared step of the
+        scan, and the largest squared distance.
     """
 
     detector: tuple[int, int]
@@ -83,6 +88,7 @@ class ContextModel:
     maps: tuple[Array, ...]
     neighbours: tuple[tuple[int, int, int], ...]
     layers: tuple[Dense, Dense, Dense]
+    means: tuple[tuple[int, int], ...] = ()
 
     @property
     def hidden(self) -> int:
@@ -145,8 +151,14 @@ class ContextModel:
             raise CorruptChunkError("impossible network: maps")
         if not 4 <= self.hidden <= MAX_HIDDEN or self.hidden % 4:
             raise CorruptChunkError("impossible network: hidden units")
-        if len(self.neighbours) > MAX_NEIGHBOURS or not all(may_be_seen(n, self.detector) for n in self.neighbours):
+        if len(self.neighbours) > MAX_NEIGHBOURS or not all(
+            may_be_seen(n, self.detector, len(self.means)) for n in self.neighbours
+        ):
             raise CorruptChunkError("impossible network: neighbours")
+        if len(self.means) > MAX_MEANS or not all(
+            0 <= decay <= MOST_DECAY and 1 <= reach <= MOST_REACH for decay, reach in self.means
+        ):
+            raise CorruptChunkError("impossible network: means")
         for layer, shape in zip((first, second, last), shapes, strict=True):
             if layer.weights.shape != shape or layer.bias.shape != shape[:1] or not 0 <= layer.shift <= MOST_SHIFT:
                 raise CorruptChunkError("impossible network: layers")
@@ -156,15 +168,16 @@ class ContextModel:
                 raise CorruptChunkError("impossible network: weights")
 
 
-def may_be_seen(neighbour: tuple[int, int, int], detector: tuple[int, int]) -> bool:
-    """Whether a neighbour is decoded before the pixel, and can lie on the detector.
+def may_be_seen(neighbour: tuple[int, int, int], detector: tuple[int, int], means: int = 0) -> bool:
+    """Whether a neighbour, of the pattern, a position before or one of so many means, is decoded before the pixel, and
+    can lie on the detector.
 
     One that never does would say nothing, and its frame of zeros would take many times the rows of a narrow detector.
     """
     reference, dy, dx = neighbour
     decoded = reference > 0 or (dy, dx) < (0, 0)
     near = abs(dy) <= min(REACH, detector[0] - 1) and abs(dx) <= min(REACH, detector[1] - 1)
-    return 0 <= reference <= MAX_REFERENCES and decoded and near
+    return 0 <= reference <= MAX_REFERENCES + means and decoded and near
 
 
 def lane_features(neighbours: tuple[tuple[int, int, int], ...]) -> int:
@@ -198,8 +211,9 @@ def pixel_features(roots: Array, maps: tuple[Array, ...], detector: tuple[int, i
 class ResidualRows:
     """Where the residuals of a chain lie: rows of 64 lanes, framed by zeros so that no neighbour needs a check.
 
-    A step takes ``size`` rows; pixel (y, x) of step s is row ``origin(s) + y * stride + x``. Behind the last step come
-    three rows: zeros, the dose, and whether there are scan neighbours.
+    A step takes ``size`` rows; pixel (y, x) of step s is row ``origin(s) + y * stride + x``. The means of scan
+    neighbours lie behind the last step, as if they were steps. Behind them come three rows: zeros, the dose, and
+    whether there are scan neighbours.
     """
 
     def __init__(self, model: ContextModel, layout: GroupLayout, steps: int) -> None:
@@ -210,13 +224,19 @@ class ResidualRows:
         height, width = layout.detector
         self.stride = width + self.reach
         self.size = (self.above + height + below) * self.stride + self.reach
-        self.zero = steps * self.size
+        # Other lanes of the first pixel are read from a row before it, where there are means.
+        self._guard = int(bool(model.means))
+        self.zero = self._guard + (steps + len(model.means)) * self.size
         self.rows = self.zero + 3
-        self._model, self._layout = model, layout
+        self._model, self._layout, self._steps = model, layout, steps
 
     def origin(self, step: int) -> int:
         """Row of the first pixel of a step."""
-        return step * self.size + self.above * self.stride + self.reach
+        return self._guard + step * self.size + self.above * self.stride + self.reach
+
+    def origin_of_mean(self, k: int) -> int:
+        """Row of the first pixel of a mean."""
+        return self.origin(self._steps + k)
 
     def features(self, step: int) -> tuple[Array, Array]:
         """Row of every lane feature of a step, and whether it moves with the pixel: int64[even], int64[even].
@@ -229,7 +249,10 @@ class ResidualRows:
             moves.append(0)
         back = self._layout.references[step]
         for reference, dy, dx in self._model.neighbours:
-            steps_back = int(back[reference - 1]) if reference else 0
+            if reference > MAX_REFERENCES:
+                steps_back = step - self._steps - (reference - 1 - MAX_REFERENCES)
+            else:
+                steps_back = int(back[reference - 1]) if reference else 0
             there = reference == 0 or step > 0
             at.append(dy * self.stride + dx - steps_back * self.size if there else self.zero)
             moves.append(int(there))

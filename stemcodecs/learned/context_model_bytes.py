@@ -13,29 +13,27 @@ from stemcodecs.learned.context_model import (
     LARGEST_FEATURE,
     MAX_HIDDEN,
     MAX_MAPS,
-    MAX_NEIGHBOURS,
+    MAX_MEANS,
     OUTPUTS,
     PIXEL_FEATURES,
     ContextModel,
-    Dense,
     lane_features,
 )
+from stemcodecs.learned.network_bytes import (
+    read_layer,
+    read_levels,
+    read_neighbours,
+    write_layers,
+    write_levels,
+    write_neighbours,
+)
 
-__all__ = [
-    "CONTEXT",
-    "map_bytes",
-    "read_layer",
-    "read_neighbours",
-    "read_network",
-    "write_layers",
-    "write_neighbours",
-    "write_network",
-]
+__all__ = ["CONTEXT", "CONTEXT_MEANS", "map_bytes", "read_network", "write_network"]
 
 Array = np.ndarray[Any, Any]
 
-CONTEXT = 1
-"""Architecture of a network for counts."""
+CONTEXT, CONTEXT_MEANS = 1, 4
+"""Architectures of networks for counts: without and with means of scan neighbours."""
 
 
 def map_bytes(image: Array) -> int:
@@ -46,33 +44,20 @@ def map_bytes(image: Array) -> int:
 def write_network(model: ContextModel) -> bytes:
     """Serialise a network."""
     w = Writer()
-    w.varint(CONTEXT)
-    w.varint(model.level_scale)
-    w.section(encode_map(model.levels.reshape(model.detector)))
-    w.numbers(np.diff(model.constants[model.levels < 0], prepend=0))
+    w.varint(CONTEXT_MEANS if model.means else CONTEXT)
+    write_levels(w, model.level_scale, model.levels.reshape(model.detector), model.constants)
     w.varint(len(model.maps))
     for image in model.maps:
         # Maps are small integers times a power of two: the factor is written once.
         shift = _common_shift(image)
         w.varint(shift)
         w.section(encode_map(image.reshape(model.detector) >> shift))
+    if model.means:
+        w.numbers(np.array(model.means, np.int64).ravel(), np.tile([0, 1], len(model.means)))
     write_neighbours(w, model.neighbours)
     w.varint(model.hidden)
     write_layers(w, model.layers)
     return w.getvalue()
-
-
-def write_neighbours(w: Writer, neighbours: tuple[tuple[int, int, int], ...]) -> None:
-    """Reference, dy and dx of each."""
-    w.numbers(np.array(neighbours, np.int64).ravel(), np.tile([0, 1, 2], len(neighbours)))
-
-
-def write_layers(w: Writer, layers: tuple[Dense, Dense, Dense]) -> None:
-    """Layers, one after the other."""
-    for layer in layers:
-        w.varint(layer.shift)
-        w.numbers(layer.weights)
-        w.numbers(layer.bias)
 
 
 def _common_shift(image: Array) -> int:
@@ -89,21 +74,18 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
         If the bytes are not a network for this detector that the kernels can run.
     """
     r = Reader(data)
-    if r.varint() != CONTEXT:
-        raise CorruptChunkError("a network of an unknown architecture")
-    n = detector[0] * detector[1]
-    level_scale = r.varint()
-    levels = decode_map(r.coded(n), detector).ravel()
-    constant = levels < 0
-    values = r.numbers(int(constant.sum()))
-    if values.size != constant.sum():
-        raise CorruptChunkError("impossible network: constant pixels")
-    constants = np.zeros(n, np.int64)
-    constants[constant] = np.cumsum(values)
+    architecture = r.varint()
+    if architecture not in (CONTEXT, CONTEXT_MEANS):
+        raise CorruptChunkError(
+            f"a network of architecture {architecture}, which this stemcodecs does not know: upgrade stemcodecs, or "
+            "the chunk is damaged"
+        )
+    level_scale, levels, constants = read_levels(r, detector)
     n_maps = r.varint()
     if n_maps > MAX_MAPS:
         raise CorruptChunkError("impossible network: maps")
     maps = tuple(_read_map(r, detector) for _ in range(n_maps))
+    means = _read_means(r) if architecture == CONTEXT_MEANS else ()
     neighbours = read_neighbours(r)
     hidden = r.varint()
     if not 4 <= hidden <= MAX_HIDDEN:
@@ -113,7 +95,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     r.end()
     model = ContextModel(
         detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
-        neighbours=neighbours, layers=(layers[0], layers[1], layers[2]),
+        neighbours=neighbours, layers=(layers[0], layers[1], layers[2]), means=means,
     )  # fmt: skip
     # The kernels index by these numbers without looking.
     model.check()
@@ -128,22 +110,9 @@ def _read_map(r: Reader, detector: tuple[int, int]) -> Array:
     return image << shift
 
 
-def read_neighbours(r: Reader) -> tuple[tuple[int, int, int], ...]:
-    """Inverse of :func:`write_neighbours`."""
-    # Counted before they are decoded: the contexts are as many as the numbers.
+def _read_means(r: Reader) -> tuple[tuple[int, int], ...]:
     n = r.varint()
-    if n % 3 or n > 3 * MAX_NEIGHBOURS:
-        raise CorruptChunkError("impossible network: neighbours")
-    if n == 0:
-        return ()
-    triples = decode_numbers(r.section(), n, np.tile([0, 1, 2], n // 3)).reshape(-1, 3)
-    return tuple((int(g), int(y), int(x)) for g, y, x in triples)
-
-
-def read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
-    """One layer of those of :func:`write_layers`."""
-    shift = r.varint()
-    weights, bias = r.numbers(outputs * inputs), r.numbers(outputs)
-    if weights.size != outputs * inputs or bias.size != outputs:
-        raise CorruptChunkError("impossible network: layers")
-    return Dense(weights=weights.reshape(outputs, inputs), bias=bias, shift=shift)
+    if n % 2 or not 2 <= n <= 2 * MAX_MEANS:
+        raise CorruptChunkError("impossible network: means")
+    pairs = decode_numbers(r.section(), n, np.tile([0, 1], n // 2)).reshape(-1, 2)
+    return tuple((int(decay), int(reach)) for decay, reach in pairs)

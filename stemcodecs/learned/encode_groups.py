@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.encode import (
-    FOUR_BLOCKS_FROM,
-    TWO_BLOCKS_FROM,
-    _exceptions_by_group,
-    _Group,
-    _low_bits,
+from stemcodecs.entropy.chunk.encoded_group import (
+    EncodedGroup,
+    blocks_for,
+    exceptions_by_group,
+    low_bits,
+    patch_bytes,
 )
 from stemcodecs.entropy.chunk.header import COUNTS, Header, write_header
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
@@ -19,7 +19,6 @@ from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.kernels.threads import run_all
-from stemcodecs.entropy.model.model_bytes import Writer
 from stemcodecs.entropy.values.plane import Plane
 from stemcodecs.learned.unrolled_network import Unrolled
 
@@ -34,7 +33,7 @@ _LARGE_CHAIN = 1 << 27
 class EncodedGroups:
     """Groups of a chunk in order, and in how many blocks their states were."""
 
-    def __init__(self, groups: list[_Group], blocks: int) -> None:
+    def __init__(self, groups: list[EncodedGroup], blocks: int) -> None:
         self.groups, self.blocks = groups, blocks
 
     @property
@@ -54,11 +53,11 @@ def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane) -> En
     counts : rows without a margin, with the doses that the network was fitted to.
     """
     layout = counts.layout
-    blocks = _blocks(unrolled)
-    exceptions = _exceptions_by_group(plane, layout)
+    blocks = blocks_for(unrolled.bits_per_position)
+    exceptions = exceptions_by_group(plane, layout)
     n = layout.n_pixels
 
-    def encode_chain(chain: int, steps: list[int]) -> list[_Group]:
+    def encode_chain(chain: int, steps: list[int]) -> list[EncodedGroup]:
         state = unrolled.chain(layout, layout.chain_length)
         entries, low = np.empty(n * LANES, np.uint32), np.empty(n * LANES, np.uint32)
         out = []
@@ -70,13 +69,10 @@ def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane) -> En
                     stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
                     patches = Patches(patch_at, patch_value)
                     pos, found = state.encode(rows, step, positions, counts.doses, entries, low, stream, patches)
-                    w = Writer()
-                    if found:
-                        at, values = patch_at[:found], patch_value[:found].astype(np.int64)
-                        w.numbers(np.concatenate([np.diff(at, prepend=0), values]), np.repeat([0, 1], found))
+                    rare = patch_bytes(patch_at[:found], patch_value[:found])
                     coded = words[pos : stream.end].astype("<u2").view(np.uint8).data
                 rest = exceptions.get((chain, step), b"")
-                out.append(_Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), rest))
+                out.append(EncodedGroup.of(coded, low_bits(plane, positions, n), rare, rest))
         return out
 
     steps_of: dict[int, list[int]] = {}
@@ -85,11 +81,6 @@ def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane) -> En
     if 4 * n * LANES * layout.chain_length > _LARGE_CHAIN and layout.chain_length > 1:
         return EncodedGroups([g for chain, steps in steps_of.items() for g in encode_chain(chain, steps)], blocks)
     return EncodedGroups([g for chain in run_all(encode_chain, steps_of.items()) for g in chain], blocks)
-
-
-def _blocks(unrolled: Unrolled) -> int:
-    per_group = unrolled.bits_per_position / 8 * LANES
-    return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
 
 
 def write_chunk(

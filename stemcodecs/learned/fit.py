@@ -10,13 +10,14 @@ import numpy as np
 
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.static import fit_levels
-from stemcodecs.entropy.model.group_layout import GroupLayout
+from stemcodecs.entropy.model.group_layout import MAX_REFERENCES, GroupLayout
 from stemcodecs.learned.context_model import ContextModel, may_be_seen, pixel_features, pixel_roots
 from stemcodecs.learned.context_model_bytes import map_bytes, write_network
 from stemcodecs.learned.dose import dose_roots
 from stemcodecs.learned.integer_weights import integer_layers
 from stemcodecs.learned.learner import Learner
 from stemcodecs.learned.pixel_maps import scatter_maps
+from stemcodecs.learned.scan_means import means_of
 from stemcodecs.learned.tables import tables
 from stemcodecs.learned.training_kernels import TrainingData, features_of
 
@@ -29,9 +30,15 @@ PATTERN = (
     (0, -1, 2), (0, -2, -2), (0, -2, 2), (0, 0, -3),
 )  # fmt: skip
 """The nearest counts of the same pattern: with the dose, seven pairs."""
-SCAN = tuple((reference, dy, dx) for reference in (1, 2, 3, 4) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-"""Counts around the pixel at the four nearest scan positions that are decoded before: of simulated grains, two need
-0.4 % more."""
+FARTHER = ((0, -3, 0), (0, -3, 1), (0, -3, -1), (0, -1, 3), (0, -1, -3), (0, 0, -4), (0, -4, 0), (0, -2, 3))
+BRIGHT = 100.0
+"""Mean count from which on those a little farther away are looked at too: of bright patterns they save 0.2 %, of others
+nothing that is worth their time."""
+MEANS = ((48, 18), (16, 18), (3, 25))
+"""Decay and reach of the means of scan neighbours: nearly the nearest alone, a middle way, nearly all alike."""
+SCAN = tuple((5 + mean, dy, dx) for mean in range(len(MEANS)) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+"""What the means say around the pixel. The four nearest positions by themselves say less: of simulated grains they need
+0.6 % more."""
 STEPS = 8000
 """Steps of the fit: about fifteen seconds of one core."""
 RACE = 4
@@ -49,6 +56,8 @@ SMALL, LARGE = 16, 32
 LARGE_FROM = 1_500_000
 """Counts from which on the large network pays: its 1,200 further weights take 2 kB, and it saves 0.01 bits a count."""
 WEIGHT_BITS = tuple(range(8, 16))
+_MOST_OF_MEANS = 1 << 23
+"""Values whose means of scan neighbours are kept to learn from: two bytes a mean each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +128,7 @@ def fit_network(
         return None
     coded = live.size * layout.n_positions if values is None else values * live.size // layout.n_pixels
     roots = pixel_roots(levels, level_scale)
-    data, neighbours = _training_data(plane, counts, layout, levels, roots)
+    data, neighbours = _training_data(plane, counts, layout, levels, roots, options.seed)
     winner = _race(data, layout, roots, live, coded, options)
     model, bits = _in_integers(winner, level_scale, levels, constants, layout.detector, neighbours, coded)
     return NetworkFit(model=model, bits=bits, values=coded)
@@ -160,7 +169,7 @@ def _learner(
     inputs = lanes + of_maps.pixel.shape[1]
 
     def samples(random: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
-        positions = random.integers(0, data.plane.shape[0], n)
+        positions = random.integers(0, data.chosen.size, n)
         pixels = live[random.integers(0, live.size, n)]
         features, low, up = np.empty((n, inputs), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
         features_of(of_maps, positions, pixels, features, low, up)
@@ -188,27 +197,40 @@ def chains_pay(counts: GroupedCounts, plane: Array, chained: GroupLayout, option
     roots, steps = pixel_roots(levels, level_scale), max(options.steps // TRIAL, 1)
     bits = []
     for layout in (counts.layout, chained):
-        data, _ = _training_data(plane, counts, layout, levels, roots)
+        data, _ = _training_data(plane, counts, layout, levels, roots, options.seed)
         learner = _learner(data, (), layout.detector, roots, live, SMALL, options.seed)
         bits.append(learner.train(steps, steps, lambda: None)[-max(steps // JUDGED, 1) :].mean())
     return bool(bits[1] < bits[0] * (1 - SCAN_GAIN))
 
 
 def _training_data(
-    plane: Array, counts: GroupedCounts, layout: GroupLayout, levels: Array, roots: Array
+    plane: Array, counts: GroupedCounts, layout: GroupLayout, levels: Array, roots: Array, seed: int
 ) -> tuple[TrainingData, tuple[tuple[int, int, int], ...]]:  # fmt: skip
     """What a network of a layout learns from, and its neighbours."""
-    wanted = PATTERN + (SCAN if layout.chain_length > 1 else ())
-    neighbours = tuple(neighbour for neighbour in wanted if may_be_seen(neighbour, layout.detector))
+    chained = layout.chain_length > 1
+    bright = ((roots[levels >= 0] / 1024.0) ** 2).mean() > BRIGHT
+    wanted = PATTERN + (FARTHER if bright else ()) + (SCAN if chained else ())
+    neighbours = tuple(neighbour for neighbour in wanted if may_be_seen(neighbour, layout.detector, len(MEANS)))
+    roots, dose = np.where(levels < 0, -1, roots), dose_roots(counts.doses).astype(np.int64)
+    chosen = np.arange(layout.n_positions)
+    means = np.zeros((1, 0, 0), np.int16)
+    if chained:
+        most = max(_MOST_OF_MEANS // layout.n_pixels, 1)
+        if chosen.size > most:
+            # At random: regular positions could all have the same place in their tiles.
+            chosen = np.sort(np.random.default_rng((seed, 2)).choice(chosen.size, most, replace=False, shuffle=False))
+        means = means_of(plane, layout, roots, dose, chosen, MEANS)
     data = TrainingData(
         plane=plane,
         width=layout.detector[1],
-        roots=np.where(levels < 0, -1, roots),
-        dose=dose_roots(counts.doses).astype(np.int64),
+        roots=roots,
+        dose=dose,
         references=references_of(layout),
+        chosen=chosen,
+        means=means,
         neighbours=np.array(neighbours, np.int64).reshape(-1, 3),
-        chained=layout.chain_length > 1,
-        pixel=pixel_features(roots, (), layout.detector).astype(np.float32),
+        chained=chained,
+        pixel=pixel_features(np.maximum(roots, 0), (), layout.detector).astype(np.float32),
         root6=tables().root6,
     )
     return data, neighbours
@@ -229,6 +251,7 @@ def _in_integers(
         model = ContextModel(
             detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
             neighbours=neighbours, layers=made[0],
+            means=MEANS if any(reference > MAX_REFERENCES for reference, _, _ in neighbours) else (),
         )  # fmt: skip
         each = learner.bits(made[1])
         found.append((each * values / 8 + len(write_network(model)), model, each))

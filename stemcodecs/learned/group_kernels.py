@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int16, int32, int64, uint16, uint64
+from numba import int16, int32, int64, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
-from stemcodecs.entropy.kernels.rans import BLOCK, LANES, aligned, write_states
+from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
 from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.group_steps import (
+    BAD_PATCH,
+    OVERRUN,
+    decode_value,
+    empty_lanes,
+    encode_value,
+    is_at_end,
+    lanes_in_use,
+    note_patches,
+    put_patches,
+)
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
-from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states, read_lane_states
+from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 
-__all__ = [
-    "BAD_PATCH",
-    "OVERRUN",
-    "Lanes",
-    "Network",
-    "decode_network_group",
-    "encode_network_group",
-    "lanes_in_use",
-    "quarter_mask",
-]
-
-OVERRUN, BAD_PATCH = 1, 2
+__all__ = ["Lanes", "Network", "decode_network_group", "encode_network_group", "feature_rows_of_lanes"]
 
 
 class Network(NamedTuple):
@@ -124,20 +124,6 @@ def _layers(pairs, hidden):
 
 
 @kernel(forceinline=True)
-def quarter_mask(active, quarter):
-    return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
-
-
-@kernel
-def lanes_in_use(active, blocks):
-    """Bit mask of the states that any quarter works on."""
-    lanes = uint64(0)
-    for quarter in range(4):
-        lanes |= uint64(quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
-    return lanes
-
-
-@kernel(forceinline=True)
 def _predict(path, network, group, flat, p, row, work):
     """Mixture and window of the counts of a pixel whose residual is in ``row``; returns the OR of the widths."""
     pairs = group.feature_rows.shape[0] // 2
@@ -191,21 +177,17 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
         row = group.first_residual + y * group.stride + x
         at = int64(group.origin + p) * LANES
         if network.roots[p] < 0:
+            outside = uint64(0)
             for j in range(LANES):
-                if (group.active >> uint64(j)) & uint64(1) and values[at + j] != network.constants[p]:
-                    patches.at[found], patches.values[found] = p * LANES + j, values[at + j]
-                    found += 1
+                if values[at + j] != network.constants[p]:
+                    outside |= uint64(1) << uint64(j)
+            found = note_patches(outside & group.active, values, at, int64(p), patches, found)
         else:
             _predict(path, network, group, flat, p, row, work)
             outside = count_intervals(
                 work.mixture, network.sigmoid, network.threshold10, values, at, entries, low, int64(p * LANES)
             )
-            outside = uint64(outside) & group.active
-            if outside != 0:
-                for j in range(LANES):
-                    if (outside >> uint64(j)) & uint64(1):
-                        patches.at[found], patches.values[found] = p * LANES + j, values[at + j]
-                        found += 1
+            found = note_patches(uint64(outside) & group.active, values, at, int64(p), patches, found)
             residual_row(values, at, work.base, network.root6, flat, row * LANES)
         x += 1
         if x == network.width:
@@ -213,14 +195,8 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
             y += 1
     pos = int64(stream.end)
     for p in range(n - 1, -1, -1):
-        if network.roots[p] < 0:
-            continue
-        for quarter in range(3, -1, -1):
-            mask = quarter_mask(group.active, quarter)
-            if mask != 0:
-                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
-                at = int64(p * LANES + 16 * quarter)
-                pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
+        if network.roots[p] >= 0:
+            pos = encode_value(path, states, entries, low, int64(p), group.active, stream, pos)
     return write_states(states, lanes_in_use(group.active, stream.blocks), stream.words, pos), found
 
 
@@ -248,45 +224,24 @@ def _decode(path, network, group, stream, patches, work, states):
             for j in range(LANES):
                 values[at + j] = network.constants[p]
         else:
-            # One pixel takes at most 4 x 2 x 16 words: the slack behind `end` covers it.
             if pos > stream.end:
                 return int64(OVERRUN)
             widths = _predict(path, network, group, flat, p, row, work)
-            steps = int64(4)
-            while (int64(32) << (steps - 4)) <= widths:
-                steps += 1
-            for quarter in range(4):
-                mask = quarter_mask(group.active, quarter)
-                if mask != 0:
-                    block = int64(BLOCK * (quarter & (stream.blocks - 1)))
-                    pos = decode_counts(
-                        path, states, block, work.mixture, network.sigmoid, network.threshold10, int64(quarter), steps,
-                        mask, stream.words, pos, values, at,
-                    )  # fmt: skip
-        while patch < patches.at.shape[0] and patches.at[patch] < (p + 1) * LANES:
-            j = patches.at[patch] - p * LANES
-            if j < 0:
-                return int64(BAD_PATCH)
-            values[at + j] = patches.values[patch]
-            patch += 1
-        if group.active != ~uint64(0):
-            for j in range(LANES):
-                if not (group.active >> uint64(j)) & uint64(1):
-                    values[at + j] = uint16(0)
+            pos = decode_value(
+                path, states, widths, work.mixture, network.sigmoid, network.threshold10, group.active, stream, pos,
+                values, at,
+            )  # fmt: skip
+        patch = put_patches(patches, patch, int64(p), values, at)
+        if patch < 0:
+            return int64(BAD_PATCH)
+        empty_lanes(group.active, values, at)
         if not constant:
             residual_row(values, at, work.base, network.root6, flat, row * LANES)
         x += 1
         if x == network.width:
             x = int64(0)
             y += 1
-    if patch != patches.at.shape[0]:
-        return int64(BAD_PATCH)
-    if pos != stream.end:
-        return int64(OVERRUN)
-    for i in range(LANES):
-        if states[i] != LOWEST_STATE:
-            return int64(OVERRUN)
-    return int64(0)
+    return int64(0) if is_at_end(states, stream, patches, patch, pos) else int64(OVERRUN)
 
 
 @kernel

@@ -18,7 +18,7 @@ from stemcodecs.learned.context_model import (
     lane_features,
     may_be_seen,
 )
-from stemcodecs.learned.context_model_bytes import read_layer, read_neighbours, write_layers, write_neighbours
+from stemcodecs.learned.network_bytes import read_layer, read_neighbours, write_layers, write_neighbours
 
 __all__ = ["IMAGES", "IMAGE_FEATURES", "ImageModel", "read_image_network", "write_image_network"]
 

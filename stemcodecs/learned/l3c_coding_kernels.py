@@ -8,26 +8,30 @@ import numpy as np
 from numba import int32, int64, uint32, uint64
 
 from stemcodecs.compiled import kernel
-from stemcodecs.entropy.kernels.rans import BLOCK, LANES, aligned, write_states
+from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
 from stemcodecs.learned.dense_ir import output_units
+from stemcodecs.learned.group_steps import (
+    BAD_PATCH,
+    OVERRUN,
+    decode_value,
+    encode_value,
+    lanes_in_use,
+    note_patches,
+    put_patches,
+)
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals, describe_counts
-from stemcodecs.learned.rans15_steps import LOWEST_STATE, decode_counts, encode_counts, fresh_states
+from stemcodecs.learned.rans15_steps import fresh_states
 
 __all__ = [
-    "BAD_PATCH",
     "CURSOR",
-    "OVERRUN",
     "Plane",
     "decode_row",
     "encode_items",
     "interval_row",
-    "is_at_end",
-    "lanes_in_use",
     "lookups",
 ]
 
 OUTPUTS = 5
-OVERRUN, BAD_PATCH = 1, 2
 CURSOR = 3
 """Of a group that is being coded: items so far, patches so far, position in the words."""
 _ITEM, _PATCH, _WORD = range(CURSOR)
@@ -82,11 +86,6 @@ def lookups(sigmoid, mantissa, threshold10, width):
 
 
 @kernel(forceinline=True)
-def _quarter_mask(active, quarter):
-    return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
-
-
-@kernel(forceinline=True)
 def _describe(path, stack, unit, root, found):
     """Mixture of one item from the features in ``found.site``; returns the OR of the widths."""
     half = stack.width // 2
@@ -129,13 +128,7 @@ def interval_row(path, stack, features, y, plane, found, active, entries, low, p
                         int64(item * LANES),
                     )  # fmt: skip
                     missed = uint64(outside)
-                missed &= active
-                if missed != 0:
-                    for j in range(LANES):
-                        if (missed >> uint64(j)) & uint64(1):
-                            patches.at[patch] = item * LANES + j
-                            patches.values[patch] = plane.values[at + j]
-                            patch += 1
+                patch = note_patches(missed & active, plane.values, at, item, patches, patch)
                 item += 1
     cursor[_ITEM], cursor[_PATCH] = item, patch
 
@@ -147,24 +140,9 @@ def encode_items(path, entries, low, items, active, stream):
     pos = int64(stream.end)
     for item in range(items - 1, -1, -1):
         # No interval is empty but that of a constant, which takes no words.
-        if entries[item * LANES] == uint32(0):
-            continue
-        for quarter in range(3, -1, -1):
-            mask = _quarter_mask(active, quarter)
-            if mask != 0:
-                block = int64(BLOCK * (quarter & (stream.blocks - 1)))
-                at = int64(item * LANES + 16 * quarter)
-                pos = encode_counts(path, states, block, entries, low, at, mask, stream.words, pos)
+        if entries[item * LANES] != uint32(0):
+            pos = encode_value(path, states, entries, low, int64(item), active, stream, pos)
     return write_states(states, lanes_in_use(active, stream.blocks), stream.words, pos)
-
-
-@kernel
-def lanes_in_use(active, blocks):
-    """Bit mask of the states that any quarter works on."""
-    lanes = uint64(0)
-    for quarter in range(4):
-        lanes |= uint64(_quarter_mask(active, quarter)) << uint64(BLOCK * (quarter & (blocks - 1)))
-    return lanes
 
 
 @kernel
@@ -188,36 +166,16 @@ def decode_row(path, stack, features, y, plane, found, active, states, stream, p
                     for j in range(LANES):
                         plane.values[at + j] = plane.constants[k]
                 else:
-                    # One item takes at most 4 x 2 x 16 words: the slack behind `end` covers it.
                     if pos > stream.end:
                         return int64(OVERRUN)
                     widths = _describe(path, stack, (place * plane.channels + c) * OUTPUTS, plane.roots[k], found)
-                    steps = int64(4)
-                    while (int64(32) << (steps - 4)) <= widths:
-                        steps += 1
-                    for quarter in range(4):
-                        mask = _quarter_mask(active, quarter)
-                        if mask != 0:
-                            block = int64(BLOCK * (quarter & (stream.blocks - 1)))
-                            pos = decode_counts(
-                                path, states, block, found.mixture, found.sigmoid, found.threshold10, int64(quarter),
-                                steps, mask, stream.words, pos, plane.values, at,
-                            )  # fmt: skip
+                    pos = decode_value(
+                        path, states, widths, found.mixture, found.sigmoid, found.threshold10, active, stream, pos,
+                        plane.values, at,
+                    )  # fmt: skip
+                patch = put_patches(patches, patch, item, plane.values, at)
+                if patch < 0:
+                    return int64(BAD_PATCH)
                 item += 1
-                while patch < patches.at.shape[0] and patches.at[patch] < item * LANES:
-                    j = patches.at[patch] - (item - 1) * LANES
-                    if j < 0:
-                        return int64(BAD_PATCH)
-                    plane.values[at + j] = patches.values[patch]
-                    patch += 1
     cursor[_ITEM], cursor[_PATCH], cursor[_WORD] = item, patch, pos
     return int64(0)
-
-
-@kernel
-def is_at_end(states, stream, patches, cursor):
-    """Whether all words and patches were used, and the states are as an encoder begins."""
-    at_end = cursor[_PATCH] == patches.at.shape[0] and cursor[_WORD] == stream.end
-    for i in range(LANES):
-        at_end &= states[i] == uint32(LOWEST_STATE)
-    return at_end

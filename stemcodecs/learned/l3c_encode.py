@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.encode import (
-    FOUR_BLOCKS_FROM,
-    TWO_BLOCKS_FROM,
-    _exceptions_by_group,
-    _Group,
-    _low_bits,
-    encode_array,
+from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.encoded_group import (
+    EncodedGroup,
+    blocks_for,
+    exceptions_by_group,
+    low_bits,
+    patch_bytes,
 )
 from stemcodecs.entropy.chunk.header import BIG_ENDIAN, COLUMN_MAJOR, COUNTS, NUMBER_BYTES, Header, write_header
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts, active_lanes
@@ -23,7 +23,6 @@ from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.model.group_layout import GroupLayout
-from stemcodecs.entropy.model.model_bytes import Writer
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
@@ -53,7 +52,7 @@ class L3cGroups:
         Whether the format can hold the groups.
     """
 
-    groups: list[_Group]
+    groups: list[EncodedGroup]
     blocks: int
     fits: bool
 
@@ -112,20 +111,17 @@ def encode_plane(plane: Plane, layout: GroupLayout, unrolled: UnrolledL3c) -> L3
     n = layout.n_pixels
     counts = GroupedCounts(plane.counts.reshape(layout.n_positions, n), layout, 0)
     blocks = _blocks(unrolled)
-    exceptions = _exceptions_by_group(plane, layout)
+    exceptions = exceptions_by_group(plane, layout)
 
-    def encode_one(chain: int) -> _Group:
+    def encode_one(chain: int) -> EncodedGroup:
         positions = layout.chains[chain, 0]
         with counts.chain(chain) as rows, lent_output(unrolled.items * LANES) as (words, patch_at, patch_value):
             stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
             given = Patches(patch_at, patch_value)
             start, found = encode_l3c_group(unrolled, rows, active_lanes(positions), stream, given)
-            w = Writer()
-            if found:
-                at, values = patch_at[:found], patch_value[:found].astype(np.int64)
-                w.numbers(np.concatenate([np.diff(at, prepend=0), values]), np.repeat([0, 1], found))
+            rare = patch_bytes(patch_at[:found], patch_value[:found])
             coded = words[start : stream.end].astype("<u2").view(np.uint8).data
-        return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, 0), b""))
+        return EncodedGroup.of(coded, low_bits(plane, positions, n), rare, exceptions.get((chain, 0), b""))
 
     # Latents come on top of the counts: for data unlike those of the training they may take more than a group may have.
     groups = run_all(encode_one, [(chain,) for chain, _ in counts.groups()])
@@ -150,5 +146,4 @@ def _blocks(unrolled: UnrolledL3c) -> int:
     model = unrolled.model
     levels = model.levels[model.levels >= 0]
     means = ((levels * levels * model.level_scale) >> 16) / 2.0**16
-    per_group = typical_bits(means).sum() / 8 * LANES
-    return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
+    return blocks_for(typical_bits(means).sum())

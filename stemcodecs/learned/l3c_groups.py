@@ -14,14 +14,13 @@ from stemcodecs.entropy.kernels.kernel_arguments import Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import CorruptChunkError
+from stemcodecs.learned.group_steps import OVERRUN, is_at_end, lanes_in_use
 from stemcodecs.learned.l3c_coding_kernels import (
     CURSOR,
     Plane,
     decode_row,
     encode_items,
     interval_row,
-    is_at_end,
-    lanes_in_use,
     lookups,
 )
 from stemcodecs.learned.l3c_unrolled import UnrolledL3c, unrolled_l3c
@@ -137,7 +136,8 @@ def _decode_group(
             if failed:
                 return int(failed)
         latents, above = values, kept
-    return 0 if is_at_end(states, stream, patches, cursor) else 1
+    _, patch, pos = cursor
+    return 0 if is_at_end(states, stream, patches, patch, pos) else OVERRUN
 
 
 def _lookups(unrolled: UnrolledL3c) -> Any:

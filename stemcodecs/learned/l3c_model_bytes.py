@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.model.range_coder import decode_map, encode_map
 from stemcodecs.errors import CorruptChunkError
-from stemcodecs.learned.context_model import OUTPUTS, Dense
+from stemcodecs.learned.context_model import OUTPUTS
 from stemcodecs.learned.l3c_model import (
     MAX_LATENTS,
     MAX_SCALES,
@@ -21,10 +17,9 @@ from stemcodecs.learned.l3c_model import (
     Stack,
     input_channels,
 )
+from stemcodecs.learned.network_bytes import read_layer, read_levels, write_layers, write_levels
 
 __all__ = ["L3C", "is_l3c", "read_l3c", "write_l3c"]
-
-Array = np.ndarray[Any, Any]
 
 L3C = 2
 """Architecture of these networks."""
@@ -39,16 +34,11 @@ def write_l3c(model: L3cModel) -> bytes:
     """Serialise a network."""
     w = Writer()
     w.varint(L3C)
-    w.varint(model.level_scale)
-    w.section(encode_map(model.levels.reshape(model.detector)))
-    w.numbers(np.diff(model.constants[model.levels < 0], prepend=0))
+    write_levels(w, model.level_scale, model.levels.reshape(model.detector), model.constants)
     for number in (model.gain, model.level_offset, model.level_gain, model.latents, model.scales, model.width):
         w.varint(number)
     for stack in (*model.encoders, *model.predictors):
-        for layer in stack.layers:
-            w.varint(layer.shift)
-            w.numbers(layer.weights)
-            w.numbers(layer.bias)
+        write_layers(w, stack.layers)
     return w.getvalue()
 
 
@@ -63,15 +53,7 @@ def read_l3c(data: bytes | memoryview, detector: tuple[int, int]) -> L3cModel:
     r = Reader(data)
     if r.varint() != L3C:
         raise CorruptChunkError("a network of an unknown architecture")
-    n = detector[0] * detector[1]
-    level_scale = r.varint()
-    levels = decode_map(r.coded(n), detector).ravel()
-    constant = levels < 0
-    values = r.numbers(int(constant.sum()))
-    if values.size != constant.sum():
-        raise CorruptChunkError("impossible network: constant pixels")
-    constants = np.zeros(n, np.int64)
-    constants[constant] = np.cumsum(values)
+    level_scale, levels, constants = read_levels(r, detector)
     gain, level_offset, level_gain, latents, scales, width = (r.varint() for _ in range(6))
     # Before the stacks, whose sizes follow from these.
     if not (2 <= latents <= MAX_LATENTS and 1 <= scales <= MAX_SCALES and 4 <= width <= MAX_WIDTH):
@@ -98,13 +80,5 @@ def _shapes(latents: int, scales: int, width: int) -> Iterator[tuple[int, int]]:
 
 def _read_stack(r: Reader, width: int, inputs: int, outputs: int) -> Stack:
     shapes = ((width, TAPS * inputs), (width, TAPS * width), (outputs, width))
-    layers = tuple(_read_layer(r, *shape) for shape in shapes)
+    layers = tuple(read_layer(r, *shape) for shape in shapes)
     return Stack(layers=(layers[0], layers[1], layers[2]))
-
-
-def _read_layer(r: Reader, outputs: int, inputs: int) -> Dense:
-    shift = r.varint()
-    weights, bias = r.numbers(outputs * inputs), r.numbers(outputs)
-    if weights.size != outputs * inputs or bias.size != outputs:
-        raise CorruptChunkError("impossible network: layers")
-    return Dense(weights=weights.reshape(outputs, inputs), bias=bias, shift=shift)

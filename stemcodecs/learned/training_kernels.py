@@ -13,6 +13,7 @@ from numba import float32, float64, int64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.model.group_layout import MAX_REFERENCES
 from stemcodecs.learned.training_ir import ROWS, WIDTH, add_products
 
 __all__ = [
@@ -31,7 +32,10 @@ SAMPLES = 32
 """Samples side by side."""
 _OUTPUTS, UNITS = 5, 8
 _FLOOR = 1.0 / 32768.0
-"""Probability that every symbol has whatever the network says."""
+"""Probability that every symbol has whatever the network says: of wide distributions, a bin of many values."""
+_BIN = float32(0.18)
+"""About how wide a bin is, in scales of the widest logistic of some weight."""
+_SOME_WEIGHT = float32(1.0 / 128.0)
 NOTHING_BELOW = float32(-1e9)
 """Of the smallest value: no root, or value, lies below it."""
 _LN2 = 0.6931471805599453
@@ -51,6 +55,10 @@ class TrainingData(NamedTuple):
         Root of the dose, 4096 for the mean pattern.
     references : int64[n_positions, 4]
         Positions that a neighbour's reference leads to; -1 where there is none.
+    chosen : int64[n]
+        Positions that are learned from, in increasing order.
+    means : int16[n, n_means, n_pixels]
+        Means of scan neighbours of the chosen positions: residuals, which references above 4 lead to.
     neighbours : int64[n, 3]
         Reference, dy, dx.
     chained : bool
@@ -64,6 +72,8 @@ class TrainingData(NamedTuple):
     roots: Any
     dose: Any
     references: Any
+    chosen: Any
+    means: Any
     neighbours: Any
     chained: bool
     pixel: Any
@@ -97,13 +107,13 @@ def residual(data, f, p):
 def features_of(data, positions, pixels, out, low, up):
     """Features (six fraction bits, as the integer network sees them) of some counts, and between which roots they lie.
 
-    positions, pixels : int64[n]; out : float32[n, features]; low, up : float32[n], half a count to each side, from
-    the base; below 0 there is nothing.
+    positions : int64[n], indices of chosen ones; pixels : int64[n]; out : float32[n, features]; low, up : float32[n],
+    half a count to each side, from the base; below 0 there is nothing.
     """
     data = borrowed(data)
     height = data.roots.shape[0] // data.width
     for s in range(positions.shape[0]):
-        f, p = positions[s], pixels[s]
+        f, p = data.chosen[positions[s]], pixels[s]
         y = p // data.width
         x = p - y * data.width
         base = ((data.roots[p] * data.dose[f]) >> 12) / 1024.0
@@ -117,13 +127,16 @@ def features_of(data, positions, pixels, out, low, up):
             k = 2
         for i in range(data.neighbours.shape[0]):
             reference, dy, dx = data.neighbours[i, 0], data.neighbours[i, 1], data.neighbours[i, 2]
-            other = data.references[f, reference - 1] if reference > 0 else f
             yy, xx = y + dy, x + dx
-            inside = other >= 0 and 0 <= yy < height and 0 <= xx < data.width
+            at = yy * data.width + xx
+            inside = 0 <= yy < height and 0 <= xx < data.width
             value = float32(0)
-            if inside:
-                at = yy * data.width + xx
-                if data.roots[at] >= 0:
+            if reference > MAX_REFERENCES:
+                if inside:
+                    value = float32(data.means[positions[s], reference - MAX_REFERENCES - 1, at])
+            else:
+                other = data.references[f, reference - 1] if reference > 0 else f
+                if inside and other >= 0 and data.roots[at] >= 0:
                     value = float32(residual(data, other, at))
             out[s, k] = value
             k += 1
@@ -205,13 +218,15 @@ def _distribution(o, low, up, first, n, g):
             continue
         zero = low[first + s] <= NOTHING_BELOW
         weight = _sigmoid(o[0, s])
-        mass = float32(0)
+        mass = widest = float32(0)
         parts_0 = parts_1 = float32(0)
         for k in range(2):
             w = weight if k == 0 else float32(1) - weight
             location = o[1 + k, s]
             scale = min(max(o[3 + k, s], float32(-4.1)), float32(5.5))
             inverse = np.exp(-scale)
+            if w >= _SOME_WEIGHT:
+                widest = max(widest, float32(1) / inverse)
             a = (up[first + s] - location) * inverse
             b = float32(0) if zero else (low[first + s] - location) * inverse
             sa = _sigmoid(a)
@@ -225,7 +240,10 @@ def _distribution(o, low, up, first, n, g):
             else:
                 parts_1 = part
             mass += w * part
-        p = mass + float32(_FLOOR)
+        # One value has its share of the bin's: else the tails of bright pixels would seem to cost nothing.
+        bin_width = widest * _BIN
+        value_width = bin_width if zero else min(up[first + s] - low[first + s], bin_width)
+        p = mass + float32(_FLOOR) * (value_width / bin_width)
         bits -= np.log(p) / _LN2
         factor = float32(-1.0 / _LN2) / p
         g[0, s] = factor * weight * (float32(1) - weight) * (parts_0 - parts_1)

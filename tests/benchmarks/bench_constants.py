@@ -169,8 +169,13 @@ TRIALS = (
     Trial(
         module=f"{FIT}.scan_statistics", name="MOST_PATTERNS", values=(64, 256, 512), measure=with_shared_model,
     ),
-    Trial(module="stemcodecs.entropy.chunk.encode", name="FOUR_BLOCKS_FROM", values=(0, 15_000, 240_000), free=True),
-    Trial(module="stemcodecs.entropy.chunk.encode", name="TWO_BLOCKS_FROM", values=(0, 30_000), free=True),
+    Trial(
+        module="stemcodecs.entropy.chunk.encoded_group",
+        name="FOUR_BLOCKS_FROM",
+        values=(0, 15_000, 240_000),
+        free=True,
+    ),
+    Trial(module="stemcodecs.entropy.chunk.encoded_group", name="TWO_BLOCKS_FROM", values=(0, 30_000), free=True),
     Trial(
         module="stemcodecs.entropy.kernels.coding_tables",
         name="PATCH_BITS",

@@ -70,6 +70,8 @@ def test_golden_bytes_cover_the_format() -> None:
         if name not in pyramids and name not in images
     }
     assert networks["scan"].chained
+    assert len(networks["means"].means) == 3
+    assert networks["means_fitted"].means
     assert (networks["pattern"].levels < 0).any()
     assert {bool(network.maps) for network in networks.values()} == {False, True}
     assert len({network.scales for network in pyramids.values()}) > 1

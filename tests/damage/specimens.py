@@ -260,8 +260,8 @@ def _learned() -> dict[str, Specimen]:
         "marks": (marked, (1, 1)),
     }
     found = {}
-    for name, (array, tile) in cases.items():
-        data = random_chunk(array, 4, tile)
+    for name, (array, tile) in (cases | {"means": (counts.astype(np.uint16), (2, 2))}).items():
+        data = random_chunk(array, 4, tile, means=3 if name == "means" else 0)
         assert data is not None
         found[f"learned {name}"] = Specimen(
             family="learned", data=data, values=array, face3=Learned(), face2=NumcodecsLearned()

@@ -21,13 +21,15 @@ from stemcodecs.learned.unrolled_network import UnrolledNetwork
 Array = np.ndarray[Any, Any]
 
 
-def random_network(counts: GroupedCounts, layout: GroupLayout, random: np.random.Generator) -> ContextModel:
-    """A network of random size, neighbours, maps and weights, with the levels of these counts."""
+def random_network(
+    counts: GroupedCounts, layout: GroupLayout, random: np.random.Generator, means: int = 0
+) -> ContextModel:
+    """A network of random size, neighbours, maps, weights and so many means, with the levels of these counts."""
     level_scale, levels, constants = fit_levels(counts.pixels, layout.detector)
     before = [(0, dy, dx) for dy in range(-8, 1) for dx in range(-8, 9) if (dy, dx) < (0, 0)]
-    scan = [(r, dy, dx) for r in range(1, 5) for dy in range(-8, 9) for dx in range(-8, 9)]
+    scan = [(r, dy, dx) for r in range(1, 5 + means) for dy in range(-8, 9) for dx in range(-8, 9)]
     pool = before + (scan if layout.chain_length > 1 else [])
-    pool = [neighbour for neighbour in pool if may_be_seen(neighbour, layout.detector)]
+    pool = [neighbour for neighbour in pool if may_be_seen(neighbour, layout.detector, means)]
     chosen = random.choice(len(pool), min(len(pool), int(random.integers(0, 14))), replace=False)
     neighbours = tuple(pool[i] for i in chosen)
     hidden = int(random.choice([4, 8, 12]))
@@ -45,6 +47,7 @@ def random_network(counts: GroupedCounts, layout: GroupLayout, random: np.random
     return ContextModel(
         detector=layout.detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
         neighbours=neighbours, layers=(layer(hidden, inputs), layer(hidden, hidden), layer(5, hidden)),
+        means=tuple((int(random.choice([0, 3, 64, 1023])), int(random.integers(1, 65))) for _ in range(means)),
     )  # fmt: skip
 
 
@@ -85,11 +88,11 @@ def random_image_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) 
     return with_prefix(NETWORK, write_chunk(native, flags_of(array), plane, counts, encoded, written, shared=False))
 
 
-def random_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) -> bytes | None:
+def random_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1), means: int = 0) -> bytes | None:
     """A chunk by a random network; None where the array has no counts."""
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(native) if native.size else None
-    return None if plane is None else chunk_of(native, plane, seed, tile, flags_of(array))
+    return None if plane is None else chunk_of(native, plane, seed, tile, flags_of(array), means)
 
 
 def flags_of(array: Array) -> int:
@@ -97,11 +100,11 @@ def flags_of(array: Array) -> int:
     return int(column_major) + 2 * (array.dtype.str[0] == ">")
 
 
-def chunk_of(array: Array, plane: Plane, seed: int, tile: tuple[int, int], flags: int) -> bytes:
+def chunk_of(array: Array, plane: Plane, seed: int, tile: tuple[int, int], flags: int, means: int = 0) -> bytes:
     layout = GroupLayout.of_shape(array.shape, tile)
     patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
     counts = GroupedCounts(patterns, layout, 0)
-    model = random_network(counts, layout, np.random.default_rng(seed))
+    model = random_network(counts, layout, np.random.default_rng(seed), means)
     model.check()
     encoded = encode_groups(counts, UnrolledNetwork(model), plane)
     return with_prefix(NETWORK, write_chunk(array, flags, plane, counts, encoded, write_network(model), shared=False))

@@ -106,7 +106,11 @@ def _histograms(number: int) -> str:
 
 
 def _neighbour(neighbour: tuple[int, int, int]) -> str:
+    from stemcodecs.entropy.model.group_layout import MAX_REFERENCES
+
     reference, y, x = neighbour
+    if reference > MAX_REFERENCES:
+        return f"mean{reference - MAX_REFERENCES}({y:+d},{x:+d})"
     return f"({y:+d},{x:+d})" if reference == 0 else f"scan{reference}({y:+d},{x:+d})"
 
 

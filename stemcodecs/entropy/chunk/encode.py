@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numcodecs
 import numpy as np
 
 from stemcodecs.entropy.chunk.choose_calibration import calibrated_plane, plane_behind
+from stemcodecs.entropy.chunk.encoded_group import (
+    EncodedGroup,
+    blocks_for,
+    exceptions_by_group,
+    low_bits,
+    patch_bytes,
+)
 from stemcodecs.entropy.chunk.header import (
     BIG_ENDIAN,
     COLUMN_MAJOR,
@@ -47,28 +53,10 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
-FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
-"""Estimated bytes of a group from which its steps take four, or two, blocks of states in turn. A state costs about two
-bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
 _PATCHES_OF_ANOTHER_MODEL = 20
 """Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
 PROBE = 1 << 16
 """Bytes of an array that the generic coder is tried on, if not a 64th of it."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """An encoded group: its bytes, how many of them are words, low bits, patches and exceptions, and their CRC-32."""
-
-    payload: bytes | memoryview
-    sizes: tuple[int, ...]
-    crc: int
-
-    @classmethod
-    def of(cls, *parts: bytes | memoryview) -> _Group:
-        # Most groups have words only: what need not be copied is not.
-        payload = b"".join(parts) if any(map(len, parts[1:])) else parts[0]
-        return cls(payload, tuple(map(len, parts)), checksum(payload))
 
 
 def encode_array(array: Array, options: FitOptions | None = None, shared: SharedModel | None = None) -> bytes:
@@ -202,7 +190,7 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
 
 def _assemble(
     array: Array, flags: int, plane: Plane, counts: GroupedCounts, fit: Fit, blocks: int,
-    groups: list[_Group], model: bytes, *, shared: bool,
+    groups: list[EncodedGroup], model: bytes, *, shared: bool,
 ) -> bytes:  # fmt: skip
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
@@ -224,11 +212,10 @@ def _shared(calibration: Calibration | None) -> SharedCalibration | None:
 
 def state_blocks(model: HistogramModel) -> int:
     """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
-    per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
-    return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1
+    return blocks_for(typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum())
 
 
-def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[_Group]:
+def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -> list[EncodedGroup]:
     model = fit.model
     program = fit.program
     n_tables = model.frequencies.shape[0]
@@ -236,24 +223,20 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     build_encode_tables(model.frequencies, *tables)
     simd = simd_path()
     n = counts.layout.n_pixels
-    exceptions = _exceptions_by_group(plane, counts.layout)
+    exceptions = exceptions_by_group(plane, counts.layout)
 
-    def encode_one(rows: Array, chain: int, step: int) -> _Group:
+    def encode_one(rows: Array, chain: int, step: int) -> EncodedGroup:
         positions = counts.layout.chains[chain, step]
         group = counts.group_rows(chain, step, model, fit.selections.get((chain, step)), rows)
         # The worst case is two words a value; untouched pages cost nothing.
         with lent_output(n * LANES) as (words, patch_at, patch_value):
             stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
             pos, patches = encode_group(simd, group, program, tables, stream, Patches(patch_at, patch_value))
-            w = Writer()
-            if patches:
-                # The kernel codes backwards, and finds the last patch first.
-                at = patch_at[:patches][::-1]
-                values = np.concatenate([np.diff(at, prepend=0), patch_value[:patches][::-1].astype(np.int64)])
-                w.numbers(values, np.repeat([0, 1], patches))
+            # The kernel codes backwards, and finds the last patch first.
+            rare = patch_bytes(patch_at[:patches][::-1], patch_value[:patches][::-1])
             # A copy by NumPy, which lets the other threads go on, unlike one to bytes.
             coded = words[pos : stream.end].astype("<u2").view(np.uint8).data
-        return _Group.of(coded, _low_bits(plane, positions, n), w.getvalue(), exceptions.get((chain, step), b""))
+        return EncodedGroup.of(coded, low_bits(plane, positions, n), rare, exceptions.get((chain, step), b""))
 
     steps_of: dict[int, list[int]] = {}
     for chain, step in counts.groups():
@@ -268,7 +251,7 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
                 out += run_all(encode_one, [(rows, chain, step) for step in steps])
         return out
 
-    def encode_single(chain: int) -> _Group:
+    def encode_single(chain: int) -> EncodedGroup:
         with counts.chain(chain) as rows:
             return encode_one(rows, chain, 0)
 
@@ -276,36 +259,3 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
     order = sorted(steps_of, key=counts.holds, reverse=True)
     done = dict(zip(order, run_all(encode_single, [(chain,) for chain in order]), strict=True))
     return [done[chain] for chain in steps_of]
-
-
-def _low_bits(plane: Plane, positions: Array, n_pixels: int) -> bytes:
-    """Raw low bits of a group, one bit plane after the other."""
-    if plane.low is None:
-        return b""
-    low = plane.low.reshape(-1, n_pixels)[positions[positions >= 0]].ravel()
-    planes = [np.packbits((low >> b) & 1, bitorder="little") for b in range(plane.numbers.low_bits)]
-    return np.concatenate(planes).tobytes()
-
-
-def _exceptions_by_group(plane: Plane, layout: GroupLayout) -> dict[tuple[int, int], bytes]:
-    """Exceptions of every group: index = lane * n_pixels + pixel, then the bits of the value."""
-    out: dict[tuple[int, int], bytes] = {}
-    if plane.exceptions_at.size == 0:
-        return out
-    position, pixel = np.divmod(plane.exceptions_at, layout.n_pixels)
-    # The inverse of the layout, once for all exceptions.
-    group_of = np.empty(layout.n_positions, np.int64)
-    lane_of = np.empty(layout.n_positions, np.int64)
-    flat = layout.chains.reshape(-1, LANES)
-    group, lane = np.nonzero(flat >= 0)
-    group_of[flat[group, lane]] = group
-    lane_of[flat[group, lane]] = lane
-    index = lane_of[position] * layout.n_pixels + pixel
-    for g in np.unique(group_of[position]):
-        here = np.flatnonzero(group_of[position] == g)
-        here = here[np.argsort(index[here])]
-        w = Writer()
-        w.numbers(np.diff(index[here], prepend=0))
-        w.section(bytes(numcodecs.Zstd(5).encode(plane.exceptions[here].astype("<u8").view(np.uint8))))
-        out[divmod(int(g), layout.chain_length)] = w.getvalue()
-    return out
