@@ -13,17 +13,9 @@ import numpy as np
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError, VerificationError
 from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Region
-from stemcodecs_pipelines.compare.comparing import (
-    REPEATS,
-    Comparing,
-    DecodedPatterns,
-    Outcome,
-    best_of,
-    first_pattern,
-    in_short,
-)
-from stemcodecs_pipelines.compare.losses import LossSums
+from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, in_short
 from stemcodecs_pipelines.compare.report import Group, Row, State
+from stemcodecs_pipelines.compare.row_sums import RowSums
 from stemcodecs_pipelines.compare.sample import ChosenBlocks, sample_as_scan
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
 from stemcodecs_pipelines.methods.registry import METHODS, method_class, parse_method
@@ -83,49 +75,20 @@ def _coded(method: Method[Any], row: Row, common: Comparing) -> Outcome:
     # The codecs of this process find a model that lies beside the array as they would in a store.
     load_models(metadata, place)
     known, coder = method.of_array(metadata), _ChunkCoder(encoding, metadata, chosen.plan)
-    sizes, encoding_seconds, decoding_seconds = [], 0.0, 0.0
-    losses = None if method.exact else LossSums(shape=common.scan.shape, detectors=common.detectors)
-    kept = _kept(row.name, chosen, losses, common)
-    shown: Array | None = None
+    sums = RowSums(row.name, chosen, common, lossy=not method.exact and _measurable(chosen, common))
     chunk: tuple[Any, bytes] | None = None
-    for i, region in enumerate(chosen.regions):
-        block = common.read(region)
-        repeats = 1 if i else REPEATS
-        if i == 0:
+    for region, block in sums.blocks():
+        if not sums.sizes:
             _warm(block, encoding, chosen, common)
-        seconds, stored = best_of(coder.encode, block, region, clock=coder.clock, repeats=repeats)
-        encoding_seconds += seconds
-        sizes.append(len(stored))
-        seconds, decoded = best_of(coder.decode, stored, region, clock=coder.clock, repeats=repeats)
-        decoding_seconds += seconds
+        stored = sums.encode(coder.encode, block, region, size=len, clock=coder.clock)
+        decoded = sums.decode(coder.decode, stored, region, clock=coder.clock)
         known.compare(block, decoded, region)
-        if losses is not None and _measurable(chosen, common):
-            found = _add_loss(losses, block, decoded, region, common)
-            if kept is not None:
-                kept.add(found, region)
-            shown = first_pattern(found) if i == 0 else shown
-        elif i == 0:
+        if sums.losses is not None:
+            _add_loss(sums, block, decoded, region, common)
+        if method.exact and chunk is None:
             chunk = encoding.serializer, stored
-        common.step(1 / len(chosen.numbers))
-    model = model_bytes(metadata, place)
-    bits, error = chosen.bits_per_value(sizes, model)
-    measured = losses if losses is not None and losses.values else None
-    return Outcome(
-        row=replace(
-            row,
-            note=said,
-            guarantee=known.guarantee,
-            stored_bytes=sum(sizes) + model,
-            bits_per_value=bits,
-            bits_error=error,
-            encode_rate=chosen.raw_bytes / 1e6 / max(encoding_seconds, 1e-9),
-            decode_rate=chosen.raw_bytes / 1e6 / max(decoding_seconds, 1e-9),
-            loss=None if measured is None else measured.loss(whole=chosen.whole),
-        ),
-        decoded=shown,
-        errors=measured,
-        patterns=None if kept is None else kept.place,
-        chunk=chunk,
+    return sums.outcome(
+        replace(row, note=said, guarantee=known.guarantee), model=model_bytes(metadata, place), chunk=chunk
     )
 
 
@@ -200,18 +163,9 @@ def _measurable(chosen: ChosenBlocks, common: Comparing) -> bool:
     return common.counts.known and (whole or common.counts.map is None)
 
 
-def _kept(name: str, chosen: ChosenBlocks, losses: LossSums | None, common: Comparing) -> DecodedPatterns | None:
-    if not common.keep_patterns or losses is None or not _measurable(chosen, common):
-        return None
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return DecodedPatterns(common.folder / f"{digest}.npy", common.scan.shape)
-
-
-def _add_loss(losses: LossSums, block: Array, decoded: Array, region: Region, common: Comparing) -> Array:
-    """Add a block to the sums; decoded counts, (n, det_y, det_x)."""
+def _add_loss(sums: RowSums, block: Array, decoded: Array, region: Region, common: Comparing) -> None:
     form = (-1, *block.shape[-2:])
     source, known = common.counts.of(block.reshape(form))
     found, found_known = common.counts.of(decoded.reshape(form))
     # What has a count in the source and none any more is 0 in what was decoded: an error, and shown as one.
-    losses.add(source, found if found_known is None else np.where(found_known, found, 0), known, region)
-    return found
+    sums.add_loss(source, found if found_known is None else np.where(found_known, found, 0), known, region)

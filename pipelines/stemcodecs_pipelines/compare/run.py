@@ -26,7 +26,7 @@ from stemcodecs.entropy.kernels.threads import set_threads
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.advice import recommend
-from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, first_pattern
+from stemcodecs_pipelines.compare.comparing import Comparing, Outcome
 from stemcodecs_pipelines.compare.findings import Look, look_at
 from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows
 from stemcodecs_pipelines.compare.losses import ERROR_EDGES
@@ -35,6 +35,7 @@ from stemcodecs_pipelines.compare.lossy_peers import LOSSY_PEERS
 from stemcodecs_pipelines.compare.our_rows import our_methods, our_row
 from stemcodecs_pipelines.compare.peer_rows import peer_row
 from stemcodecs_pipelines.compare.report import Group, Pictures, Recommendation, Report, State
+from stemcodecs_pipelines.compare.row_sums import first_pattern
 from stemcodecs_pipelines.compare.sample import DEFAULT_SAMPLE, ChosenBlocks, choose_blocks
 from stemcodecs_pipelines.run.plan import BASE_BYTES, WORKER_BYTES, available_cores
 from stemcodecs_pipelines.run.source import HowToOpen, opened
