@@ -15,6 +15,7 @@ from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.compare.losses import CountsBehind, LossSums
 from stemcodecs_pipelines.compare.report import Row
 from stemcodecs_pipelines.compare.sample import ChosenBlocks, choose_blocks
+from stemcodecs_pipelines.methods.base import RememberedFits
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
 __all__ = ["Comparing", "Outcome", "in_short"]
@@ -44,6 +45,8 @@ class Comparing:
         Set when the comparison was interrupted.
     step : callable
         Called with a share of a row that is done, the sum of which is 1 for each.
+    remembered : RememberedFits
+        What methods learn from the scan.
     """
 
     scan: Scan
@@ -54,6 +57,7 @@ class Comparing:
     keep_patterns: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     step: Callable[[float], None] = lambda share: None
+    remembered: RememberedFits = field(default_factory=RememberedFits)
 
     def blocks(self, *, whole_detector: bool, together: int = 1) -> ChosenBlocks:
         """Blocks that a method with such chunks reads."""

@@ -135,8 +135,11 @@ def _built(method: Method[Any], chosen: ChosenBlocks, common: Comparing) -> tupl
     folder.mkdir()
     source = common.scan
     if method.reads_everything and not chosen.whole:
-        source = sample_as_scan(common.scan, chosen, folder / "sample.npy")
-    encoding = method.build(source, Learning(workers=1, report=report))
+        shape = "x".join(map(str, chosen.plan.chunk))
+        source = common.remembered.once(
+            ("sample", shape), lambda: sample_as_scan(common.scan, chosen, common.folder / f"sample-{shape}.npy")
+        )
+    encoding = method.build(source, Learning(workers=1, report=report, remembered=common.remembered))
     place = Location.of(folder)
     # In a store that is being written this folder is there: what is written goes through it.
     (folder / JOURNAL).mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,16 +13,27 @@ from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, in_short
 from stemcodecs_pipelines.compare.lossy_peers import LossyPeer
 from stemcodecs_pipelines.compare.peer_coders import Coder, Peer, size_of
 from stemcodecs_pipelines.compare.report import Group, Row, State
-from stemcodecs_pipelines.compare.row_sums import RowSums
+from stemcodecs_pipelines.compare.row_sums import RowSums, best_of
 
 __all__ = ["peer_row"]
 
 Array = np.ndarray[Any, Any]
+TIMED_BYTES = 1 << 20
+"""Of patterns on which it is timed how long a compressor would take."""
 LOSSLESS = "lossless: every value is restored bit by bit"
 
 
-def peer_row(peer: Peer, common: Comparing) -> Outcome:
+def peer_row(peer: Peer, common: Comparing, *, longest: float = math.inf) -> Outcome:
     """Code the blocks of a sample with a compressor of others.
+
+    Parameters
+    ----------
+    peer : Peer
+        Compressor.
+    common : Comparing
+        Source, and what its rows share.
+    longest : float
+        Seconds of a core beyond which it is left out.
 
     Raises
     ------
@@ -38,7 +50,7 @@ def peer_row(peer: Peer, common: Comparing) -> Outcome:
     if not peer.installed:
         return Outcome(row=replace(row, state=State.MISSING, note=peer.install))
     try:
-        return _coded(peer, row, common)
+        return _coded(peer, row, common, longest)
     except Exception as error:  # every package raises its own kinds, and the others must go on
         return Outcome(row=replace(row, state=State.FAILED, note=in_short(error)))
 
@@ -51,7 +63,7 @@ def _reason_against(peer: Peer, common: Comparing) -> str:
     return "" if common.counts.known else "there are no counts behind the values"
 
 
-def _coded(peer: Peer, row: Row, common: Comparing) -> Outcome:
+def _coded(peer: Peer, row: Row, common: Comparing, longest: float) -> Outcome:
     chosen = common.blocks(whole_detector=True)
     lossy = isinstance(peer, LossyPeer)
     # What runs elsewhere takes no time of this thread.
@@ -65,7 +77,11 @@ def _coded(peer: Peer, row: Row, common: Comparing) -> Outcome:
         given = peer.accepts(_narrow(patterns) if lossy else patterns)
         if given is None:
             return Outcome(row=replace(row, state=State.UNSUITED, note=f"does not take these values of {block.dtype}"))
-        coder = peer.best(given) if coder is None else coder
+        if coder is None:
+            if longest < math.inf and (seconds := _expected(peer, given) * chosen.raw_bytes / block.nbytes) > longest:
+                note = f"would take about {seconds:.0f} s of a core; --all takes it in"
+                return Outcome(row=replace(row, state=State.LEFT_OUT, note=note))
+            coder = peer.best(given)
         data = sums.encode(coder.encode, given, size=size_of, clock=clock)
         decoded = sums.decode(coder.decode, data, given, clock=clock)
         if not peer.keeps(decoded, given):
@@ -74,6 +90,16 @@ def _coded(peer: Peer, row: Row, common: Comparing) -> Outcome:
             sums.add_loss(patterns, decoded, known, region)
     assert coder is not None
     return sums.outcome(replace(row, note=coder.layout))
+
+
+def _expected(peer: Peer, patterns: Array) -> float:
+    """About how many seconds of a core a block takes."""
+    coder = next(coder for coder in peer.settings if coder.installed)
+    count = max(1, TIMED_BYTES // patterns[:1].nbytes)
+    first = max(0, (len(patterns) - count) // 2)
+    some = np.ascontiguousarray(patterns[first : first + count])
+    seconds, _ = best_of(coder.encode, some, clock=time.thread_time, repeats=1)
+    return seconds * len(patterns) / len(some)
 
 
 def _narrow(counts: Array) -> Array:

@@ -164,6 +164,6 @@ def best_of(work: Callable[..., Result], *arguments: Any, clock: Clock, repeats:
 
 
 def first_pattern(block: Array) -> Array:
-    """The pattern in the middle of a block, shape (det_y, det_x)."""
+    """The pattern in the middle of a block, shape (det_y, det_x); it does not hold the block in memory."""
     patterns = block.reshape(-1, *block.shape[-2:])
-    return np.asarray(patterns[len(patterns) // 2])
+    return np.array(patterns[len(patterns) // 2])

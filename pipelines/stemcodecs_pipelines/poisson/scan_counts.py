@@ -33,6 +33,10 @@ UNLIT_BYTES = 512 << 20
 
 def map_of_scan(scan: Scan, learning: Learning) -> FoundMap:
     """Look for one map on runs of neighbouring patterns spread evenly over a scan."""
+    return learning.remembered.once(("map of counts", scan.path, scan.dataset), lambda: _found_map(scan, learning))
+
+
+def _found_map(scan: Scan, learning: Learning) -> FoundMap:
     pattern = int(np.prod(scan.shape[-2:], dtype=np.int64)) * scan.dtype.itemsize
     runs = _runs(scan, int(np.clip(SAMPLE_BYTES // max(1, pattern), 2 * RUN, MOST_PATTERNS)))
     sample = _read(scan, runs, None, learning).reshape(-1, *scan.shape[-2:])
