@@ -93,13 +93,13 @@ def _coded(peer: Peer, row: Row, common: Comparing, longest: float) -> Outcome:
 
 
 def _expected(peer: Peer, patterns: Array) -> float:
-    """About how many seconds of a core a block takes."""
-    coder = next(coder for coder in peer.settings if coder.installed)
+    """Seconds of a core that a block takes in the slowest of the layouts, by a small part of it."""
     count = max(1, TIMED_BYTES // patterns[:1].nbytes)
     first = max(0, (len(patterns) - count) // 2)
     some = np.ascontiguousarray(patterns[first : first + count])
-    seconds, _ = best_of(coder.encode, some, clock=time.thread_time, repeats=1)
-    return seconds * len(patterns) / len(some)
+    coders = [coder for coder in peer.settings if coder.installed]
+    seconds = [best_of(coder.encode, some, clock=time.thread_time, repeats=1)[0] for coder in coders]
+    return max(seconds) * len(patterns) / len(some)
 
 
 def _narrow(counts: Array) -> Array:

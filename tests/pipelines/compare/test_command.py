@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -35,6 +36,15 @@ def test_a_comparison_on_the_terminal(disk_file, few, tmp_path):
         assert part in done.stdout
     assert "memory at most" in done.stderr
     assert len(json.loads((tmp_path / "report.json").read_text())["rows"]) == 4
+
+
+def test_the_report_has_the_command_that_was_typed(disk_file, few, tmp_path):
+    few(GZIP)
+    words = [disk_file, "--sample", "100 kB", "--scan-shape", "14,13", "--json", tmp_path / "report.json"]
+    done = compared(*words)
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert shlex.split(written["command"]) == ["stemcodecs", "compare", *map(str, words)]
 
 
 def test_ctrl_c_writes_what_is_done_and_says_so(disk_file, few, tmp_path, monkeypatch):
