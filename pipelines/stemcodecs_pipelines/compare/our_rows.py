@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
 from stemcodecs_pipelines.store.stored_models import load_models, model_bytes
 
-__all__ = ["our_methods", "our_row"]
+__all__ = ["left_out_row", "our_methods", "our_row", "our_slow_methods"]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,9 +33,24 @@ WARM_SIDE, WARM_FRAMES = 8, 64
 
 def our_methods() -> list[str]:
     """What ``--method`` would be given, of every method of the registry."""
-    return [
-        f"{name}:{options}" if options else name for name in METHODS for options in method_class(name).worth_comparing
-    ]
+    return _rows({name: method_class(name).worth_comparing for name in METHODS})
+
+
+def our_slow_methods() -> list[str]:
+    """The same of those that take minutes."""
+    return _rows({name: method_class(name).slow_to_compare for name in METHODS})
+
+
+def _rows(options: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{name}:{text}" if text else name for name, texts in options.items() for text in texts]
+
+
+def left_out_row(text: str, common: Comparing) -> Outcome:
+    """A method that takes minutes, by its name only."""
+    method = parse_method(text)
+    group = Group.OURS_LOSSLESS if method.exact else Group.OURS_LOSSY
+    note = "takes minutes; --all takes it in"
+    return Outcome(row=Row(name=text, group=group, guarantee=method.guarantee, state=State.LEFT_OUT, note=note))
 
 
 def our_row(text: str, common: Comparing) -> Outcome:

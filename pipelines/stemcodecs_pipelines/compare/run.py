@@ -32,7 +32,7 @@ from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows
 from stemcodecs_pipelines.compare.losses import ERROR_EDGES
 from stemcodecs_pipelines.compare.lossless_peers import LONG_PEERS, PEERS, SLOW_PEERS
 from stemcodecs_pipelines.compare.lossy_peers import LOSSY_PEERS
-from stemcodecs_pipelines.compare.our_rows import our_methods, our_row
+from stemcodecs_pipelines.compare.our_rows import left_out_row, our_methods, our_row, our_slow_methods
 from stemcodecs_pipelines.compare.peer_rows import peer_row
 from stemcodecs_pipelines.compare.report import Group, Pictures, Recommendation, Report, State
 from stemcodecs_pipelines.compare.row_sums import first_pattern
@@ -210,6 +210,7 @@ def plan_in_words(scan: Scan, chosen: ChosenBlocks, workers: int) -> str:
 def _tasks(slow: bool) -> list[tuple[str, Task]]:
     """Names and tasks of all rows, in the order in which they begin."""
     ours: dict[str, Task] = {text: partial(our_row, text) for text in our_methods()}
+    ours |= {text: partial(our_row if slow else left_out_row, text) for text in our_slow_methods()}
     first = [(text, ours.pop(text)) for text in BEGUN_FIRST]
     longest = math.inf if slow else LONGEST_SECONDS
     long: list[tuple[str, Task]] = [(peer.name, partial(peer_row, peer, longest=longest)) for peer in LONG_PEERS]

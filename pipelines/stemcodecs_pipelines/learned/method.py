@@ -59,6 +59,7 @@ class LearnedMethod(Method[LearnedOptions]):
     name = "learned"
     summary = "lossless; a tiny integer network that is fitted to the scan: smallest, and slower"
     Options = LearnedOptions
+    slow_to_compare = ("arch=l3c",)
 
     @property
     def guarantee(self) -> str:

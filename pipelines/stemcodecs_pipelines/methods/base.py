@@ -147,6 +147,8 @@ class Method(ABC, Generic[Chosen]):
         Frozen dataclass whose fields are made by `stemcodecs_pipelines.methods.options.option`.
     worth_comparing : tuple of str
         Options, as ``key=value,key=value``, of the rows that ``stemcodecs compare`` has for the method.
+    slow_to_compare : tuple of str
+        Options of rows that take minutes, and are left out unless they are asked for.
     movies_only : bool
         Whether the method is made for movies, and says nothing about a scan of rows and columns.
     """
@@ -155,6 +157,7 @@ class Method(ABC, Generic[Chosen]):
     summary: ClassVar[str]
     Options: ClassVar[type[Any]]
     worth_comparing: ClassVar[tuple[str, ...]] = ("",)
+    slow_to_compare: ClassVar[tuple[str, ...]] = ()
     movies_only: ClassVar[bool] = False
 
     def __init__(self, options: Chosen, text: str) -> None:

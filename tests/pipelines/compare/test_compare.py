@@ -230,6 +230,14 @@ def test_a_source_that_changes_meanwhile_is_refused(disk, few, tmp_path):
         compare(tmp_path / "scan.npy", progress=change)
 
 
+def test_what_takes_minutes_is_named(disk_file, few):
+    task = dict(comparison._tasks(False))["learned:arch=l3c"]
+    few(task)
+    (row,) = compare(disk_file).rows
+    assert (row.name, row.state, row.group) == ("learned:arch=l3c", State.LEFT_OUT, Group.OURS_LOSSLESS)
+    assert "--all" in row.note
+
+
 def test_slow_compressors_are_asked_for():
     quick, all_of_them = ({name for name, _ in comparison._tasks(slow)} for slow in (False, True))
     assert "xz -9e" in all_of_them - quick

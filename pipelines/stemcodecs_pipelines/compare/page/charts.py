@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs_pipelines.compare.page.number_text import percent, short, visible
-from stemcodecs_pipelines.compare.page.plots import SpeedPoint, draw_errors, draw_rings, draw_speed, front
+from stemcodecs_pipelines.compare.page.plots import RingCurve, SpeedPoint, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
 from stemcodecs_pipelines.compare.page.tables import length_unit
 from stemcodecs_pipelines.compare.report import Report
@@ -154,7 +154,7 @@ def rings(report: Report, ranked: Sequence[Ranked]) -> list[MethodPlot]:
         return []
     unit, size = length_unit(report)
     source = found.get("source")
-    curves = [(None, "the source", source)] if source is not None else []
+    curves: list[tuple[int | None, str, RingCurve]] = [(None, "the source", source)] if source is not None else []
     curves += [(r.number, visible(r.row.name), found[r.row.name]) for r in ranked if r.row.name in found]
     lowest = min(0.0, *(1.05 * float(np.min(curve[1])) for _, _, curve in curves))
     plots = []

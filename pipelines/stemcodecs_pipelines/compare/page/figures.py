@@ -221,7 +221,7 @@ class Phases:
 def reconstructions(report: Report, ranked: Sequence[Ranked]) -> Phases | None:
     """Phases of the object in the order of the methods, all on one scale; None where there are none."""
     found = report.pictures.reconstructions
-    images = [(None, "source", found["source"])] if "source" in found else []
+    images: list[tuple[int | None, str, Image]] = [(None, "source", found["source"])] if "source" in found else []
     images += [(r.number, r.row.name, found[r.row.name]) for r in ranked if r.row.name in found]
     if not images:
         return None
