@@ -62,7 +62,7 @@ def _roots(coder: Coder) -> Coder:
         # The largest root r of a dtype gives r (r + 1), which fits the dtype of twice its size.
         narrow, wide = (np.uint8, np.uint16) if like.dtype.itemsize <= 2 else (np.uint16, np.uint32)
         codes = coder.decode(data, np.broadcast_to(np.zeros((), narrow), like.shape)).astype(wide)
-        return np.multiply(codes, codes + 1, out=codes)
+        return np.asarray(np.multiply(codes, codes + 1, out=codes))
 
     return Coder(encode=encode, decode=decode, layout=coder.layout, package=coder.package)
 
