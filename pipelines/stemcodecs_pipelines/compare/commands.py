@@ -18,7 +18,7 @@ from stemcodecs_pipelines.run.command_options import (
     typed_command,
     with_source_options,
 )
-from stemcodecs_pipelines.run.source import HowToOpen
+from stemcodecs_pipelines.run.source import HowToOpen, source_options
 from stemcodecs_pipelines.run.terminal import reported, say
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def compare(
                 workers=workers,
                 problem=problem,
                 command=typed_command(context),
+                options=source_options(how),
                 start=say,
                 progress=progress,
             )

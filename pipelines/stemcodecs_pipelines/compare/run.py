@@ -40,7 +40,7 @@ from stemcodecs_pipelines.compare.sample import DEFAULT_SAMPLE, ChosenBlocks, ch
 from stemcodecs_pipelines.methods.base import RememberedFits
 from stemcodecs_pipelines.methods.registry import parse_method
 from stemcodecs_pipelines.run.plan import BASE_BYTES, WORKER_BYTES, available_cores
-from stemcodecs_pipelines.run.source import HowToOpen, opened
+from stemcodecs_pipelines.run.source import HowToOpen, opened, source_options
 
 if TYPE_CHECKING:
     from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
@@ -80,6 +80,7 @@ def compare(
     workers: int | None = None,
     problem: PtychographyProblem | None = None,
     command: str = "",
+    options: Sequence[str] = (),
     start: Callable[[str], None] = lambda text: None,
     progress: Callable[[float, int, str], None] = lambda done, total, name: None,
     **how: Unpack[HowToOpen],
@@ -105,6 +106,8 @@ def compare(
         whole.
     command : str
         What was typed, for the report.
+    options : sequence of str
+        Words by which a command is told how to open an open scan, for the commands that are recommended.
     start : callable, optional
         Called with a line that says what will be read and how much memory it takes, before anything is read.
     progress : callable, optional
@@ -178,6 +181,7 @@ def compare(
             outcomes,
             judged,
             command=command,
+            options=[*options, *source_options(how)],
             finished=finished,
             seconds=time.perf_counter() - began,
         )
@@ -279,6 +283,7 @@ def _report(
     judged: JudgedRows | None,
     *,
     command: str,
+    options: Sequence[str],
     finished: bool,
     seconds: float,
 ) -> Report:
@@ -288,7 +293,7 @@ def _report(
     recommendation = Recommendation()
     pictures = Pictures()
     if look is not None:
-        recommendation = recommend(scan.path, rows, look, 8 * scan.dtype.itemsize)
+        recommendation = recommend(scan.path, rows, look, 8 * scan.dtype.itemsize, options)
         pictures = _pictures(scan, chosen, look, outcomes, judged)
     if judged is not None and judged.remark:
         recommendation = replace(recommendation, findings=(*recommendation.findings, judged.remark))
