@@ -28,7 +28,7 @@ from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.advice import recommend
 from stemcodecs_pipelines.compare.comparing import Comparing, Outcome
 from stemcodecs_pipelines.compare.findings import Look, look_at
-from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows
+from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows, judging_bytes
 from stemcodecs_pipelines.compare.losses import ERROR_EDGES
 from stemcodecs_pipelines.compare.lossless_peers import LONG_PEERS, PEERS, SLOW_PEERS
 from stemcodecs_pipelines.compare.lossy_peers import LOSSY_PEERS
@@ -143,7 +143,7 @@ def compare(
                 f"{filesize.decimal(chosen.plan.raw_bytes)} would be read; give --sample {scan.nbytes}"
             )
         count = workers or available_cores()
-        start(plan_in_words(scan, chosen, count))
+        start(plan_in_words(scan, chosen, count, problem))
         look: Look | None = None
         outcomes: list[Outcome] = []
         judged: JudgedRows | None = None
@@ -187,24 +187,27 @@ def compare(
         )
 
 
-def memory_bound(scan: Scan, chosen: ChosenBlocks, workers: int) -> int:
+def memory_bound(scan: Scan, chosen: ChosenBlocks, workers: int, problem: PtychographyProblem | None = None) -> int:
     """Most memory that a comparison takes, in bytes: that of the rows that take most, as many as run at a time."""
     plan = chosen.plan
     values = math.prod(min(n, size) for n, size in zip(plan.block, plan.shape, strict=True))
     coding = max((BYTES_A_VALUE + 2 * np.dtype(plan.dtype).itemsize) * values, WORKER_BYTES) + plan.source_bytes
     learning = sorted((parse_method(text).learning_bytes(scan) for text in our_methods()), reverse=True)
     at_once = [*learning, *[0] * workers][:workers]
-    return BASE_BYTES + LOADED_BYTES + sum(max(coding, most) for most in at_once)
+    rows = sum(max(coding, most) for most in at_once)
+    # Reconstructions follow when all rows are done.
+    judging = 0 if problem is None else judging_bytes(problem, len(_tasks(slow=False)))
+    return BASE_BYTES + LOADED_BYTES + max(rows, judging)
 
 
-def plan_in_words(scan: Scan, chosen: ChosenBlocks, workers: int) -> str:
+def plan_in_words(scan: Scan, chosen: ChosenBlocks, workers: int, problem: PtychographyProblem | None = None) -> str:
     """One line on what will be read, and the memory that it takes."""
     plan = chosen.plan
     if chosen.whole:
         what = f"all of {filesize.decimal(plan.raw_bytes)}"
     else:
         what = f"a sample of {filesize.decimal(chosen.raw_bytes)} of {filesize.decimal(plan.raw_bytes)}"
-    bound = memory_bound(scan, chosen, workers)
+    bound = memory_bound(scan, chosen, workers, problem)
     return (
         f"{what} in {len(chosen.numbers)} chunk{'s' * (len(chosen.numbers) != 1)} of {'×'.join(map(str, plan.chunk))}, "
         f"{workers} method{'s' * (workers != 1)} at a time, memory at most {filesize.decimal(bound)}"
