@@ -37,9 +37,9 @@ from stemcodecs_pipelines.compare.peer_rows import peer_row
 from stemcodecs_pipelines.compare.report import Group, Pictures, Recommendation, Report, State
 from stemcodecs_pipelines.compare.row_sums import first_pattern
 from stemcodecs_pipelines.compare.sample import DEFAULT_SAMPLE, ChosenBlocks, choose_blocks
+from stemcodecs_pipelines.compare.stated_memory import plan_in_words
 from stemcodecs_pipelines.methods.base import RememberedFits
-from stemcodecs_pipelines.methods.registry import parse_method
-from stemcodecs_pipelines.run.plan import BASE_BYTES, WORKER_BYTES, available_cores
+from stemcodecs_pipelines.run.plan import available_cores
 from stemcodecs_pipelines.run.source import HowToOpen, opened, source_options
 
 if TYPE_CHECKING:
@@ -49,11 +49,6 @@ __all__ = ["compare"]
 
 Task = Callable[[Comparing], Outcome]
 
-BYTES_A_VALUE = 14
-"""What a row holds for every value of its block besides itself and what is decoded of it: roots as float32, these
-transposed, and the planes of whoever compresses them."""
-LOADED_BYTES = 250_000_000
-"""Kernels of all methods, and the libraries of all others."""
 BEGUN_FIRST = ("learned", "pca")
 """Rows that take longest, so that none is left alone at the end. Other rows of ``pca`` find its basis then."""
 LONGEST_SECONDS = 20.0
@@ -143,7 +138,8 @@ def compare(
                 f"{filesize.decimal(chosen.plan.raw_bytes)} would be read; give --sample {scan.nbytes}"
             )
         count = workers or available_cores()
-        start(plan_in_words(scan, chosen, count, problem))
+        rows = _tasks(slow)
+        start(plan_in_words(scan, chosen, count, 0 if problem is None else judging_bytes(problem, len(rows))))
         look: Look | None = None
         outcomes: list[Outcome] = []
         judged: JudgedRows | None = None
@@ -164,7 +160,7 @@ def compare(
             )
             # So that the time of a row's thread is all of it.
             with threadpool_limits(1, user_api="blas"):
-                for outcome in _run(_tasks(slow), common, count, progress):
+                for outcome in _run(rows, common, count, progress):
                     outcomes.append(outcome)
             if problem is not None:
                 judged = judge_rows(problem, outcomes, progress)
@@ -185,33 +181,6 @@ def compare(
             finished=finished,
             seconds=time.perf_counter() - began,
         )
-
-
-def memory_bound(scan: Scan, chosen: ChosenBlocks, workers: int, problem: PtychographyProblem | None = None) -> int:
-    """Most memory that a comparison takes, in bytes: that of the rows that take most, as many as run at a time."""
-    plan = chosen.plan
-    values = math.prod(min(n, size) for n, size in zip(plan.block, plan.shape, strict=True))
-    coding = max((BYTES_A_VALUE + 2 * np.dtype(plan.dtype).itemsize) * values, WORKER_BYTES) + plan.source_bytes
-    learning = sorted((parse_method(text).learning_bytes(scan) for text in our_methods()), reverse=True)
-    at_once = [*learning, *[0] * workers][:workers]
-    rows = sum(max(coding, most) for most in at_once)
-    # Reconstructions follow when all rows are done.
-    judging = 0 if problem is None else judging_bytes(problem, len(_tasks(slow=False)))
-    return BASE_BYTES + LOADED_BYTES + max(rows, judging)
-
-
-def plan_in_words(scan: Scan, chosen: ChosenBlocks, workers: int, problem: PtychographyProblem | None = None) -> str:
-    """One line on what will be read, and the memory that it takes."""
-    plan = chosen.plan
-    if chosen.whole:
-        what = f"all of {filesize.decimal(plan.raw_bytes)}"
-    else:
-        what = f"a sample of {filesize.decimal(chosen.raw_bytes)} of {filesize.decimal(plan.raw_bytes)}"
-    bound = memory_bound(scan, chosen, workers, problem)
-    return (
-        f"{what} in {len(chosen.numbers)} chunk{'s' * (len(chosen.numbers) != 1)} of {'×'.join(map(str, plan.chunk))}, "
-        f"{workers} method{'s' * (workers != 1)} at a time, memory at most {filesize.decimal(bound)}"
-    )
 
 
 def _tasks(slow: bool) -> list[tuple[str, Task]]:

@@ -74,7 +74,7 @@ def settings_of(method: str, settings: dict[str, Any]) -> GradientSettings | Epi
 
 
 def needed_bytes(
-    problem: PtychographyProblem, method: Method = "gradient", memory: int = DEFAULT_MEMORY, **settings: Any
+    problem: PtychographyProblem, method: str = "gradient", memory: int = DEFAULT_MEMORY, **settings: Any
 ) -> tuple[int, int]:
     """Bytes of patterns that will be held, and of unknowns and work, before the run."""
     chosen = settings_of(method, settings)
@@ -85,7 +85,7 @@ def needed_bytes(
     return Amplitudes(problem, memory).held_bytes, working
 
 
-def describe_memory(problem: PtychographyProblem, method: Method, memory: int, **settings: Any) -> str:
+def describe_memory(problem: PtychographyProblem, method: str, memory: int, **settings: Any) -> str:
     """What will be held, in one line: said before the run."""
     amplitudes = Amplitudes(problem, memory)
     held, working = needed_bytes(problem, method, memory, **settings)
