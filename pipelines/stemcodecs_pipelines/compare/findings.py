@@ -14,8 +14,8 @@ from stemcodecs.marks import find_marks
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.losses import CountsBehind
 from stemcodecs_pipelines.compare.sample import ChosenBlocks
-from stemcodecs_pipelines.methods.base import Learning, RememberedFits
-from stemcodecs_pipelines.poisson.scan_counts import map_of_scan
+from stemcodecs_pipelines.methods.base import RememberedFits
+from stemcodecs_pipelines.run.map_of_scan import map_of_scan
 from stemcodecs_pipelines.store.survey import survey_scan
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors, block_sums, image_sums
 
@@ -74,7 +74,10 @@ def look_at(scan: Scan, chosen: ChosenBlocks, remembered: RememberedFits | None 
         Where what is learned of the counts is kept for others.
     """
     if len(scan.shape) >= 3 and scan.dtype.kind in "iuf":
-        counts = CountsBehind(found=map_of_scan(scan, Learning(workers=1, remembered=remembered or RememberedFits())))
+        behind = (remembered or RememberedFits()).once(
+            ("map of counts", scan.path, scan.dataset), lambda: map_of_scan(scan, workers=1)
+        )
+        counts = CountsBehind(found=behind)
     else:
         counts = CountsBehind(found=FoundMap(plain=scan.dtype.kind in "bu"))
     words = "" if counts.map is None else words_of_map(counts.map)

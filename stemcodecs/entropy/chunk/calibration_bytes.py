@@ -22,7 +22,7 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import PLANE_TOP
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["read_calibration", "write_calibration"]
+__all__ = ["read_calibration", "read_floats", "write_calibration", "write_floats"]
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +57,7 @@ def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
         w.varint(flags | SCALE_FIRST * c.scale_first | DOUBLE * (not c.single))
         for flag, values in floats:
             if values is not None:
-                _write_floats(w, values, positions if flag == POSITIONS else layout.detector)
+                write_floats(w, values, positions if flag == POSITIONS else layout.detector)
     return w.getvalue()
 
 
@@ -92,9 +92,9 @@ def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
         flags = r.varint()
         if flags >= 2 * DOUBLE:
             raise CorruptChunkError("impossible calibration")
-        dark = _read_floats(r, layout.detector) if flags & OFFSET else None
-        gain = _read_floats(r, layout.detector) if flags & GAIN else None
-        scale = _read_floats(r, positions) if flags & POSITIONS else None
+        dark = read_floats(r, layout.detector) if flags & OFFSET else None
+        gain = read_floats(r, layout.detector) if flags & GAIN else None
+        scale = read_floats(r, positions) if flags & POSITIONS else None
         calibration = FloatCalibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
@@ -131,7 +131,7 @@ def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
     return values
 
 
-def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
+def write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
     """Bits of floats, of single precision where that is enough, as integers in the order of the floats."""
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
@@ -145,7 +145,14 @@ def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
     w.section(bytes(numcodecs.Zstd(5).encode((ordered & 0xFFFFFFFF).astype("<u4").view(np.uint8))))
 
 
-def _read_floats(r: Reader, shape: tuple[int, int]) -> Array:
+def read_floats(r: Reader, shape: tuple[int, int]) -> Array:
+    """Inverse of :func:`write_floats`: float64[rows * columns], all finite.
+
+    Raises
+    ------
+    CorruptChunkError
+        If these are no floats of this shape.
+    """
     width = r.varint()
     if width > DOUBLE_BITS:
         raise CorruptChunkError("impossible width of floats")

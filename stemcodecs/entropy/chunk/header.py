@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
+from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, read_floats, write_calibration, write_floats
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration
@@ -23,8 +23,9 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 3
-"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2."""
+VERSION = 5
+"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, one with
+that of the shared model of version 3, or 5 if its patterns have scales besides."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -183,6 +184,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
         if header.calibration is not None and not isinstance(header.calibration, SharedCalibration):
             w.section(write_calibration(header.calibration, GroupLayout.of_shape(header.shape)))
+        if isinstance(header.calibration, SharedCalibration) and header.calibration.scale is not None:
+            w.section(_scales(header.calibration.scale))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -197,11 +200,28 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
     length = PREFIX + len(shape) + len(body) + 4
-    version = 1 if header.calibration is None else 3 if isinstance(header.calibration, SharedCalibration) else 2
+    version = 1 if header.calibration is None else 2
+    if isinstance(header.calibration, SharedCalibration):
+        version = 3 if header.calibration.scale is None else 5
     code = DTYPES.index(header.dtype.newbyteorder("<").str)
     prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
     return head + struct.pack("<I", checksum(head))
+
+
+def _scales(scale: Array) -> bytes:
+    w = Writer()
+    write_floats(w, scale, (1, scale.size))
+    return w.getvalue()
+
+
+def _read_scales(section: memoryview, n_positions: int, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind != "f":
+        raise CorruptChunkError("scales of patterns that are no floats")
+    r = Reader(section)
+    scale = read_floats(r, (1, n_positions))
+    r.end()
+    return scale
 
 
 def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> int:
@@ -272,6 +292,7 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
     version, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
     if (
         kind not in (STORED, COUNTS)
+        or version == 4
         or (version > 1 and kind != COUNTS)
         or code >= len(DTYPES)
         or flags > 3
@@ -354,6 +375,8 @@ def _counts_header(
         # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
         raise CorruptChunkError("impossible number map")
     calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
+    if version == 5:
+        calibration = SharedCalibration(_read_scales(r.section(), math.prod(shape[:-2]), dtype))
     if version == 2:
         calibration = read_calibration(r.section(), shape, dtype)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):

@@ -14,6 +14,7 @@ from stemcodecs.entropy.values.joint_calibration import joint_calibration
 from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
+from stemcodecs.entropy.values.row_blocks import by_row_blocks
 
 __all__ = ["express_floats", "propose_floats"]
 
@@ -170,10 +171,20 @@ def express_floats(values: Array, numbers: NumberMap, calibration: FloatCalibrat
         back_scale = np.ones(n_positions) if c.scale is None else c.scale if c.scale_divides else 1 / c.scale
         counts = np.empty(values.shape, np.uint16)
         wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
-        n = float_counts(
-            values, values.view(bits), PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype), whole,
-            *parameters, back, back_scale, counts, wrong,
-        )  # fmt: skip
+        top, specials = PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype)
+        dark, gain, scale, *divides = parameters
+
+        def code(part: slice, found: Array, missing: Array) -> int:
+            some = values[part]
+            of_patterns = scale[part] if scale.size else scale
+            return int(
+                float_counts(
+                    some, some.view(bits), top, specials, whole, dark, gain, of_patterns, *divides, back,
+                    back_scale[part], found, missing,
+                )
+            )  # fmt: skip
+
+        n = by_row_blocks(code, counts, wrong)
     if n > wrong.size:
         return None
     at = wrong[:n].copy()

@@ -29,6 +29,7 @@ from stemcodecs.entropy.values.calibration_kernels import (
 from stemcodecs.entropy.values.narrow_kernels import narrow_counts, narrow_sums, spaced_counts
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
+from stemcodecs.entropy.values.row_blocks import by_row_blocks
 
 __all__ = ["Proposal", "express_integers", "propose_integers", "sampled_positions"]
 
@@ -393,15 +394,23 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         if largest_product(gain, offset) >= 2**52:
             return None
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
-        code = integer_counts
+        kernel = integer_counts
         if values.dtype.itemsize <= 2 and _narrow(gain, offset, shift, calibration.fraction):
-            code = narrow_counts
+            kernel = narrow_counts
             gain = np.zeros(0, np.int32) if calibration.gain is None and not calibration.fraction else gain
             gain, offset, shift = (a.astype(np.int32) for a in (gain, offset, shift))
-        n = code(
-            values, values.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives,
-            special_bits(numbers, values.dtype), gain, offset, calibration.fraction, shift, counts, wrong,
-        )  # fmt: skip
+        top, specials = PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype)
+
+        def code(part: slice, found: Array, missing: Array) -> int:
+            some = values[part]
+            bits = some.view(f"u{values.dtype.itemsize}")
+            return int(
+                kernel(
+                    some, bits, top, specials, gain, offset, calibration.fraction, shift[part], found, missing
+                )
+            )  # fmt: skip
+
+        n = by_row_blocks(code, counts, wrong)
     if n > wrong.size:
         return None
     at = wrong[:n].copy()

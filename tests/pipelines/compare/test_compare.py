@@ -149,10 +149,10 @@ def test_speeds_are_those_of_one_core(disk_file, few):
 def test_rows_share_what_they_learn(disk_file, few, monkeypatch):
     """The basis of PCA and the map of the counts are found once, and by each row as `compress` finds them."""
     from stemcodecs_pipelines.pca import fit
-    from stemcodecs_pipelines.poisson import scan_counts
+    from stemcodecs_pipelines.run import map_of_scan
 
     calls = []
-    for module, name in ((fit, "choose_rank"), (scan_counts, "find_map")):
+    for module, name in ((fit, "choose_rank"), (map_of_scan, "find_map")):
         found = getattr(module, name)
 
         def counted(*arguments, _found=found, _name=name, **how):
