@@ -82,11 +82,15 @@ def draw(tables: dict[int, Found], inside: Array, out: Path) -> None:
         frc = tables[min(tables)][levels][1].frc
         correlations.plot(1e-6 * frc.frequencies[1:], frc.correlation[1:], lw=1.2, label=name)
         steps.plot(counts, encoded(counts[None, None], levels)[0][0, 0] - 1.0 * counts, f"C{i}", lw=0.8, label=name)
-    correlations.plot(1e-6 * frc.frequencies[1:], frc.half_bit[1:], "k--", lw=1, label="half bit")
+    half = correlations.plot(1e-6 * frc.frequencies[1:], frc.half_bit[1:], "k--", lw=1, label="half bit")
+    errors.set_xticks([2**bits for bits in tables], [f"{2**bits:,}" for bits in tables], minor=False)
+    errors.set_xticks([], minor=True)
     errors.set(xlabel="largest count of the scan", ylabel="SMSE within the cell")
     correlations.set(xlabel="spatial frequency, 1/µm", ylabel=f"FRC of two measurements, {min(tables)} bits")
     steps.set(xlabel="counts N", ylabel="decoded − N")
-    _ = correlations.legend(fontsize=7), steps.legend(fontsize=7, loc="lower left")
+    # Colours are those of the levels in all three; beside the curves there is room for one legend of them.
+    correlations.legend(handles=half, fontsize=7, loc="upper right")
+    steps.legend(fontsize=7, loc="lower left")
     figure.savefig(out, dpi=160)
 
 

@@ -71,8 +71,11 @@ def find_map(sample: Array, positions: Array, scan: tuple[int, ...]) -> FoundMap
         found = _of_floats(sample, values, detector)
     else:
         found = _of_integers(sample, values, detector, positions, scan)
-    counts = whole_numbers(values, found.map)
-    return replace(found, dark=_dark(counts)) if found.plain or found.map is not None else found
+    if not found.plain and found.map is None:
+        return found
+    # As int64 they would take eight times the memory.
+    as_they_are = found.map is None and values.dtype.kind in "iu"
+    return replace(found, dark=_dark(values if as_they_are else whole_numbers(values, found.map)))
 
 
 def unlit_pixels(sample: Array, found: CountsMap) -> Array:
@@ -117,7 +120,10 @@ def whole_numbers(values: Array, behind: CountsMap | None) -> Array:
 
 
 def _dark(counts: Array) -> int:
-    known = counts[counts < np.iinfo(np.int32).max]
+    """About the whole number of dark pixels; the largest of a dtype of 16 bits or more, and of int32, is a mark."""
+    top = np.iinfo(counts.dtype).max if counts.dtype.itemsize > 1 else np.iinfo(np.int32).max
+    mark = min(top, np.iinfo(np.int32).max)
+    known = counts if counts.dtype.itemsize == 1 else counts[counts < mark]
     return int(np.quantile(known, 0.02, method="lower")) if known.size else 0
 
 

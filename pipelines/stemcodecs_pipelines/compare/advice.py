@@ -16,7 +16,9 @@ HARMLESS = 0.5
 """Bound in standard deviations that costs less than the noise of a measurement repeated: see docs/reconstruction.md."""
 
 
-def recommend(source: str, rows: Sequence[Row], look: Look, raw_bits: int) -> Recommendation:
+def recommend(
+    source: str, rows: Sequence[Row], look: Look, raw_bits: int, options: Sequence[str] = ()
+) -> Recommendation:
     """Advice from the rows that were done.
 
     Parameters
@@ -29,7 +31,10 @@ def recommend(source: str, rows: Sequence[Row], look: Look, raw_bits: int) -> Re
         What was found in the data.
     raw_bits : int
         Bits of a value as it is stored now.
+    options : sequence of str
+        Words that say how to open the source, for the commands.
     """
+    source = shlex.join([source, "scan.zarr", *options])
     done = [row for row in rows if row.state is State.DONE and row.stored_bytes]
     advice: list[str] = []
     advice += _lossless(source, done, raw_bits)
@@ -44,7 +49,7 @@ def _bits(row: Row) -> float:
 
 
 def _command(source: str, row: Row) -> str:
-    return f"stemcodecs compress {shlex.quote(source)} scan.zarr --method {row.name}"
+    return f"stemcodecs compress {source} --method {row.name}"
 
 
 def _smallest(rows: Iterable[Row], group: Group) -> Row | None:

@@ -11,8 +11,14 @@ import typer
 
 from stemcodecs.errors import DestinationError
 from stemcodecs_pipelines.ptychography.problem_options import any_given, with_problem_options
-from stemcodecs_pipelines.run.command_options import SectionedCommand, Source, open_source, with_source_options
-from stemcodecs_pipelines.run.source import HowToOpen
+from stemcodecs_pipelines.run.command_options import (
+    SectionedCommand,
+    Source,
+    open_source,
+    typed_command,
+    with_source_options,
+)
+from stemcodecs_pipelines.run.source import HowToOpen, source_options
 from stemcodecs_pipelines.run.terminal import reported, say
 
 if TYPE_CHECKING:
@@ -28,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
+    context: typer.Context,
     source: Source,
     how: HowToOpen,
     known: Callable[[], Any],
@@ -70,6 +77,8 @@ def compare(
                 slow=everything,
                 workers=workers,
                 problem=problem,
+                command=typed_command(context),
+                options=source_options(how),
                 start=say,
                 progress=progress,
             )
@@ -121,7 +130,8 @@ def _rows_bar() -> Iterator[Callable[[float, int, str], None]]:
         task = bar.add_task("look at the scan", total=None)
 
         def progress(done: float, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=name)
+            # A part of a row has no name: that of the row that was finished last stays.
+            bar.update(task, completed=done, total=total, description=name or None)
 
         yield progress
 

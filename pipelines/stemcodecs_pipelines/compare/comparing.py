@@ -1,13 +1,12 @@
-"""What the rows of a comparison have in common, and the clock that they are timed by."""
+"""What the rows of a comparison have in common, and what each of them gives."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +15,12 @@ from stemcodecs.readers.scan import Region, Scan
 from stemcodecs_pipelines.compare.losses import CountsBehind, LossSums
 from stemcodecs_pipelines.compare.report import Row
 from stemcodecs_pipelines.compare.sample import ChosenBlocks, choose_blocks
+from stemcodecs_pipelines.methods.base import RememberedFits
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors
 
-__all__ = ["Comparing", "DecodedPatterns", "Outcome", "best_of", "first_pattern", "in_short"]
+__all__ = ["Comparing", "Outcome", "in_short"]
 
 Array = np.ndarray[Any, Any]
-Result = TypeVar("Result")
-
-REPEATS, ENOUGH_SECONDS = 3, 2.0
-"""How often the first block is coded at most, and after how much time no more: the first call of a kernel loads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +45,8 @@ class Comparing:
         Set when the comparison was interrupted.
     step : callable
         Called with a share of a row that is done, the sum of which is 1 for each.
+    remembered : RememberedFits
+        What methods learn from the scan.
     """
 
     scan: Scan
@@ -59,6 +57,7 @@ class Comparing:
     keep_patterns: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     step: Callable[[float], None] = lambda share: None
+    remembered: RememberedFits = field(default_factory=RememberedFits)
 
     def blocks(self, *, whole_detector: bool, together: int = 1) -> ChosenBlocks:
         """Blocks that a method with such chunks reads."""
@@ -99,54 +98,6 @@ class Outcome:
     errors: LossSums | None = None
     patterns: Path | None = None
     chunk: tuple[Any, bytes] | None = None
-
-
-class DecodedPatterns:
-    """A file of decoded counts, block by block.
-
-    Parameters
-    ----------
-    place : Path
-        File to write, ``.npy``.
-    shape : tuple of int
-        Of the scan.
-    """
-
-    def __init__(self, place: Path, shape: tuple[int, ...]) -> None:
-        self.place = place
-        self.file = np.lib.format.open_memmap(place, "w+", np.float32, shape)
-
-    def add(self, decoded: Array, region: Region) -> None:
-        """Take a block of counts; no reconstruction can do anything with less than none."""
-        part = self.file[region]
-        part[...] = np.maximum(decoded.reshape(part.shape), 0)
-
-
-def best_of(
-    work: Callable[..., Result],
-    *arguments: Any,
-    clock: Callable[[], float] = time.thread_time,
-    repeats: int = 1,
-) -> tuple[float, Result]:
-    """Least seconds of a few calls, and their result.
-
-    The clock is that of the calling thread: other rows, and other programs, do not count.
-    """
-    best = spent = float("inf")
-    for i in range(repeats):
-        start = clock()
-        result = work(*arguments)
-        seconds = clock() - start
-        best, spent = min(best, seconds), seconds + (spent if i else 0.0)
-        if spent > ENOUGH_SECONDS and i:
-            break
-    return best, result
-
-
-def first_pattern(block: Array) -> Array:
-    """The pattern in the middle of a block, shape (det_y, det_x)."""
-    patterns = block.reshape(-1, *block.shape[-2:])
-    return np.asarray(patterns[len(patterns) // 2])
 
 
 def in_short(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from stemcodecs.marks import find_marks
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.losses import CountsBehind
 from stemcodecs_pipelines.compare.sample import ChosenBlocks
+from stemcodecs_pipelines.methods.base import RememberedFits
 from stemcodecs_pipelines.run.map_of_scan import map_of_scan
 from stemcodecs_pipelines.store.survey import survey_scan
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors, block_sums, image_sums
@@ -60,7 +61,7 @@ class Look:
     virtual_images: dict[str, Array]
 
 
-def look_at(scan: Scan, chosen: ChosenBlocks) -> Look:
+def look_at(scan: Scan, chosen: ChosenBlocks, remembered: RememberedFits | None = None) -> Look:
     """Read the blocks of a sample once.
 
     Parameters
@@ -69,9 +70,14 @@ def look_at(scan: Scan, chosen: ChosenBlocks) -> Look:
         Source.
     chosen : ChosenBlocks
         Blocks of whole patterns.
+    remembered : RememberedFits, optional
+        Where what is learned of the counts is kept for others.
     """
     if len(scan.shape) >= 3 and scan.dtype.kind in "iuf":
-        counts = CountsBehind(found=map_of_scan(scan, workers=1))
+        behind = (remembered or RememberedFits()).once(
+            ("map of counts", scan.path, scan.dataset), lambda: map_of_scan(scan, workers=1)
+        )
+        counts = CountsBehind(found=behind)
     else:
         counts = CountsBehind(found=FoundMap(plain=scan.dtype.kind in "bu"))
     words = "" if counts.map is None else words_of_map(counts.map)

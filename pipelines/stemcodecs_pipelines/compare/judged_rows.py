@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,18 @@ from stemcodecs_pipelines.compare.comparing import Outcome
 from stemcodecs_pipelines.compare.report import Loss, Row
 
 if TYPE_CHECKING:
-    from stemcodecs_pipelines.ptychography.judge import Verdict
     from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
 
-__all__ = ["JudgedRows", "judge_rows"]
+__all__ = ["JudgedRows", "judge_rows", "judging_bytes"]
 
 Array = np.ndarray[Any, Any]
 
 ITERATIONS = 10
 """Of every reconstruction: all are equal, and none has to be finished to be compared."""
+TORCH_BYTES = 400_000_000
+"""PyTorch, loaded."""
+ALIGNING_BYTES = 200
+"""A pixel of the object: three objects, and what their alignment and their ring correlation hold in complex128."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +34,11 @@ class JudgedRows:
 
     Attributes
     ----------
-    resolution, phase_mse : mapping
+    resolution, phase_mse : dict
         By the name of a row, see `Loss`.
-    reconstructions : mapping
+    reconstructions : dict
         Phases in rad; ``source`` is that of the source itself.
-    frc : mapping
+    frc : dict
         Frequencies, correlation, threshold.
     unit : str
         See `stemcodecs_pipelines.compare.report.Report.resolution_unit`.
@@ -42,10 +46,10 @@ class JudgedRows:
         Why there are none; may be empty.
     """
 
-    resolution: Mapping[str, float] = field(default_factory=dict)
-    phase_mse: Mapping[str, float] = field(default_factory=dict)
-    reconstructions: Mapping[str, Array] = field(default_factory=dict)
-    frc: Mapping[str, tuple[Array, Array, Array]] = field(default_factory=dict)
+    resolution: dict[str, float] = field(default_factory=dict)
+    phase_mse: dict[str, float] = field(default_factory=dict)
+    reconstructions: dict[str, Array] = field(default_factory=dict)
+    frc: dict[str, tuple[Array, Array, Array]] = field(default_factory=dict)
     unit: str = "m"
     remark: str = ""
 
@@ -83,20 +87,31 @@ def judge_rows(
 
     kept = [(outcome.row.name, outcome.patterns) for outcome in outcomes if outcome.patterns is not None]
     names = ["source", *(name for name, _ in kept)]
-    patterns = [problem.patterns, *(np.load(place, mmap_mode="r") for _, place in kept if place is not None)]
-    found: dict[str, Verdict] = {}
+
+    def scans() -> Iterator[Any]:
+        # One file after the other: what was read of a mapped file is memory as long as it is open.
+        yield problem.patterns
+        for _, place in kept:
+            yield np.load(place, mmap_mode="r")
+
+    found = JudgedRows(unit="m" if problem.pixel_size else "pixel")
     progress(0, len(names), "")
-    for name, verdict in zip(names, verdicts(problem, patterns, iterations=ITERATIONS), strict=True):
-        found[name] = verdict
-        progress(len(found), len(names), f"reconstruction of {name}")
-    return JudgedRows(
-        unit="m" if problem.pixel_size else "pixel",
-        resolution={name: verdict.resolution for name, verdict in found.items()},
-        phase_mse={name: verdict.phase_mse for name, verdict in found.items()},
-        reconstructions={name: np.angle(verdict.image) for name, verdict in found.items()},
-        frc={
-            # The first ring is the mean, which was taken out.
-            name: (verdict.frc.frequencies[1:], verdict.frc.correlation[1:], verdict.frc.half_bit[1:])
-            for name, verdict in found.items()
-        },
-    )
+    # What a verdict holds besides is not kept: objects may be large.
+    for done, (name, verdict) in enumerate(
+        zip(names, verdicts(problem, scans(), iterations=ITERATIONS), strict=True), start=1
+    ):
+        found.resolution[name] = verdict.resolution
+        found.phase_mse[name] = verdict.phase_mse
+        found.reconstructions[name] = np.angle(verdict.image).astype(np.float32)
+        # The first ring is the mean, which was taken out.
+        found.frc[name] = (verdict.frc.frequencies[1:], verdict.frc.correlation[1:], verdict.frc.half_bit[1:])
+        progress(done, len(names), f"reconstruction of {name}")
+    return found
+
+
+def judging_bytes(problem: PtychographyProblem, rows: int) -> int:
+    """Most memory that so many reconstructions take one after the other, with PyTorch itself."""
+    from stemcodecs_pipelines.ptychography.reconstruct import needed_bytes
+
+    pixels = math.prod(problem.object_shape)
+    return TORCH_BYTES + sum(needed_bytes(problem)) + ALIGNING_BYTES * pixels + 4 * rows * pixels

@@ -21,7 +21,7 @@ import numpy as np
 
 from stemcodecs_pipelines.compare.peer_coders import Coder, Peer, as_it_lies, one_by_one, pixel_major, tiled
 
-__all__ = ["BLOSC", "PEERS", "SLOW_PEERS", "blosc_coder"]
+__all__ = ["BLOSC", "LONG_PEERS", "PEERS", "SLOW_PEERS", "blosc_coder"]
 
 Array = np.ndarray[Any, Any]
 READERS_EXTRA = "pip install 'stemcodecs[readers]'"
@@ -190,6 +190,8 @@ def _terse(mode: str, block: int) -> Coder:
         import pyterse
 
         coded = pyterse.Terse()
+        # No threads of its own: their time would count nowhere.
+        coded.set_dop(0)
         coded.set_block_size(block)
         coded.push_back(patterns, getattr(pyterse, mode))
         stream = BytesIO()
@@ -199,7 +201,9 @@ def _terse(mode: str, block: int) -> Coder:
     def decode(data: bytes, like: Array) -> Array:
         import pyterse
 
-        return np.asarray(pyterse.Terse(BytesIO(data)).prolix()).reshape(like.shape).astype(like.dtype, copy=False)
+        coded = pyterse.Terse(BytesIO(data))
+        coded.set_dop(0)
+        return np.asarray(coded.prolix()).reshape(like.shape).astype(like.dtype, copy=False)
 
     return as_it_lies(encode, decode, package="pyterse")
 
@@ -260,11 +264,15 @@ PEERS: tuple[Peer, ...] = (
     Peer(name="JPEG-XL effort 7", settings=_jpegxl(7), kinds="u", widest=2, slow=True),
 )
 
-SLOW_PEERS: tuple[Peer, ...] = (
-    Peer(name="JPEG-XL effort 9", settings=_jpegxl(9), kinds="u", widest=2, slow=True),
+LONG_PEERS: tuple[Peer, ...] = (
     Peer(name="gzip -9", settings=_gzip(9), slow=True),
     # Level 22 looks back over 128 MB, as --ultra --long=27 does.
     Peer(name="zstd -22 long", settings=_zstd(22), slow=True),
+)
+"""Those that take seconds or minutes: it depends on the scan, and they are left out where it is minutes."""
+
+SLOW_PEERS: tuple[Peer, ...] = (
+    Peer(name="JPEG-XL effort 9", settings=_jpegxl(9), kinds="u", widest=2, slow=True),
     Peer(
         name="xz -9e",
         settings=_of_bytes(partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME), lzma.decompress),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +13,9 @@ import numpy as np
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError, VerificationError
 from stemcodecs.location import JOURNAL, Location
 from stemcodecs.readers.scan import Region
-from stemcodecs_pipelines.compare.comparing import (
-    REPEATS,
-    Comparing,
-    DecodedPatterns,
-    Outcome,
-    best_of,
-    first_pattern,
-    in_short,
-)
-from stemcodecs_pipelines.compare.losses import LossSums
+from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, in_short
 from stemcodecs_pipelines.compare.report import Group, Row, State
+from stemcodecs_pipelines.compare.row_sums import RowSums
 from stemcodecs_pipelines.compare.sample import ChosenBlocks, sample_as_scan
 from stemcodecs_pipelines.methods.base import Encoding, Learning, Method
 from stemcodecs_pipelines.methods.registry import METHODS, method_class, parse_method
@@ -31,7 +23,7 @@ from stemcodecs_pipelines.run.plan import Plan
 from stemcodecs_pipelines.store.block_coder import BlockCoder, array_metadata
 from stemcodecs_pipelines.store.stored_models import load_models, model_bytes
 
-__all__ = ["our_methods", "our_row"]
+__all__ = ["left_out_row", "our_methods", "our_row", "our_slow_methods"]
 
 Array = np.ndarray[Any, Any]
 
@@ -41,9 +33,24 @@ WARM_SIDE, WARM_FRAMES = 8, 64
 
 def our_methods() -> list[str]:
     """What ``--method`` would be given, of every method of the registry."""
-    return [
-        f"{name}:{options}" if options else name for name in METHODS for options in method_class(name).worth_comparing
-    ]
+    return _rows({name: method_class(name).worth_comparing for name in METHODS})
+
+
+def our_slow_methods() -> list[str]:
+    """The same of those that take minutes."""
+    return _rows({name: method_class(name).slow_to_compare for name in METHODS})
+
+
+def _rows(options: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{name}:{text}" if text else name for name, texts in options.items() for text in texts]
+
+
+def left_out_row(text: str, common: Comparing) -> Outcome:
+    """A method that takes minutes, by its name only."""
+    method = parse_method(text)
+    group = Group.OURS_LOSSLESS if method.exact else Group.OURS_LOSSY
+    note = "takes minutes; --all takes it in"
+    return Outcome(row=Row(name=text, group=group, guarantee=method.guarantee, state=State.LEFT_OUT, note=note))
 
 
 def our_row(text: str, common: Comparing) -> Outcome:
@@ -83,49 +90,20 @@ def _coded(method: Method[Any], row: Row, common: Comparing) -> Outcome:
     # The codecs of this process find a model that lies beside the array as they would in a store.
     load_models(metadata, place)
     known, coder = method.of_array(metadata), _ChunkCoder(encoding, metadata, chosen.plan)
-    sizes, encoding_seconds, decoding_seconds = [], 0.0, 0.0
-    losses = None if method.exact else LossSums(shape=common.scan.shape, detectors=common.detectors)
-    kept = _kept(row.name, chosen, losses, common)
-    shown: Array | None = None
+    sums = RowSums(row.name, chosen, common, lossy=not method.exact and _measurable(chosen, common))
     chunk: tuple[Any, bytes] | None = None
-    for i, region in enumerate(chosen.regions):
-        block = common.read(region)
-        repeats = 1 if i else REPEATS
-        if i == 0:
+    for region, block in sums.blocks():
+        if not sums.sizes:
             _warm(block, encoding, chosen, common)
-        seconds, stored = best_of(coder.encode, block, region, clock=coder.clock, repeats=repeats)
-        encoding_seconds += seconds
-        sizes.append(len(stored))
-        seconds, decoded = best_of(coder.decode, stored, region, clock=coder.clock, repeats=repeats)
-        decoding_seconds += seconds
+        stored = sums.encode(coder.encode, block, region, size=len, clock=coder.clock)
+        decoded = sums.decode(coder.decode, stored, region, clock=coder.clock)
         known.compare(block, decoded, region)
-        if losses is not None and _measurable(chosen, common):
-            found = _add_loss(losses, block, decoded, region, common)
-            if kept is not None:
-                kept.add(found, region)
-            shown = first_pattern(found) if i == 0 else shown
-        elif i == 0:
+        if sums.losses is not None:
+            _add_loss(sums, block, decoded, region, common)
+        if method.exact and chunk is None:
             chunk = encoding.serializer, stored
-        common.step(1 / len(chosen.numbers))
-    model = model_bytes(metadata, place)
-    bits, error = chosen.bits_per_value(sizes, model)
-    measured = losses if losses is not None and losses.values else None
-    return Outcome(
-        row=replace(
-            row,
-            note=said,
-            guarantee=known.guarantee,
-            stored_bytes=sum(sizes) + model,
-            bits_per_value=bits,
-            bits_error=error,
-            encode_rate=chosen.raw_bytes / 1e6 / max(encoding_seconds, 1e-9),
-            decode_rate=chosen.raw_bytes / 1e6 / max(decoding_seconds, 1e-9),
-            loss=None if measured is None else measured.loss(whole=chosen.whole),
-        ),
-        decoded=shown,
-        errors=measured,
-        patterns=None if kept is None else kept.place,
-        chunk=chunk,
+    return sums.outcome(
+        replace(row, note=said, guarantee=known.guarantee), model=model_bytes(metadata, place), chunk=chunk
     )
 
 
@@ -172,8 +150,11 @@ def _built(method: Method[Any], chosen: ChosenBlocks, common: Comparing) -> tupl
     folder.mkdir()
     source = common.scan
     if method.reads_everything and not chosen.whole:
-        source = sample_as_scan(common.scan, chosen, folder / "sample.npy")
-    encoding = method.build(source, Learning(workers=1, report=report))
+        shape = "x".join(map(str, chosen.plan.chunk))
+        source = common.remembered.once(
+            ("sample", shape), lambda: sample_as_scan(common.scan, chosen, common.folder / f"sample-{shape}.npy")
+        )
+    encoding = method.build(source, Learning(workers=1, report=report, remembered=common.remembered))
     place = Location.of(folder)
     # In a store that is being written this folder is there: what is written goes through it.
     (folder / JOURNAL).mkdir()
@@ -200,18 +181,9 @@ def _measurable(chosen: ChosenBlocks, common: Comparing) -> bool:
     return common.counts.known and (whole or common.counts.map is None)
 
 
-def _kept(name: str, chosen: ChosenBlocks, losses: LossSums | None, common: Comparing) -> DecodedPatterns | None:
-    if not common.keep_patterns or losses is None or not _measurable(chosen, common):
-        return None
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return DecodedPatterns(common.folder / f"{digest}.npy", common.scan.shape)
-
-
-def _add_loss(losses: LossSums, block: Array, decoded: Array, region: Region, common: Comparing) -> Array:
-    """Add a block to the sums; decoded counts, (n, det_y, det_x)."""
+def _add_loss(sums: RowSums, block: Array, decoded: Array, region: Region, common: Comparing) -> None:
     form = (-1, *block.shape[-2:])
     source, known = common.counts.of(block.reshape(form))
     found, found_known = common.counts.of(decoded.reshape(form))
     # What has a count in the source and none any more is 0 in what was decoded: an error, and shown as one.
-    losses.add(source, found if found_known is None else np.where(found_known, found, 0), known, region)
-    return found
+    sums.add_loss(source, found if found_known is None else np.where(found_known, found, 0), known, region)

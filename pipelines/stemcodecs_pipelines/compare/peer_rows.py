@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from stemcodecs_pipelines.compare.comparing import (
-    Comparing,
-    DecodedPatterns,
-    Outcome,
-    best_of,
-    first_pattern,
-    in_short,
-)
-from stemcodecs_pipelines.compare.losses import LossSums
+from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, in_short
 from stemcodecs_pipelines.compare.lossy_peers import LossyPeer
 from stemcodecs_pipelines.compare.peer_coders import Coder, Peer, size_of
 from stemcodecs_pipelines.compare.report import Group, Row, State
+from stemcodecs_pipelines.compare.row_sums import RowSums, best_of
 
 __all__ = ["peer_row"]
 
 Array = np.ndarray[Any, Any]
+TIMED_BYTES = 1 << 20
+"""Of patterns on which it is timed how long a compressor would take."""
 LOSSLESS = "lossless: every value is restored bit by bit"
 
 
-def peer_row(peer: Peer, common: Comparing) -> Outcome:
+def peer_row(peer: Peer, common: Comparing, *, longest: float = math.inf) -> Outcome:
     """Code the blocks of a sample with a compressor of others.
+
+    Parameters
+    ----------
+    peer : Peer
+        Compressor.
+    common : Comparing
+        Source, and what its rows share.
+    longest : float
+        Seconds of a core beyond which it is left out.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def peer_row(peer: Peer, common: Comparing) -> Outcome:
     if not peer.installed:
         return Outcome(row=replace(row, state=State.MISSING, note=peer.install))
     try:
-        return _coded(peer, row, common)
+        return _coded(peer, row, common, longest)
     except Exception as error:  # every package raises its own kinds, and the others must go on
         return Outcome(row=replace(row, state=State.FAILED, note=in_short(error)))
 
@@ -59,59 +63,43 @@ def _reason_against(peer: Peer, common: Comparing) -> str:
     return "" if common.counts.known else "there are no counts behind the values"
 
 
-def _coded(peer: Peer, row: Row, common: Comparing) -> Outcome:
+def _coded(peer: Peer, row: Row, common: Comparing, longest: float) -> Outcome:
     chosen = common.blocks(whole_detector=True)
+    lossy = isinstance(peer, LossyPeer)
     # What runs elsewhere takes no time of this thread.
     clock = time.perf_counter if peer.program else time.thread_time
-    sizes, encoding_seconds, decoding_seconds = [], 0.0, 0.0
-    losses, kept = None, None
-    if isinstance(peer, LossyPeer):
-        losses = LossSums(shape=common.scan.shape, detectors=common.detectors)
-        if common.keep_patterns:
-            digest = hashlib.sha256(peer.name.encode()).hexdigest()[:16]
-            kept = DecodedPatterns(common.folder / f"{digest}.npy", common.scan.shape)
+    sums = RowSums(row.name, chosen, common, lossy=lossy, repeats=1)
     coder: Coder | None = None
-    shown: Array | None = None
-    for i, region in enumerate(chosen.regions):
-        block = common.read(region)
-        patterns = block.reshape(-1, *block.shape[-2:])
-        known: Array | None = None
-        if losses is not None:
+    for region, block in sums.blocks():
+        patterns, known = block.reshape(-1, *block.shape[-2:]), None
+        if lossy:
             patterns, known = common.counts.of(patterns)
-        given = peer.accepts(_narrow(patterns) if losses is not None else patterns)
+        given = peer.accepts(_narrow(patterns) if lossy else patterns)
         if given is None:
             return Outcome(row=replace(row, state=State.UNSUITED, note=f"does not take these values of {block.dtype}"))
-        coder = peer.best(given) if coder is None else coder
-        seconds, data = best_of(coder.encode, given, clock=clock)
-        encoding_seconds += seconds
-        sizes.append(size_of(data))
-        seconds, decoded = best_of(coder.decode, data, given, clock=clock)
-        decoding_seconds += seconds
+        if coder is None:
+            if longest < math.inf and (seconds := _expected(peer, given) * chosen.raw_bytes / block.nbytes) > longest:
+                note = f"would take about {seconds:.0f} s of a core; --all takes it in"
+                return Outcome(row=replace(row, state=State.LEFT_OUT, note=note))
+            coder = peer.best(given)
+        data = sums.encode(coder.encode, given, size=size_of, clock=clock)
+        decoded = sums.decode(coder.decode, data, given, clock=clock)
         if not peer.keeps(decoded, given):
             return Outcome(row=replace(row, state=State.LOSES, note=_what_was_lost(peer, decoded, given)))
-        if losses is not None:
-            losses.add(patterns, decoded, known, region)
-            if kept is not None:
-                kept.add(decoded, region)
-            shown = first_pattern(decoded) if i == 0 else shown
-        common.step(1 / len(chosen.numbers))
-    bits, error = chosen.bits_per_value(sizes)
+        if lossy:
+            sums.add_loss(patterns, decoded, known, region)
     assert coder is not None
-    return Outcome(
-        row=replace(
-            row,
-            note=coder.layout,
-            stored_bytes=sum(sizes),
-            bits_per_value=bits,
-            bits_error=error,
-            encode_rate=chosen.raw_bytes / 1e6 / max(encoding_seconds, 1e-9),
-            decode_rate=chosen.raw_bytes / 1e6 / max(decoding_seconds, 1e-9),
-            loss=None if losses is None else losses.loss(whole=chosen.whole),
-        ),
-        decoded=shown,
-        errors=losses,
-        patterns=None if kept is None else kept.place,
-    )
+    return sums.outcome(replace(row, note=coder.layout))
+
+
+def _expected(peer: Peer, patterns: Array) -> float:
+    """Seconds of a core that a block takes in the slowest of the layouts, by a small part of it."""
+    count = max(1, TIMED_BYTES // patterns[:1].nbytes)
+    first = max(0, (len(patterns) - count) // 2)
+    some = np.ascontiguousarray(patterns[first : first + count])
+    coders = [coder for coder in peer.settings if coder.installed]
+    seconds = [best_of(coder.encode, some, clock=time.thread_time, repeats=1)[0] for coder in coders]
+    return max(seconds) * len(patterns) / len(some)
 
 
 def _narrow(counts: Array) -> Array:

@@ -39,6 +39,8 @@ class State(StrEnum):
     DONE = "done"
     MISSING = "not installed"
     UNSUITED = "does not apply"
+    LEFT_OUT = "left out"
+    """It would take too long."""
     FAILED = "failed"
     LOSES = "loses values"
     """It calls itself lossless, and is not; or lossy, and breaks its bound."""
@@ -214,7 +216,7 @@ class Report:
     machine : mapping
         ``processor``, ``cores``, ``system``, ``python``.
     command : str
-        What makes this report again.
+        What was typed to make this report; empty where it was made in Python.
     date : str
         ISO 8601, UTC.
     seconds : float

@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import queue
-import shlex
 import tempfile
 import threading
 import time
@@ -21,23 +20,27 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from rich import filesize
+from threadpoolctl import threadpool_limits
 
 from stemcodecs.entropy.kernels.threads import set_threads
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.advice import recommend
-from stemcodecs_pipelines.compare.comparing import Comparing, Outcome, first_pattern
+from stemcodecs_pipelines.compare.comparing import Comparing, Outcome
 from stemcodecs_pipelines.compare.findings import Look, look_at
-from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows
+from stemcodecs_pipelines.compare.judged_rows import JudgedRows, judge_rows, judging_bytes
 from stemcodecs_pipelines.compare.losses import ERROR_EDGES
-from stemcodecs_pipelines.compare.lossless_peers import PEERS, SLOW_PEERS
+from stemcodecs_pipelines.compare.lossless_peers import LONG_PEERS, PEERS, SLOW_PEERS
 from stemcodecs_pipelines.compare.lossy_peers import LOSSY_PEERS
-from stemcodecs_pipelines.compare.our_rows import our_methods, our_row
+from stemcodecs_pipelines.compare.our_rows import left_out_row, our_methods, our_row, our_slow_methods
 from stemcodecs_pipelines.compare.peer_rows import peer_row
 from stemcodecs_pipelines.compare.report import Group, Pictures, Recommendation, Report, State
+from stemcodecs_pipelines.compare.row_sums import first_pattern
 from stemcodecs_pipelines.compare.sample import DEFAULT_SAMPLE, ChosenBlocks, choose_blocks
-from stemcodecs_pipelines.run.plan import BASE_BYTES, WORKER_BYTES, available_cores
-from stemcodecs_pipelines.run.source import HowToOpen, opened
+from stemcodecs_pipelines.compare.stated_memory import plan_in_words
+from stemcodecs_pipelines.methods.base import RememberedFits
+from stemcodecs_pipelines.run.plan import available_cores
+from stemcodecs_pipelines.run.source import HowToOpen, opened, source_options
 
 if TYPE_CHECKING:
     from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
@@ -46,11 +49,10 @@ __all__ = ["compare"]
 
 Task = Callable[[Comparing], Outcome]
 
-BYTES_A_VALUE = 32
-"""What a row holds for every value of its block: the block itself, its roots as float32 and these transposed, what is
-decoded of them, and the planes of whoever compresses them."""
-LEARNING_BYTES = 400_000_000
-"""What a network or a map is learned from, and its planes."""
+BEGUN_FIRST = ("learned", "pca")
+"""Rows that take longest, so that none is left alone at the end. Other rows of ``pca`` find its basis then."""
+LONGEST_SECONDS = 20.0
+"""Of a core, beyond which `LONG_PEERS` are left out."""
 PACKAGES = (
     "stemcodecs",
     "numpy",
@@ -72,6 +74,8 @@ def compare(
     slow: bool = False,
     workers: int | None = None,
     problem: PtychographyProblem | None = None,
+    command: str = "",
+    options: Sequence[str] = (),
     start: Callable[[str], None] = lambda text: None,
     progress: Callable[[float, int, str], None] = lambda done, total, name: None,
     **how: Unpack[HowToOpen],
@@ -95,6 +99,10 @@ def compare(
     problem : PtychographyProblem, optional
         Positions and probe of the scan: what loss does to a reconstruction is measured too. Needs a scan that is read
         whole.
+    command : str
+        What was typed, for the report.
+    options : sequence of str
+        Words by which a command is told how to open an open scan, for the commands that are recommended.
     start : callable, optional
         Called with a line that says what will be read and how much memory it takes, before anything is read.
     progress : callable, optional
@@ -130,7 +138,8 @@ def compare(
                 f"{filesize.decimal(chosen.plan.raw_bytes)} would be read; give --sample {scan.nbytes}"
             )
         count = workers or available_cores()
-        start(plan_in_words(chosen, count))
+        rows = _tasks(slow)
+        start(plan_in_words(scan, chosen, count, 0 if problem is None else judging_bytes(problem, len(rows))))
         look: Look | None = None
         outcomes: list[Outcome] = []
         judged: JudgedRows | None = None
@@ -138,7 +147,8 @@ def compare(
         # Encoders share a pool of threads: a row is timed on one.
         before = set_threads(1)
         try:
-            look = look_at(scan, chosen)
+            remembered = RememberedFits()
+            look = look_at(scan, chosen, remembered)
             common = Comparing(
                 scan=scan,
                 sample_bytes=sample,
@@ -146,9 +156,12 @@ def compare(
                 keep_patterns=problem is not None,
                 counts=look.counts,
                 detectors=look.detectors,
+                remembered=remembered,
             )
-            for outcome in _run(_tasks(slow), common, count, progress):
-                outcomes.append(outcome)
+            # So that the time of a row's thread is all of it.
+            with threadpool_limits(1, user_api="blas"):
+                for outcome in _run(rows, common, count, progress):
+                    outcomes.append(outcome)
             if problem is not None:
                 judged = judge_rows(problem, outcomes, progress)
             finished = True
@@ -158,32 +171,28 @@ def compare(
             set_threads(before)
         scan.check_unchanged()
         return _report(
-            scan, chosen, look, outcomes, judged, slow=slow, finished=finished, seconds=time.perf_counter() - began
+            scan,
+            chosen,
+            look,
+            outcomes,
+            judged,
+            command=command,
+            options=[*options, *source_options(how)],
+            finished=finished,
+            seconds=time.perf_counter() - began,
         )
 
 
-def plan_in_words(chosen: ChosenBlocks, workers: int) -> str:
-    """One line on what will be read, and the memory that it takes."""
-    plan = chosen.plan
-    if chosen.whole:
-        what = f"all of {filesize.decimal(plan.raw_bytes)}"
-    else:
-        what = f"a sample of {filesize.decimal(chosen.raw_bytes)} of {filesize.decimal(plan.raw_bytes)}"
-    values = math.prod(min(n, size) for n, size in zip(plan.block, plan.shape, strict=True))
-    each = max(max(BYTES_A_VALUE, 4 * np.dtype(plan.dtype).itemsize) * values, WORKER_BYTES) + plan.source_bytes
-    bound = BASE_BYTES + LEARNING_BYTES + workers * each
-    return (
-        f"{what} in {len(chosen.numbers)} chunk{'s' * (len(chosen.numbers) != 1)} of {'×'.join(map(str, plan.chunk))}, "
-        f"{workers} method{'s' * (workers != 1)} at a time, memory at most {filesize.decimal(bound)}"
-    )
-
-
 def _tasks(slow: bool) -> list[tuple[str, Task]]:
-    """Names and tasks of all rows; those that take longest first, so that none is left alone at the end."""
-    peers = [*SLOW_PEERS * slow, *PEERS, *LOSSY_PEERS]
-    found: list[tuple[str, Task]] = [(text, partial(our_row, text)) for text in our_methods()]
-    found += [(peer.name, partial(peer_row, peer)) for peer in sorted(peers, key=lambda peer: not peer.slow)]
-    return sorted(found, key=lambda task: not task[0].startswith("learned"))
+    """Names and tasks of all rows, in the order in which they begin."""
+    ours: dict[str, Task] = {text: partial(our_row, text) for text in our_methods()}
+    ours |= {text: partial(our_row if slow else left_out_row, text) for text in our_slow_methods()}
+    first = [(text, ours.pop(text)) for text in BEGUN_FIRST]
+    longest = math.inf if slow else LONGEST_SECONDS
+    long: list[tuple[str, Task]] = [(peer.name, partial(peer_row, peer, longest=longest)) for peer in LONG_PEERS]
+    peers = [(peer.slow, (peer.name, partial(peer_row, peer))) for peer in (*SLOW_PEERS * slow, *PEERS, *LOSSY_PEERS)]
+    slow_ones, quick_ones = ([task for is_slow, task in peers if is_slow is wanted] for wanted in (True, False))
+    return [*first, *long, *slow_ones, *ours.items(), *quick_ones]
 
 
 def _run(
@@ -199,28 +208,41 @@ def _run(
     waiting: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    ready: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[str, float] | Outcome | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         while not common.stopped.is_set():
             try:
-                _, task = waiting.get_nowait()
+                name, task = waiting.get_nowait()
             except queue.Empty:
                 return
+
+            def step(share: float, name: str = name) -> None:
+                ready.put((name, share))
+
             try:
-                ready.put(task(common))
+                ready.put(task(replace(common, step=step)))
             except BaseException as error:  # to be raised where the user is
                 ready.put(error)
 
     for number in range(min(workers, len(tasks))):
         threading.Thread(target=work, name=f"stemcodecs-row-{number}", daemon=True).start()
+    parts: dict[str, float] = {}
+    done = 0
     try:
-        for done in range(1, len(tasks) + 1):
-            outcome = ready.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            progress(done, len(tasks), outcome.row.name)
-            yield outcome
+        while done < len(tasks):
+            found = ready.get()
+            if isinstance(found, BaseException):
+                raise found
+            if isinstance(found, Outcome):
+                done += 1
+                parts.pop(found.row.name, None)
+                progress(done + sum(parts.values()), len(tasks), found.row.name)
+                yield found
+            else:
+                name, share = found
+                parts[name] = parts.get(name, 0.0) + share
+                progress(done + sum(parts.values()), len(tasks), "")
     finally:
         common.stopped.set()
 
@@ -232,7 +254,8 @@ def _report(
     outcomes: Sequence[Outcome],
     judged: JudgedRows | None,
     *,
-    slow: bool,
+    command: str,
+    options: Sequence[str],
     finished: bool,
     seconds: float,
 ) -> Report:
@@ -242,7 +265,7 @@ def _report(
     recommendation = Recommendation()
     pictures = Pictures()
     if look is not None:
-        recommendation = recommend(scan.path, rows, look, 8 * scan.dtype.itemsize)
+        recommendation = recommend(scan.path, rows, look, 8 * scan.dtype.itemsize, options)
         pictures = _pictures(scan, chosen, look, outcomes, judged)
     if judged is not None and judged.remark:
         recommendation = replace(recommendation, findings=(*recommendation.findings, judged.remark))
@@ -258,7 +281,7 @@ def _report(
         pictures=pictures,
         versions=_versions(),
         machine=_machine(),
-        command=f"stemcodecs compare {shlex.quote(scan.path)}{' --all' * slow}",
+        command=command,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         resolution_unit="m" if judged is None else judged.unit,

@@ -54,8 +54,9 @@ def _columns(report: Report, lossless: bool) -> list[tuple[str, Cell, int]]:
         ("bytes", lambda row: "" if row.stored_bytes is None else filesize.decimal(row.stored_bytes), 4),
         ("ratio", lambda row: "" if not row.bits_per_value else f"{raw_bits / row.bits_per_value:.2f}", 1),
         ("bits/value", lambda row: _bits(row), 0),
-        ("enc MB/s", lambda row: _rate(row.encode_rate), 2),
-        ("dec MB/s", lambda row: _rate(row.decode_rate), 3),
+        # What loss costs says more than how fast it is lost.
+        ("enc MB/s", lambda row: _rate(row.encode_rate), 2 if lossless else 4),
+        ("dec MB/s", lambda row: _rate(row.decode_rate), 3 if lossless else 5),
     ]
     if lossless:
         return [*columns, ("layout", lambda row: "" if row.group.ours else row.note, 5)]

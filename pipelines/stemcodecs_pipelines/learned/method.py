@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["LearnedMethod", "LearnedOptions"]
 
 STEPS, SECONDS = 8000, 300
+PLANE_BYTES = 5
+"""What a fit holds of a value besides itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class LearnedMethod(Method[LearnedOptions]):
     name = "learned"
     summary = "lossless; a tiny integer network that is fitted to the scan: smallest, and slower"
     Options = LearnedOptions
+    slow_to_compare = ("arch=l3c",)
 
     @property
     def guarantee(self) -> str:
@@ -72,6 +75,12 @@ class LearnedMethod(Method[LearnedOptions]):
     def whole_detector(self) -> bool:
         """A network of the whole scan is one of the whole detector."""
         return self.options.model != "chunk" and self.options.arch != "images"
+
+    def learning_bytes(self, scan: Scan) -> int:
+        """See `Method.learning_bytes`: the patterns that a network is fitted to, and their planes."""
+        from stemcodecs_pipelines.learned.scan_network import sample_values
+
+        return sample_values(scan) * (scan.dtype.itemsize + PLANE_BYTES)
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """See `Method.build`."""

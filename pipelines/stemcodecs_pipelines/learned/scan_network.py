@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stemcodecs.readers.scan import Region, Scan
     from stemcodecs_pipelines.methods.base import Learning
 
-__all__ = ["fitted"]
+__all__ = ["fitted", "sample_values"]
 
 Array = np.ndarray[Any, Any]
 
@@ -100,11 +100,16 @@ def _are_images(patterns: Array, options: NetworkOptions, bits: float) -> bool:
     return images_pay(counts, [layout], options, bits - plane.numbers.low_bits)
 
 
+def sample_values(scan: Scan) -> int:
+    """How many values a network is fitted to."""
+    pattern = math.prod(scan.shape[-2:])
+    wanted = int(np.clip(SAMPLE_BYTES // (scan.dtype.itemsize * pattern), FEWEST_PATTERNS, MOST_PATTERNS))
+    return min(math.prod(scan.shape[:-2]), wanted) * pattern
+
+
 def _sample(scan: Scan) -> Array:
     """Patterns at random positions: regular ones could follow a pattern of the scan."""
-    n = math.prod(scan.shape[:-2])
-    pattern_bytes = scan.dtype.itemsize * math.prod(scan.shape[-2:])
-    wanted = min(n, int(np.clip(SAMPLE_BYTES // pattern_bytes, FEWEST_PATTERNS, MOST_PATTERNS)))
+    n, wanted = math.prod(scan.shape[:-2]), sample_values(scan) // math.prod(scan.shape[-2:])
     if wanted == n:
         return scan.read(tuple(slice(0, size) for size in scan.shape)).reshape(-1, *scan.shape[-2:])
     positions = np.sort(np.random.default_rng(0).choice(n, wanted, replace=False, shuffle=False))

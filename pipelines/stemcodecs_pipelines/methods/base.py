@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from stemcodecs.errors import VerificationError
@@ -23,6 +24,7 @@ __all__ = [
     "Exact",
     "Learning",
     "Method",
+    "RememberedFits",
     "check_exact",
     "check_form",
     "merged",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 Chosen = TypeVar("Chosen")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,41 @@ class Learning:
         How many at once, and the bytes that they may take.
     report : callable, optional
         Called with a line that says what is done, steps done and steps in all; first with no step done.
+    remembered : RememberedFits, optional
+        What methods of the same scan may share.
     """
 
     engine: Engine | None = None
     workers: int | None = None
     memory: int | None = None
     report: Callable[[str, int, int], None] = lambda text, done, total: None
+    remembered: RememberedFits = field(default_factory=lambda: RememberedFits())
+
+
+class RememberedFits:
+    """What was learned from scans while they stay open; who asks for the same again, gets the same, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._found: dict[Hashable, tuple[Lock, list[Any]]] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives, or gave before under this key.
+
+        Parameters
+        ----------
+        key : hashable
+            Names the scan and all that decides the result.
+        make : callable
+            May raise; then it is called again by the next who asks.
+        """
+        with self._lock:
+            lock, found = self._found.setdefault(key, (Lock(), []))
+        with lock:
+            if not found:
+                found.append(make())
+            made: Made = found[0]
+            return made
 
 
 class Comparison(Protocol):
@@ -115,6 +147,8 @@ class Method(ABC, Generic[Chosen]):
         Frozen dataclass whose fields are made by `stemcodecs_pipelines.methods.options.option`.
     worth_comparing : tuple of str
         Options, as ``key=value,key=value``, of the rows that ``stemcodecs compare`` has for the method.
+    slow_to_compare : tuple of str
+        Options of rows that take minutes, and are left out unless they are asked for.
     movies_only : bool
         Whether the method is made for movies, and says nothing about a scan of rows and columns.
     """
@@ -123,6 +157,7 @@ class Method(ABC, Generic[Chosen]):
     summary: ClassVar[str]
     Options: ClassVar[type[Any]]
     worth_comparing: ClassVar[tuple[str, ...]] = ("",)
+    slow_to_compare: ClassVar[tuple[str, ...]] = ()
     movies_only: ClassVar[bool] = False
 
     def __init__(self, options: Chosen, text: str) -> None:
@@ -156,6 +191,10 @@ class Method(ABC, Generic[Chosen]):
 
     def scratch_bytes(self, detector: tuple[int, int]) -> int:
         """Bytes that decoding takes beyond a block and its values, where they are many."""
+        return 0
+
+    def learning_bytes(self, scan: Scan) -> int:
+        """Bytes that `build` takes with one worker, about; where they are many."""
         return 0
 
     @abstractmethod

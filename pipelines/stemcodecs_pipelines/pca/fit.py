@@ -18,7 +18,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 from rich import filesize
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.errors import ConfigurationError
@@ -333,7 +333,10 @@ def _shared_cores(engine: Engine, tasks: int) -> AbstractContextManager[object]:
     if not isinstance(engine, ThreadEngine):
         return nullcontext()  # Dask's worker processes have one thread for BLAS
     at_once = max(1, min(engine.workers, tasks))
-    limits: AbstractContextManager[object] = threadpool_limits(max(1, available_cores() // at_once), user_api="blas")
+    # Who gave BLAS fewer threads needs the cores for something else.
+    given = min((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    share = max(1, min(given, available_cores() // at_once))
+    limits: AbstractContextManager[object] = threadpool_limits(share, user_api="blas")
     return limits
 
 

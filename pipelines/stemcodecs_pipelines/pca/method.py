@@ -94,6 +94,16 @@ class PcaMethod(Method[PcaOptions]):
         """An eigen-pattern is one of the whole detector."""
         return True
 
+    def learning_bytes(self, scan: Scan) -> int:
+        """See `Method.learning_bytes`: blocks, and products with the sketch."""
+        from stemcodecs_pipelines.pca.fit import LARGEST_RANK, plan_pca
+        from stemcodecs_pipelines.run.plan import BASE_BYTES
+
+        if len(scan.shape) < 3:
+            return 0  # one image, which it refuses
+        rank = LARGEST_RANK if self.options.rank == "auto" else max(1, self.options.rank)
+        return plan_pca(scan, rank=rank, workers=1).memory_bound - BASE_BYTES
+
     def of_array(self, metadata: Mapping[str, Any]) -> PcaMethod:
         """See `Method.of_array`: the map that was found."""
         from stemcodecs.counts.counts_map import CountsMap
@@ -154,7 +164,9 @@ def _behind(scan: Scan, learning: Learning) -> CountsMap | None:
 
     if scan.dtype.kind not in "iuf" or len(scan.shape) < 3:
         return None
-    found = map_of_scan(scan, learning.engine, learning.workers)
+    found = learning.remembered.once(
+        ("map of counts", scan.path, scan.dataset), lambda: map_of_scan(scan, learning.engine, learning.workers)
+    )
     # Whole numbers of 64 bits are counts as they are.
     if found.map is None or found.problem or found.map.changes_nothing or found.map.largest(scan.dtype) < 1:
         return None
@@ -162,9 +174,21 @@ def _behind(scan: Scan, learning: Learning) -> CountsMap | None:
 
 
 def _fitted(scan: Scan, options: PcaOptions, behind: CountsMap | None, learning: Learning) -> LowRankModel:
+    # The residual is of no consequence to the basis.
+    basis = learning.remembered.once(
+        ("PCA", scan.path, scan.dataset, options.rank), lambda: _basis(scan, options.rank, behind, learning)
+    )
+    if options.residual != "none" and options.rank == "auto":
+        model = _smallest(scan, basis, options, behind)
+        learning.report(f"of ranks up to {basis.rank}, {model.rank} is stored smallest", 1, 1)
+        return model
+    return _model(basis, options)
+
+
+def _basis(scan: Scan, rank: int | Literal["auto"], behind: CountsMap | None, learning: Learning) -> PcaBasis:
+    """Eigen-patterns, as many as were asked for or as count splitting finds."""
     from stemcodecs_pipelines.pca.fit import LARGEST_RANK, choose_rank, pca_basis
 
-    rank = options.rank
     where: dict[str, Any] = {"behind": behind}
     if learning.engine is not None:
         where |= {"engine": learning.engine, "block_bytes": CLUSTER_BLOCK_BYTES}
@@ -176,12 +200,7 @@ def _fitted(scan: Scan, options: PcaOptions, behind: CountsMap | None, learning:
     plan = _affordable(scan, max(rank, 1), learning)
     text = f"{plan.describe()}, rank {rank}"
     basis = pca_basis(scan, rank=max(rank, 1), workers=plan.workers, progress=partial(learning.report, text), **where)
-    basis = basis.truncate(min(rank, basis.rank))
-    if options.residual != "none" and options.rank == "auto":
-        model = _smallest(scan, basis, options, behind)
-        learning.report(f"of ranks up to {basis.rank}, {model.rank} is stored smallest", 1, 1)
-        return model
-    return _model(basis, options)
+    return basis.truncate(min(rank, basis.rank))
 
 
 def _model(basis: PcaBasis, options: PcaOptions) -> LowRankModel:

@@ -201,7 +201,9 @@ def _sampled(scan: Scan, options: PoissonOptions, learning: Learning) -> FoundMa
     as_it_is = scan.dtype.kind not in "iuf" or len(scan.shape) < 3
     if as_it_is or (narrow and (said or (options.bits is not None and options.gain != "auto"))):
         return FoundMap(plain=True)
-    found = map_of_scan(scan, learning.engine, learning.workers)
+    found = learning.remembered.once(
+        ("map of counts", scan.path, scan.dataset), lambda: map_of_scan(scan, learning.engine, learning.workers)
+    )
     if narrow and options.bits is not None:
         return FoundMap(plain=True, dark=found.dark)
     placed = options.offset != 0 or options.gain == "auto"

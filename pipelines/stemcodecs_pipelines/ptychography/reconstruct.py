@@ -14,7 +14,7 @@ from stemcodecs_pipelines.ptychography.gradient import GradientSettings, gradien
 from stemcodecs_pipelines.ptychography.problem import PtychographyProblem
 from stemcodecs_pipelines.ptychography.reconstruction import Reconstruction
 
-__all__ = ["Method", "describe_memory", "reconstruct"]
+__all__ = ["Method", "describe_memory", "needed_bytes", "reconstruct"]
 
 Method = Literal["gradient", "epie"]
 _SETTINGS: dict[str, type[GradientSettings] | type[EpieSettings]] = {"gradient": GradientSettings, "epie": EpieSettings}
@@ -73,15 +73,22 @@ def settings_of(method: str, settings: dict[str, Any]) -> GradientSettings | Epi
     return _SETTINGS[method](**settings)
 
 
-def describe_memory(problem: PtychographyProblem, method: str, memory: int, **settings: Any) -> str:
-    """What will be held, in one line: said before the run."""
+def needed_bytes(
+    problem: PtychographyProblem, method: str = "gradient", memory: int = DEFAULT_MEMORY, **settings: Any
+) -> tuple[int, int]:
+    """Bytes of patterns that will be held, and of unknowns and work, before the run."""
     chosen = settings_of(method, settings)
-    amplitudes = Amplitudes(problem, memory)
     if isinstance(chosen, GradientSettings):
         working = working_bytes(problem, chosen)
     else:
         working = 8 * (2 * problem.object_shape[0] * problem.object_shape[1] + 12 * chosen.modes * problem.side**2)
-    held = amplitudes.held_bytes
+    return Amplitudes(problem, memory).held_bytes, working
+
+
+def describe_memory(problem: PtychographyProblem, method: str, memory: int, **settings: Any) -> str:
+    """What will be held, in one line: said before the run."""
+    amplitudes = Amplitudes(problem, memory)
+    held, working = needed_bytes(problem, method, memory, **settings)
     how = "held in memory" if amplitudes.in_memory else "read anew in every iteration"
     return (
         f"{problem.count} patterns of {problem.side}×{problem.side}, {how}: {held / 1e6:.0f} MB; object of "

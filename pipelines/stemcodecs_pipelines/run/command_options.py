@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "Workers",
     "numbers",
     "open_source",
+    "typed_command",
     "with_source_options",
 ]
 
@@ -99,7 +101,15 @@ Wait = Annotated[
 
 
 class SectionedCommand(TyperCommand):
-    """Lists options under their ``rich_help_panel``, in the plain lines that a pipe can read: Rich draws boxes."""
+    """Lists options under their ``rich_help_panel``, in the plain lines that a pipe can read: Rich draws boxes.
+
+    It remembers the words that it was given, see `typed_command`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the words before they are read."""
+        ctx.meta[_TYPED] = ("stemcodecs", ctx.info_name, *args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections in the order of their first option."""
@@ -112,6 +122,14 @@ class SectionedCommand(TyperCommand):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+_TYPED = "stemcodecs.typed"
+
+
+def typed_command(context: typer.Context) -> str:
+    """The command that is running, as it would be typed in a shell; of a `SectionedCommand`."""
+    return shlex.join(context.meta[_TYPED])
 
 
 def numbers(name: str, text: str | None) -> tuple[int, ...] | None:

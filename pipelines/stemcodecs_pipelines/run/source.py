@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stemcodecs.readers.scan import Scan
 
-__all__ = ["HowToOpen", "opened"]
+__all__ = ["HowToOpen", "opened", "source_options"]
 
 
 class HowToOpen(TypedDict, total=False):
@@ -27,6 +27,20 @@ class HowToOpen(TypedDict, total=False):
     scan_shape: Sequence[int] | None
     drop_flyback: int
     partial: bool
+
+
+def source_options(how: HowToOpen) -> list[str]:
+    """The words by which a command is told how to open a path."""
+    words: list[str] = []
+    for name, value in how.items():
+        if not value:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if name in ("shape", "scan_shape"):
+            words.append(",".join(map(str, value)))  # type: ignore[call-overload]
+        elif name != "partial":
+            words.append(str(value))
+    return words
 
 
 @contextlib.contextmanager

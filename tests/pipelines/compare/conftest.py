@@ -14,6 +14,7 @@ from stemcodecs_pipelines.compare.lossless_peers import PEERS
 from stemcodecs_pipelines.compare.our_rows import our_row
 from stemcodecs_pipelines.compare.peer_coders import Peer
 from stemcodecs_pipelines.compare.peer_rows import peer_row
+from stemcodecs_pipelines.compare.run import Task
 
 GZIP = next(peer for peer in PEERS if peer.name == "gzip -6")
 
@@ -38,13 +39,15 @@ def disk_file(disk, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def few(monkeypatch) -> Callable[..., None]:
-    """Let comparisons have a few rows only: methods of ours by name, and peers."""
+    """Let comparisons have a few rows only: methods of ours by name, peers, and tasks."""
 
-    def choose(*rows: str | Peer) -> None:
-        tasks = [
-            (row.name, partial(peer_row, row)) if isinstance(row, Peer) else (row, partial(our_row, row))
-            for row in rows
-        ]
+    def task(row: str | Peer | Task) -> tuple[str, Task]:
+        if isinstance(row, str):
+            return row, partial(our_row, row)
+        return (row.name, partial(peer_row, row)) if isinstance(row, Peer) else ("task", row)
+
+    def choose(*rows: str | Peer | Task) -> None:
+        tasks = [task(row) for row in rows]
         monkeypatch.setattr(run, "_tasks", lambda slow: tasks)
 
     return choose

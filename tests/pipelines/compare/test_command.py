@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -35,6 +36,25 @@ def test_a_comparison_on_the_terminal(disk_file, few, tmp_path):
         assert part in done.stdout
     assert "memory at most" in done.stderr
     assert len(json.loads((tmp_path / "report.json").read_text())["rows"]) == 4
+
+
+def test_the_report_has_the_command_that_was_typed(disk_file, few, tmp_path):
+    few(GZIP)
+    words = [disk_file, "--sample", "100 kB", "--scan-shape", "14,13", "--json", tmp_path / "report.json"]
+    done = compared(*words)
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert shlex.split(written["command"]) == ["stemcodecs", "compare", *map(str, words)]
+
+
+def test_recommended_commands_say_how_to_open_the_source(disk, few, tmp_path):
+    disk.tofile(tmp_path / "a scan.raw")
+    few("pixel_histogram", GZIP)
+    how = ["--shape", "182,24,24", "--dtype", "uint16", "--scan-shape", "14,13"]
+    done = compared(tmp_path / "a scan.raw", *how)
+    assert done.exit_code == 0, done.output
+    command = shlex.split(done.stdout.partition(": stemcodecs ")[2].partition("\n")[0])
+    assert command == ["compress", str(tmp_path / "a scan.raw"), "scan.zarr", *how, "--method", "pixel_histogram"]
 
 
 def test_ctrl_c_writes_what_is_done_and_says_so(disk_file, few, tmp_path, monkeypatch):

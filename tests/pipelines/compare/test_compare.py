@@ -146,6 +146,37 @@ def test_speeds_are_those_of_one_core(disk_file, few):
     assert min(beside) > alone / 5
 
 
+def test_rows_share_what_they_learn(disk_file, few, monkeypatch):
+    """The basis of PCA and the map of the counts are found once, and by each row as `compress` finds them."""
+    from stemcodecs_pipelines.pca import fit
+    from stemcodecs_pipelines.run import map_of_scan
+
+    calls = []
+    for module, name in ((fit, "choose_rank"), (map_of_scan, "find_map")):
+        found = getattr(module, name)
+
+        def counted(*arguments, _found=found, _name=name, **how):
+            calls.append(_name)
+            return _found(*arguments, **how)
+
+        monkeypatch.setattr(module, name, counted)
+    few("pca", "pca:residual=bounded", "poisson:r=0.5", "poisson:r=1")
+    assert all(row.state is State.DONE for row in compare(disk_file).rows)
+    assert sorted(calls) == ["choose_rank", "find_map"]
+
+
+def test_parts_of_rows_are_progress(disk_file, few, monkeypatch):
+    monkeypatch.setattr(plan, "LARGEST_CHUNK", 1 << 16)
+    few(GZIP, "pixel_histogram")
+    seen = []
+    compare(disk_file, workers=1, progress=lambda done, total, name: seen.append((done, total, name)))
+    shares = [done for done, _, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 2
+    assert 0 < shares[0] < 1
+    assert [name for _, _, name in seen if name] == ["gzip -6", "pixel_histogram"]
+
+
 def test_memory_and_sample_are_said_before_the_run(disk_file, few):
     few(GZIP)
     said = []
@@ -199,7 +230,15 @@ def test_a_source_that_changes_meanwhile_is_refused(disk, few, tmp_path):
         compare(tmp_path / "scan.npy", progress=change)
 
 
+def test_what_takes_minutes_is_named(disk_file, few):
+    task = dict(comparison._tasks(False))["learned:arch=l3c"]
+    few(task)
+    (row,) = compare(disk_file).rows
+    assert (row.name, row.state, row.group) == ("learned:arch=l3c", State.LEFT_OUT, Group.OURS_LOSSLESS)
+    assert "--all" in row.note
+
+
 def test_slow_compressors_are_asked_for():
     quick, all_of_them = ({name for name, _ in comparison._tasks(slow)} for slow in (False, True))
     assert "xz -9e" in all_of_them - quick
-    assert quick < all_of_them
+    assert {"gzip -9", "zstd -22 long"} < quick < all_of_them

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import time
+from functools import partial
 
 import numpy as np
 import pytest
 
-from stemcodecs_pipelines.compare.lossless_peers import PEERS, SLOW_PEERS
+from stemcodecs_pipelines.compare.lossless_peers import LONG_PEERS, PEERS, SLOW_PEERS
 from stemcodecs_pipelines.compare.lossy_peers import LOSSY_PEERS, LossyPeer
 from stemcodecs_pipelines.compare.peer_coders import Coder, Peer, as_it_lies, pixel_major, same_bits, size_of, tiled
+from stemcodecs_pipelines.compare.peer_rows import peer_row
 from stemcodecs_pipelines.compare.report import State
 from stemcodecs_pipelines.compare.run import compare
 from tests.pipelines.compare.conftest import GZIP
 
-INSTALLED = [peer for peer in (*PEERS, *SLOW_PEERS) if peer.installed]
+INSTALLED = [peer for peer in (*PEERS, *LONG_PEERS, *SLOW_PEERS) if peer.installed]
 
 
 @pytest.mark.parametrize("peer", INSTALLED, ids=lambda peer: peer.name)
@@ -23,6 +26,37 @@ def test_every_setting_gives_every_value_back(peer, dtype, disk):
     given = peer.accepts(disk[0, :5].astype(dtype))
     for coder in (coder for coder in peer.settings if coder.installed):
         assert same_bits(coder.decode(coder.encode(given), given), given), coder.layout
+
+
+@pytest.mark.parametrize("peer", [p for p in (*PEERS, *LOSSY_PEERS) if p.installed], ids=lambda peer: peer.name)
+def test_time_of_a_peer_is_that_of_its_thread(peer, disk):
+    """What it does in threads of its own would make it look fast."""
+    given = peer.accepts(np.tile(disk.reshape(-1, 24, 24)[:60].astype(np.uint8), (1, 2, 2)))
+    coder = next(coder for coder in peer.settings if coder.installed)
+    coder.decode(coder.encode(given), given)
+    before, in_thread = time.process_time(), time.thread_time()
+    for _ in range(3):
+        coder.decode(coder.encode(given), given)
+    in_thread = time.thread_time() - in_thread
+    assert time.process_time() - before - in_thread < 0.2 * in_thread + 0.0005
+
+
+def test_what_takes_long_is_left_out_with_its_time_unless_it_is_asked_for(disk_file, few):
+    def encode(values):
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+        return values.tobytes()
+
+    peer = Peer(
+        name="long",
+        settings=[as_it_lies(encode, lambda data, like: np.frombuffer(data, like.dtype).reshape(like.shape))],
+    )
+    few(partial(peer_row, peer, longest=0.001), partial(peer_row, peer, longest=10))
+    left_out, done = sorted(compare(disk_file).rows, key=lambda row: row.state is State.DONE)
+    assert (left_out.state, done.state) == (State.LEFT_OUT, State.DONE)
+    assert left_out.note == "would take about 0 s of a core; --all takes it in"
+    assert left_out.stored_bytes is None
 
 
 @pytest.mark.parametrize("count", [1, 5, 9, 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -44,14 +45,24 @@ def test_every_mark_is_drawn_and_numbers_do_not_overlap():
         assert not [p for p in places[:i] if abs(p[0] - x) < (p[2] + wide) / 2 and abs(p[1] - y) < 7]
 
 
-def test_more_curves_than_colours_have_other_dashes():
-    f = np.linspace(0, 1, 5)
-    curves = {f"method {i}": (f, 1 - f / (i + 1), np.full(5, 0.2)) for i in range(8)}
-    svg = draw_rings(curves, 1.0, "1/nm", "rings", "label")
-    styles = re.findall(
-        r"fill: none(; stroke-dasharray: [^;]+; stroke-dashoffset: 0)?; stroke: (var\(--series-\d\))", svg
-    )
-    assert len(styles) == len(set(styles)) == 8
+def test_the_ring_correlation_of_the_source_is_drawn_behind_and_thinned():
+    f = np.linspace(0, 1, 2000)
+    svg = draw_rings((f, 1 - f, np.full(2000, 0.2)), (f, 1 - f / 2, np.full(2000, 0.2)), 1.0, 0.0, "1/nm", "rings", "x")
+    stroked = re.findall(r"stroke: var\(--(ink|other|accent)\)", svg)
+    assert stroked.index("other") < stroked.index("accent")
+    assert len(svg) < 20_000
+
+
+@pytest.mark.parametrize("largest", [7.0, 40.0, 280.0, 1400.0, 20_000.0])
+def test_numbers_of_an_axis_have_room(largest):
+    """At seven pixels a character, those of the horizontal axis do not touch."""
+    root = ElementTree.fromstring(draw_speed([point(1, 3.0, 5.0), point(2, 4.0, largest)], "speed", "2", "MB/s"))
+    numbers = [t for t in root.iter("text") if re.fullmatch(r"[\d.,]+", t.text)]
+    axis = max(float(t.get("y")) for t in numbers)
+    places = sorted((float(t.get("x")), len(t.text)) for t in numbers if float(t.get("y")) == axis)
+    assert len(places) > 1
+    for (x, long), (y, other) in itertools.pairwise(places):
+        assert y - x > 7 * (long + other) / 2
 
 
 def test_two_plots_share_no_name():

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stemcodecs_pipelines.compare.page.inline_svg import SERIES
-from stemcodecs_pipelines.compare.page.number_text import count, percent, short, visible
-from stemcodecs_pipelines.compare.page.plots import DASHES, SpeedPoint, draw_errors, draw_rings, draw_speed, front
+from stemcodecs_pipelines.compare.page.number_text import percent, short, visible
+from stemcodecs_pipelines.compare.page.plots import RingCurve, SpeedPoint, draw_errors, draw_rings, draw_speed, front
 from stemcodecs_pipelines.compare.page.ranking import Ranked, column_of
 from stemcodecs_pipelines.compare.page.tables import length_unit
 from stemcodecs_pipelines.compare.report import Report
 
 __all__ = [
-    "Curve",
-    "ErrorHistogram",
+    "MethodPlot",
     "Plot",
-    "Rings",
     "SizeBar",
     "bars",
     "error_histograms",
@@ -119,15 +116,15 @@ def _methods(ranked: Sequence[Ranked], rates: Sequence[float | None]) -> list[Sp
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorHistogram:
-    """Errors of one method."""
+class MethodPlot:
+    """A plot of one method; without a number, of the source."""
 
     name: str
-    number: int
+    number: int | None
     plot: Plot
 
 
-def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[ErrorHistogram]:
+def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[MethodPlot]:
     """Errors of each lossy method, all on the same axes."""
     found = [(r, *report.pictures.errors[r.row.name]) for r in ranked if r.row.name in report.pictures.errors]
     found = [(r, edges, counts) for r, edges, counts in found if np.sum(counts) > 0]
@@ -141,7 +138,7 @@ def error_histograms(report: Report, ranked: Sequence[Ranked]) -> list[ErrorHist
         furthest = "" if largest is None else f"; the largest is {short(largest)} σ"
         label = f"Errors of {name}: {percent(within)} of the values within half a σ{furthest}."
         svg = draw_errors(edges, counts, reach, rarest, f"errors-{r.number}", label)
-        histograms.append(ErrorHistogram(name=name, number=r.number, plot=Plot(svg=svg, caption=name)))
+        histograms.append(MethodPlot(name=name, number=r.number, plot=Plot(svg=svg, caption=name)))
     return histograms
 
 
@@ -150,41 +147,21 @@ def _reach(edges: Image, counts: Image) -> float:
     return float(max(abs(edges[seen[0]]), abs(edges[seen[-1] + 1])))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """How a curve is drawn."""
-
-    name: str
-    series: int
-    dashes: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rings:
-    """Fourier ring correlations: the plot, and which curve is whose."""
-
-    plot: Plot
-    curves: Sequence[Curve]
-
-
-def rings(report: Report) -> Rings | None:
-    """Ring correlation of every reconstruction; None where there is none."""
+def rings(report: Report, ranked: Sequence[Ranked]) -> list[MethodPlot]:
+    """Ring correlations of what each method gives back, and of the source, which comes first; all on the same axes."""
     found = report.pictures.frc
     if not found:
-        return None
-    ordered: Mapping[str, Any] = {k: found[k] for k in sorted(found, key=lambda name: name != "source")}
-    names = ["the source" if name == "source" else visible(name) for name in ordered]
+        return []
     unit, size = length_unit(report)
-    ends = "; ".join(
-        f"{name} ends at {short(float(curve[1][-1]))}" for name, curve in zip(names, ordered.values(), strict=True)
-    )
-    label = f"Fourier ring correlation of {count(len(names))} reconstructions over spatial frequency: {ends}."
-    svg = draw_rings(ordered, 1 / size, f"spatial frequency, 1/{unit}", "rings", label)
-    curves = [
-        Curve(name=name, series=i % SERIES + 1, dashes=DASHES[i // SERIES % len(DASHES)])
-        for i, name in enumerate(names)
-    ]
-    caption = (
-        "Fourier ring correlation; resolution ends where a curve falls below the half-bit threshold, which is dotted."
-    )
-    return Rings(plot=Plot(svg=svg, caption=caption), curves=curves)
+    source = found.get("source")
+    curves: list[tuple[int | None, str, RingCurve]] = [(None, "the source", source)] if source is not None else []
+    curves += [(r.number, visible(r.row.name), found[r.row.name]) for r in ranked if r.row.name in found]
+    lowest = min(0.0, *(1.05 * float(np.min(curve[1])) for _, _, curve in curves))
+    plots = []
+    for number, name, curve in curves:
+        behind = None if number is None else source
+        label = f"Fourier ring correlation of {name} over spatial frequency: ends at {short(float(curve[1][-1]))}."
+        axis, place = f"frequency, 1/{unit}", "rings-source" if number is None else f"rings-{number}"
+        svg = draw_rings(curve, behind, 1 / size, lowest, axis, place, label)
+        plots.append(MethodPlot(name=name, number=number, plot=Plot(svg=svg, caption=name)))
+    return plots

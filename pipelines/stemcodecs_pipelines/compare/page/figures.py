@@ -25,7 +25,7 @@ from stemcodecs_pipelines.compare.page.plots import draw_curve
 from stemcodecs_pipelines.compare.page.ranking import Ranked
 from stemcodecs_pipelines.compare.report import Report
 
-__all__ = ["Patterns", "Shown", "data_pictures", "noun", "patterns", "reconstructions"]
+__all__ = ["Patterns", "Phases", "Shown", "data_pictures", "noun", "patterns", "reconstructions"]
 
 Image = np.ndarray[Any, Any]
 
@@ -140,15 +140,15 @@ class Patterns:
 
     Attributes
     ----------
-    rows : sequence of (str, sequence of Shown)
-        Name of the method, and three pictures.
+    rows : sequence of (int, str, sequence of Shown)
+        Number and name of the method, and three pictures.
     where : str
         Which part of the pattern is shown; empty for all of it.
     logarithmic : bool
         Whether the scale of the counts is.
     """
 
-    rows: Sequence[tuple[str, Sequence[Shown]]]
+    rows: Sequence[tuple[int, str, Sequence[Shown]]]
     where: str
     logarithmic: bool
 
@@ -179,7 +179,7 @@ def patterns(report: Report, ranked: Sequence[Ranked]) -> Patterns | None:
             _shown(np.asarray(decoded)[window], counts, title="decoded", alt=after, unit="counts"),
             _shown(difference[window], errors, title="difference", alt=between, unit="σ"),
         ]
-        rows.append((name, three))
+        rows.append((r.number, name, three))
     return Patterns(rows=rows, where=where, logarithmic=counts.logarithmic)
 
 
@@ -202,24 +202,41 @@ def _window(image: Image, side: int) -> tuple[tuple[slice, slice], str]:
     return (rows, columns), where
 
 
-def reconstructions(report: Report) -> list[Shown]:
-    """Phases of the object, that from the source first, all on one scale."""
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """Phases of the object.
+
+    Attributes
+    ----------
+    pictures : sequence of (int or None, Shown)
+        Each with the number of its method; that from the source, which has none, is the first.
+    step : int
+        Pixels along each side of the squares whose means are shown.
+    """
+
+    pictures: Sequence[tuple[int | None, Shown]]
+    step: int
+
+
+def reconstructions(report: Report, ranked: Sequence[Ranked]) -> Phases | None:
+    """Phases of the object in the order of the methods, all on one scale; None where there are none."""
     found = report.pictures.reconstructions
-    names = sorted(found, key=lambda name: name != "source")
-    if not names:
-        return []
-    first = found[names[0]]
-    side = side_within([found[name].shape for name in names], _RECONSTRUCTION_PIXELS, most=320)
+    images: list[tuple[int | None, str, Image]] = [(None, "source", found["source"])] if "source" in found else []
+    images += [(r.number, r.row.name, found[r.row.name]) for r in ranked if r.row.name in found]
+    if not images:
+        return None
+    first = images[0][2]
+    side = side_within([image.shape for _, _, image in images], _RECONSTRUCTION_PIXELS, most=320)
     scale = _within(first, "gray")
-    shown = []
-    for name in names:
-        small, step = averaged(found[name], side)
-        title = "From the source" if name == "source" else f"From {visible(name)}"
-        size = f"{found[name].shape[0]} × {found[name].shape[1]} pixels"
-        alt = f"Phase of the object, {title.lower()}, {size}{_unlike(found[name], first)}."
-        caption = f"each pixel shown is the mean of {step} × {step}" if step > 1 else ""
-        shown.append(_shown(small, scale, title=title, alt=alt, unit="rad", caption=caption))
-    return shown
+    shown, steps = [], [1]
+    for number, name, image in images:
+        small, step = averaged(image, side)
+        steps.append(step)
+        title = "the source" if number is None else visible(name)
+        size = f"{image.shape[0]} × {image.shape[1]} pixels"
+        alt = f"Phase of the object, from {title}, {size}{_unlike(image, first)}."
+        shown.append((number, _shown(small, scale, title=title, alt=alt, unit="rad")))
+    return Phases(pictures=shown, step=max(steps))
 
 
 def _unlike(image: Image, first: Image) -> str:

@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["PAINTS", "SERIES", "drawing", "inline_svg"]
-
-SERIES = 6
-"""Colours of curves; the next ones have other dashes."""
+__all__ = ["PAINTS", "drawing", "inline_svg"]
 
 PAINTS = {
     "ink": "#010101",
@@ -22,7 +19,6 @@ PAINTS = {
     "accent": "#010104",
     "other": "#010105",
     "paper": "#010106",
-    **{f"series-{i}": f"#0102{i:02x}" for i in range(1, SERIES + 1)},
 }
 """Colours of the page, and what stands for them while matplotlib draws: they become CSS variables of these names."""
 

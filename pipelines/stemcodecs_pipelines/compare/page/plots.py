@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stemcodecs_pipelines.compare.page.inline_svg import PAINTS, SERIES, drawing, inline_svg
+from stemcodecs_pipelines.compare.page.inline_svg import PAINTS, drawing, inline_svg
 
-__all__ = ["DASHES", "SpeedPoint", "draw_curve", "draw_errors", "draw_rings", "draw_speed", "front"]
+__all__ = ["RingCurve", "SpeedPoint", "draw_curve", "draw_errors", "draw_rings", "draw_speed", "front"]
 
 Image = np.ndarray[Any, Any]
 
-DASHES = ("none", "6 3", "2 2", "8 3 2 3")
-"""Dashes of curves, one after the other when the colours are used up."""
+RingCurve = tuple[Image, Image, Image]
+"""Spatial frequencies, correlation and threshold."""
+MOST_RINGS = 120
+"""Points of a ring correlation that are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,10 @@ def _numbered(set_scale: Any, axis: Any, values: Sequence[float]) -> None:
     if max(values) < 8 * min(values):
         return
     set_scale("log")
-    wide = max(values) > 300 * min(values)
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    span = max(values) / min(values)
+    # As many numbers as there is room for.
+    between = (1.0, 2.0, 5.0) if span < 60 else (1.0, 3.0) if span < 2000 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
 
@@ -135,20 +139,28 @@ def _powers(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(power))
 
 
-def draw_rings(curves: Mapping[str, tuple[Image, Image, Image]], unit: float, axis: str, name: str, label: str) -> str:
-    """Fourier ring correlations over spatial frequency, and the half-bit threshold."""
-    with drawing(352, 300) as (figure, axes):
-        for i, (frequencies, correlation, threshold) in enumerate(curves.values()):
-            if i == 0:
-                axes.plot(frequencies / unit, threshold, color=PAINTS["ink"], lw=1.2, ls=(0, (1, 2)))
-            dashes = DASHES[i // SERIES % len(DASHES)]
-            style = "-" if dashes == "none" else (0, tuple(float(part) for part in dashes.split()))
-            axes.plot(frequencies / unit, correlation, color=PAINTS[f"series-{i % SERIES + 1}"], lw=1.6, ls=style)
+def draw_rings(
+    ring: RingCurve, source: RingCurve | None, unit: float, lowest: float, axis: str, name: str, label: str
+) -> str:
+    """Fourier ring correlation over spatial frequency, that of the source behind it, and the half-bit threshold."""
+    with drawing(230, 150) as (figure, axes):
+        frequencies, correlation, threshold = (_thinned(values) for values in ring)
+        axes.plot(frequencies / unit, threshold, color=PAINTS["ink"], lw=1.2, ls=(0, (1, 2)))
+        if source is not None:
+            axes.plot(_thinned(source[0]) / unit, _thinned(source[1]), color=PAINTS["other"], lw=1.2)
+        axes.plot(frequencies / unit, correlation, color=PAINTS["accent"], lw=1.6)
         axes.set_xlabel(axis)
         axes.set_ylabel("correlation")
-        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.05)
+        axes.set_ylim(lowest, 1.05)
         axes.set_xlim(left=0)
         return inline_svg(figure, name, label)
+
+
+def _thinned(values: Image) -> Image:
+    """Means over neighbouring rings, no more of them than the plot can show."""
+    step = -(-len(values) // MOST_RINGS)
+    starts = np.arange(0, len(values), step)
+    return np.add.reduceat(np.asarray(values, np.float64), starts) / np.diff([*starts, len(values)])
 
 
 def draw_curve(values: Image, axes_of: tuple[str, str], name: str, label: str) -> str:

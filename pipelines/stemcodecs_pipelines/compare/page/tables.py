@@ -96,7 +96,7 @@ _LOSSES: tuple[tuple[str, Callable[[Loss], float | None], bool], ...] = (
     ("SSIM, images", lambda loss: loss.ssim_images, False),
     ("Diffraction MSE", lambda loss: loss.diffraction_mse, False),
     (_RESOLUTION, lambda loss: loss.resolution, False),
-    ("Phase MSE, rad²", lambda loss: loss.phase_mse, False),
+    ("Phase MSE, mrad²", lambda loss: _times(loss.phase_mse, 1e6), False),
 )
 """Columns of the table of losses: head, value, and whether its sign is written."""
 
