@@ -229,7 +229,7 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2, 3)
+    assert version in (1, 2, 3, 4)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -249,7 +249,9 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
 class Calibration:
     """1.9.1: from counts to calibrated values."""
 
-    def __init__(self, data: bytes, detector: tuple[int, int], positions: int, dtype: Any) -> None:
+    def __init__(
+        self, data: bytes, detector: tuple[int, int], positions: int, dtype: Any, extended: bool = False
+    ) -> None:
         s = Sections(data)
         self.kind = s.varint()
         assert (self.kind == 2) == (dtype.kind == "f")
@@ -270,7 +272,21 @@ class Calibration:
             self.fraction, flags = s.varint(), s.varint()
             n = math.prod(detector)
             self.gain = pixels() if flags & 1 else [2**self.fraction] * n
-            self.offset = pixels() if flags & 2 else [2**self.fraction // 2] * n
+            assert flags < (64 if extended else 8)
+            self.offset = [2**self.fraction // 2] * n
+            if flags & 16:
+                height, width = detector
+                self.offset, bent = [0] * n, s.numbers()
+                for p in range(n):
+                    above = [self.offset[p - width], self.offset[p - width - 1]] if p >= width else [0, 0]
+                    left = self.offset[p - 1] if p % width else 0
+                    self.offset[p] = bent[p] + left + above[0] - (above[1] if p % width else 0)
+                assert len(bent) == height * width
+            elif flags & 2:
+                self.offset = pixels()
+            if flags & 32:
+                self.offset = [(o << self.fraction) + 2**self.fraction // 2 for o in self.offset]
+            self.reversed = bool(flags & 8)
             self.shift = of_positions() if flags & 4 else None
         else:
             self.flags = s.varint()
@@ -294,9 +310,9 @@ class Calibration:
     def integer(self, c: int, u: int, pixel: int, position: int) -> int:
         if self.kind == 0:
             return self.table[c] if c < len(self.table) else 0
-        return ((self.gain[pixel] * u + self.offset[pixel]) >> self.fraction) + (
-            self.shift[position] if self.shift else 0
-        )
+        value = (self.gain[pixel] * u + self.offset[pixel]) >> self.fraction
+        value += self.shift[position] if self.shift else 0
+        return ~value if self.reversed else value
 
     def number(self, u: int, pixel: int, position: int) -> Any:
         x = self.type(u)
@@ -321,7 +337,7 @@ class Counts:
         self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
         specials = np.frombuffer(section[20:], "<u8").tolist()
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
-        calibration = body.section() if version == 2 else None
+        calibration = body.section() if version in (2, 4) else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         reference, model_bytes = body.varint(), body.section()
@@ -344,9 +360,9 @@ class Counts:
                 of_scan = behind.section()
                 if version == 3:
                     self.calibration = Calibration(of_scan, self.detector, 0, dtype)
-        assert (version < 3) or self.calibration
+        assert version != 3 or self.calibration
         if calibration is not None:
-            self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype)
+            self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype, version == 4)
         self.model = model(model_bytes, *self.detector)
         self.doses = [4096 + d for d in body.numbers()]
         self.selections = body.section()

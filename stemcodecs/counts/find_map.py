@@ -196,14 +196,14 @@ def _of_integers(
     negative = bool(varying.any()) and float(below[:, varying].mean()) > _RARE
     candidates: list[CountsMap] = []
     shifted = negative
-    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers):
+    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers, detector):
         if isinstance(calibration, ValueTable):
             made = _of_table(calibration.values, detector)
             pedestal = negative or int(calibration.values[0]) > 0
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
             shifted |= pedestal
-        elif calibration.shift is None and calibration.gain is not None:
+        elif calibration.shift is None and calibration.gain is not None and not calibration.reversed:
             candidates.append(_of_gains(calibration, detector))
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
@@ -266,12 +266,13 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
 def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
     """Multiples of one gain, rounded: as the values of a single pixel."""
     zero, gain = core[:1].copy(), np.zeros(1)
-    integer_gains(core[None], zero, gain)
+    integer_gains(core[None], zero, 0.0, gain)
     if not gain[0] > 1:
         return None
     low, high = gain * 0.5, gain * 1.5
     column = np.ascontiguousarray(core[:, None])
-    gain_intervals(column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high)
+    nothing = np.zeros(core.size, np.int64)
+    gain_intervals(column, nothing, int(core[0]), int(core[-1]), zero, gain, low, high, np.zeros(0))
     for fraction in range(17):
         whole = np.ceil(low[0] * 2.0**fraction)
         if whole < high[0] * 2.0**fraction:

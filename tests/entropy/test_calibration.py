@@ -270,7 +270,7 @@ def test_few_positions_with_dead_and_hot_pixels_pay_for_the_map_only(kind: str, 
     y, x = np.mgrid[:40, :40] - 20
     counts = random.poisson(np.where(y**2 + x**2 < 13**2, 4.0, 0.2), (positions, 40, 40))
     values = with_defects(MAPS[kind](counts, random), 1, 0, 9_999)
-    with mock.patch.object(encode, "calibrated_plane", lambda array, plane, size: plane):
+    with mock.patch.object(encode, "calibrated_plane", lambda array, plane, size: (plane, None)):
         plain = bits(with_defects(counts, 1, 0, 9_999).astype(np.uint16))
         without = bits(values.astype(np.uint16))
     a_map = 12 / positions if "pixels" in kind or "rows" in kind else 0.0

@@ -1,4 +1,4 @@
-"""The bytes of a calibration, in a header of format version 2. ``FORMAT.md`` has them bit by bit."""
+"""The bytes of a calibration, in a header of format version 2 or 4. ``FORMAT.md`` has them bit by bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.zstd_frame import decompress
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.model.range_coder import decode_map, encode_map
+from stemcodecs.entropy.model.range_coder import decode_map, encode_map, encode_numbers
 from stemcodecs.entropy.values.calibration import (
     MAX_FRACTION,
     Calibration,
@@ -22,19 +22,34 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import PLANE_TOP
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["read_calibration", "write_calibration"]
+__all__ = ["needs_extension", "read_calibration", "write_calibration"]
 
 Array = np.ndarray[Any, Any]
 
 TABLE, INTEGERS, FLOATS = 0, 1, 2
 GAIN, OFFSET, POSITIONS = 1, 2, 4
+REVERSED, PLANAR, WHOLE = 8, 16, 32
 GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE = 8, 16, 32, 64
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
+_SUMS = 0.8
+"""Share of the pixels of which rows and columns must explain the offset."""
 
 
-def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
-    """Serialise a calibration; maps are coded like the level map of a model."""
+def needs_extension(calibration: Calibration, layout: GroupLayout) -> bool:
+    """Whether format version 2 cannot hold a calibration, or version 4 holds it in clearly fewer bytes."""
+    if not isinstance(calibration, IntegerCalibration):
+        return False
+    planar, whole = _forms_of_offsets(calibration, layout)
+    return calibration.reversed or planar or whole
+
+
+def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended: bool = False) -> bytes:
+    """Serialise a calibration; maps are coded like the level map of a model.
+
+    extended : bool
+        Whether it is for format version 4.
+    """
     w = Writer()
     positions = (1, layout.n_positions)
     if isinstance(calibration, ValueTable):
@@ -44,9 +59,17 @@ def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
         w.varint(INTEGERS)
         w.varint(calibration.fraction)
         maps = ((GAIN, calibration.gain), (OFFSET, calibration.offset), (POSITIONS, calibration.shift))
-        w.varint(sum(flag for flag, values in maps if values is not None))
+        flags = sum(flag for flag, values in maps if values is not None)
+        planar, whole = _forms_of_offsets(calibration, layout) if extended else (False, False)
+        w.varint(flags | REVERSED * calibration.reversed | PLANAR * planar | WHOLE * whole)
         for flag, values in maps:
-            if values is not None:
+            if values is None:
+                continue
+            if flag == OFFSET and whole:
+                values = values >> calibration.fraction
+            if flag == OFFSET and planar:
+                w.numbers(_bent(values.reshape(layout.detector)).ravel())
+            else:
                 w.section(encode_map(values.reshape(positions if flag == POSITIONS else layout.detector)))
     else:
         w.varint(FLOATS)
@@ -61,7 +84,27 @@ def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
     return w.getvalue()
 
 
-def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Calibration:
+def _forms_of_offsets(calibration: IntegerCalibration, layout: GroupLayout) -> tuple[bool, bool]:
+    """Whether offsets are sums of rows and columns, whose map is short, and whether they are whole numbers."""
+    offset, fraction = calibration.offset, calibration.fraction
+    if offset is None or (offset == offset[0]).all():
+        return False, False
+    whole = bool(fraction and (offset & ((1 << fraction) - 1) == (1 << fraction) >> 1).all())
+    image = (offset >> fraction if whole else offset).reshape(layout.detector)
+    # Dead pixels stand out of the sums four times, but nothing else does.
+    bent = _bent(image)
+    planar = np.abs(bent).max() < _LIMIT and float((bent == 0).mean()) > _SUMS
+    return bool(planar and len(encode_numbers(bent)) < len(encode_map(image))), whole
+
+
+def _bent(image: Array) -> Array:
+    """What sums of rows and columns do not explain: the inverse of two cumulative sums."""
+    return np.diff(np.diff(image, axis=0, prepend=0), axis=1, prepend=0)
+
+
+def read_calibration(
+    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False
+) -> Calibration:
     """Inverse of :func:`write_calibration`.
 
     Raises
@@ -80,14 +123,24 @@ def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
         calibration = ValueTable(values=_read_table(r))
     elif kind == INTEGERS:
         fraction, flags = r.varint(), r.varint()
-        if fraction > MAX_FRACTION or flags >= 2 * POSITIONS:
+        if fraction > MAX_FRACTION or flags >= (2 * WHOLE if extended else 2 * POSITIONS):
             raise CorruptChunkError("impossible calibration")
+        if flags & (PLANAR | WHOLE) and not flags & OFFSET:
+            raise CorruptChunkError("a form of offsets without offsets")
         gain = _read_map(r, layout.detector) if flags & GAIN else None
         if gain is not None and (gain < 1).any():
             raise CorruptChunkError("a gain of a calibration is not positive")
-        offset = _read_map(r, layout.detector) if flags & OFFSET else None
+        offset = None
+        if flags & PLANAR:
+            offset = _read_sums(r, layout.detector)
+        elif flags & OFFSET:
+            offset = _read_map(r, layout.detector)
+        if offset is not None and flags & WHOLE:
+            offset = _in_range((offset << fraction) + ((1 << fraction) >> 1))
         shift = _read_map(r, positions) if flags & POSITIONS else None
-        calibration = IntegerCalibration(fraction=fraction, gain=gain, offset=offset, shift=shift)
+        calibration = IntegerCalibration(
+            fraction=fraction, gain=gain, offset=offset, shift=shift, reversed=bool(flags & REVERSED)
+        )
     else:
         flags = r.varint()
         if flags >= 2 * DOUBLE:
@@ -125,7 +178,18 @@ def _read_table(r: Reader) -> Array:
 
 
 def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
-    values = decode_map(r.coded(shape[0] * shape[1]), shape).ravel()
+    return _in_range(decode_map(r.coded(shape[0] * shape[1]), shape).ravel())
+
+
+def _read_sums(r: Reader, shape: tuple[int, int]) -> Array:
+    bent = r.numbers(shape[0] * shape[1])
+    if bent.size != shape[0] * shape[1]:
+        raise CorruptChunkError("offsets of a calibration are not of the detector")
+    # Up to 2**32 numbers below 2**32: no sum is beyond 64 bits.
+    return _in_range(np.cumsum(np.cumsum(bent.reshape(shape), axis=1), axis=0).ravel())
+
+
+def _in_range(values: Array) -> Array:
     if ((values < -_LIMIT) | (values >= _LIMIT)).any():
         raise CorruptChunkError("a map of a calibration is out of range")
     return values

@@ -25,7 +25,7 @@ def find_shared(patterns: Array) -> tuple[NumberMap, Calibration] | None:
     are a chunk's.
     """
     array = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("="))
-    plane = calibrated_plane(array, to_plane(array), size_by_pixel)
+    plane, _ = calibrated_plane(array, to_plane(array), size_by_pixel)
     if plane is None or plane.calibration is None or not of_scan(plane.calibration):
         return None
     found = plane.calibration

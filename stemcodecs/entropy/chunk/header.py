@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
+from stemcodecs.entropy.chunk.calibration_bytes import needs_extension, read_calibration, write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration
@@ -23,8 +23,9 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 3
-"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2."""
+VERSION = 4
+"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, or of
+version 4 if that is of a kind which version 2 does not have; version 3 has that of a shared model."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -175,6 +176,7 @@ class Header:
 def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     """Serialise a header; ``sizes`` is int64[n_groups, 4], ``crcs`` uint32[n_groups]."""
     w = Writer()
+    version = 1 if header.calibration is None else 3 if isinstance(header.calibration, SharedCalibration) else 2
     if header.kind == COUNTS:
         n = header.numbers
         # Offsets are modulo 2**64, so that those of uint64 fit as well.
@@ -182,7 +184,10 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
         w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
         if header.calibration is not None and not isinstance(header.calibration, SharedCalibration):
-            w.section(write_calibration(header.calibration, GroupLayout.of_shape(header.shape)))
+            layout = GroupLayout.of_shape(header.shape)
+            extended = needs_extension(header.calibration, layout)
+            version = 4 if extended else 2
+            w.section(write_calibration(header.calibration, layout, extended=extended))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -197,7 +202,6 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
     length = PREFIX + len(shape) + len(body) + 4
-    version = 1 if header.calibration is None else 3 if isinstance(header.calibration, SharedCalibration) else 2
     code = DTYPES.index(header.dtype.newbyteorder("<").str)
     prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
@@ -354,8 +358,8 @@ def _counts_header(
         # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
         raise CorruptChunkError("impossible number map")
     calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
-    if version == 2:
-        calibration = read_calibration(r.section(), shape, dtype)
+    if version in (2, 4):
+        calibration = read_calibration(r.section(), shape, dtype, extended=version == 4)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):
         raise CorruptChunkError("raw low bits or booleans with a calibration")
     tile = (r.varint(), r.varint())

@@ -19,10 +19,13 @@ __all__ = ["behind_bytes", "calibration_of", "of_scan", "shared_calibration"]
 
 
 def of_scan(calibration: Calibration) -> bool:
-    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan."""
+    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan.
+
+    What only chunks of version 4 hold is not of a scan either: shared models have no such calibrations.
+    """
     if isinstance(calibration, FloatCalibration):
         return calibration.scale is None
-    return not isinstance(calibration, IntegerCalibration) or calibration.shift is None
+    return not isinstance(calibration, IntegerCalibration) or (calibration.shift is None and not calibration.reversed)
 
 
 def behind_bytes(numbers: NumberMap, calibration: Calibration, detector: tuple[int, int]) -> bytes:

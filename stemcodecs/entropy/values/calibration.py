@@ -46,7 +46,7 @@ class ValueTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerCalibration:
-    """Integers ``((gain[pixel] * count + offset[pixel]) >> fraction) + shift[position]``.
+    """Integers ``((gain[pixel] * count + offset[pixel]) >> fraction) + shift[position]``, or the complement of these.
 
     Attributes
     ----------
@@ -58,12 +58,15 @@ class IntegerCalibration:
         None: what rounds to the nearest integer.
     shift : int64[n_positions] or None
         None: nothing.
+    reversed : bool
+        Whether values are the complement (``~``) of that: more counts are lower values, within the same dtype.
     """
 
     fraction: int = 0
     gain: Array | None = None
     offset: Array | None = None
     shift: Array | None = None
+    reversed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,7 +183,11 @@ def restore_calibrated(
         if largest_product(gain, offset) < 2**31:
             gain, offset = gain.astype(np.int32), offset.astype(np.int32)
         shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
+        if calibration.reversed:
+            specials = ~specials
         integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
+        if calibration.reversed:
+            np.invert(bits, out=bits)
     else:
         values = out if dtype.itemsize > 2 else np.empty(counts.shape, np.float32)
         with np.errstate(all="ignore"):
