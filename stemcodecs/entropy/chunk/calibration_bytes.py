@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 TABLE, INTEGERS, FLOATS = 0, 1, 2
 GAIN, OFFSET, POSITIONS = 1, 2, 4
 REVERSED, PLANAR, WHOLE = 8, 16, 32
-GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE = 8, 16, 32, 64
+GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS = 8, 16, 32, 64, 128
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
 _SUMS = 0.8
@@ -38,7 +38,9 @@ _SUMS = 0.8
 
 def needs_extension(calibration: Calibration, layout: GroupLayout) -> bool:
     """Whether format version 2 cannot hold a calibration, or version 4 holds it in clearly fewer bytes."""
-    if not isinstance(calibration, IntegerCalibration):
+    if isinstance(calibration, FloatCalibration):
+        return calibration.signed_zeros
+    if isinstance(calibration, ValueTable):
         return False
     planar, whole = _forms_of_offsets(calibration, layout)
     return calibration.reversed or planar or whole
@@ -77,7 +79,8 @@ def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended
         floats = ((OFFSET, c.dark), (GAIN, c.gain), (POSITIONS, c.scale))
         flags = sum(flag for flag, values in floats if values is not None)
         flags |= GAIN_DIVIDES * c.gain_divides | SCALE_DIVIDES * c.scale_divides
-        w.varint(flags | SCALE_FIRST * c.scale_first | DOUBLE * (not c.single))
+        flags |= SCALE_FIRST * c.scale_first | DOUBLE * (not c.single) | SIGNED_ZEROS * c.signed_zeros
+        w.varint(flags)
         for flag, values in floats:
             if values is not None:
                 _write_floats(w, values, positions if flag == POSITIONS else layout.detector)
@@ -143,7 +146,7 @@ def read_calibration(
         )
     else:
         flags = r.varint()
-        if flags >= 2 * DOUBLE:
+        if flags >= (2 * SIGNED_ZEROS if extended else 2 * DOUBLE):
             raise CorruptChunkError("impossible calibration")
         dark = _read_floats(r, layout.detector) if flags & OFFSET else None
         gain = _read_floats(r, layout.detector) if flags & GAIN else None
@@ -151,6 +154,7 @@ def read_calibration(
         calibration = FloatCalibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
+            signed_zeros=bool(flags & SIGNED_ZEROS),
         )  # fmt: skip
     r.end()
     return calibration

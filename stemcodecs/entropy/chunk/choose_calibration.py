@@ -11,14 +11,14 @@ import numpy as np
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
+from stemcodecs.entropy.values.float_calibration import express_floats, propose_alike, propose_floats
 from stemcodecs.entropy.values.integer_calibration import (
     Proposal,
     express_integers,
     propose_integers,
     sampled_positions,
 )
-from stemcodecs.entropy.values.number_map import NumberMap
+from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
 __all__ = ["calibrated_plane", "plane_behind"]
@@ -32,6 +32,8 @@ _SPARSE, _CLEAR_VALUES = 4, 1 << 17
 """One detector row in so many, where that leaves so many values, is looked at first."""
 _CLEARLY = 0.9
 """Size relative to all others below which that look is enough, and nothing else need be tried."""
+_MANY = 1e-3
+"""Share of exceptions among floats from which zeros may have a sign."""
 _SEEN_WHOLE = 1 << 18
 """Values up to which the sample is the array: the parameters of a small one weigh too much to be estimated."""
 
@@ -62,8 +64,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
     if array.dtype.kind == "f":
         # Signalling NaNs raise a flag when they are cast; whatever is computed from them is compared bit by bit.
         with np.errstate(all="ignore"):
-            formula = propose_floats(values) if basic is None else None
-            return (basic if formula is None else express_floats(values, *formula)), None
+            return _float_plane(values, basic), None
     values = _signed(values)
     proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
     if not proposals:
@@ -71,6 +72,16 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
     best, clear = _smallest(values, array.dtype, layout, proposals, size)
     plane = None if best is None else express_integers(values, *best)
     return (basic, None) if plane is None else (plane, None if clear else basic)
+
+
+def _float_plane(values: Array, basic: Plane | None) -> Plane | None:
+    if basic is None or basic.exceptions_at.size > _MANY * values.size or basic.numbers.negatives == PLANE_TOP // 2:
+        alike = propose_alike(values)
+        plane = None if alike is None else express_floats(values, *alike)
+        if plane is not None and (basic is None or plane.exceptions_at.size <= basic.exceptions_at.size):
+            return plane
+    formula = propose_floats(values) if basic is None else None
+    return basic if formula is None else express_floats(values, *formula)
 
 
 def _smallest(

@@ -24,7 +24,7 @@ def of_scan(calibration: Calibration) -> bool:
     What only chunks of version 4 hold is not of a scan either: shared models have no such calibrations.
     """
     if isinstance(calibration, FloatCalibration):
-        return calibration.scale is None
+        return calibration.scale is None and not calibration.signed_zeros
     return not isinstance(calibration, IntegerCalibration) or (calibration.shift is None and not calibration.reversed)
 
 

@@ -85,6 +85,9 @@ class FloatCalibration:
         Whether the scale comes before the gain.
     single : bool
         Whether every operation is rounded to float32 rather than to float64.
+    signed_zeros : bool
+        Whether there are two codes of zero counts, 0 and, for the one with the other sign, 1; those of others are one
+        higher.
     """
 
     dark: Array | None = None
@@ -94,6 +97,7 @@ class FloatCalibration:
     scale_divides: bool = False
     scale_first: bool = False
     single: bool = True
+    signed_zeros: bool = False
 
 
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
@@ -133,8 +137,13 @@ def float_parameters(calibration: FloatCalibration, positions: Array, n_pixels: 
 def whole_numbers(numbers: NumberMap, calibration: FloatCalibration) -> Array:
     """Number of every code, negative ones among them, in the precision to compute in."""
     codes = np.arange(PLANE_TOP)
-    whole = codes - PLANE_TOP * (codes >= PLANE_TOP - numbers.negatives)
-    return whole.astype(np.float32 if calibration.single else np.float64)
+    negative = codes >= PLANE_TOP - numbers.negatives
+    whole = (codes - PLANE_TOP * negative).astype(np.float32 if calibration.single else np.float64)
+    if calibration.signed_zeros:
+        top = PLANE_TOP - numbers.negatives
+        whole[1:top] = whole[: top - 1].copy()
+        whole[1] = -0.0
+    return whole
 
 
 def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
@@ -167,8 +176,8 @@ def restore_calibrated(
         Of ``dtype``, shape (n, n_pixels); exceptions are not in it yet.
     """
     specials = special_bits(numbers, dtype)
-    # New pages take as long as the arithmetic. Marks of integers are looked up in the codes once more, after it.
-    in_place = dtype.itemsize == counts.itemsize and not (isinstance(calibration, IntegerCalibration) and specials.size)
+    # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
+    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not specials.size)
     out = counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
     bits = out.view(f"u{dtype.itemsize}")
     top = PLANE_TOP - numbers.negatives
@@ -189,7 +198,8 @@ def restore_calibrated(
         if calibration.reversed:
             np.invert(bits, out=bits)
     else:
-        values = out if dtype.itemsize > 2 else np.empty(counts.shape, np.float32)
+        precision = np.float32 if calibration.single else np.float64
+        values = out if dtype.itemsize > 2 else np.empty(counts.shape, precision)
         with np.errstate(all="ignore"):
             parameters = float_parameters(calibration, positions, counts.shape[1])
             float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
