@@ -294,6 +294,13 @@ class Calibration:
             self.dark = self.floats(s, pixels) if self.flags & 2 else None
             self.gains = self.floats(s, pixels) if self.flags & 1 else None
             self.scale = self.floats(s, of_positions) if self.flags & 4 else None
+            assert self.flags < (512 if extended else 128)
+            self.corrections: list[dict[int, int]] = []
+            if self.flags & 256:
+                first, lengths, steps = pixels(), pixels(), s.numbers()
+                for a, n in zip(first, lengths, strict=True):
+                    self.corrections.append({a + k: steps.pop(0) for k in range(n)})
+                assert not steps
         assert s.at == len(data)
 
     @staticmethod
@@ -314,15 +321,24 @@ class Calibration:
         value += self.shift[position] if self.shift else 0
         return ~value if self.reversed else value
 
-    def number(self, u: int, pixel: int, position: int) -> Any:
+    def number(self, c: int, u: int, pixel: int, position: int, dtype: Any) -> Any:
         x = self.type(u)
+        if self.flags & 128 and u == c and c > 0:
+            x = self.type(c - 1 if c > 1 else -0.0)
         if self.dark is not None:
             x = x - self.type(self.dark[pixel])
         factors = [(self.gains, pixel, 8), (self.scale, position, 16)]
         for values, at, divides in factors[::-1] if self.flags & 32 else factors:
             if values is not None:
                 x = x / self.type(values[at]) if self.flags & divides else x * self.type(values[at])
-        return x
+        step = self.corrections[pixel].get(c, 0) if self.corrections else 0
+        if step == 0:
+            return x
+        width = 8 * dtype.itemsize
+        (b,) = np.array([x]).astype(dtype).view(f"<i{dtype.itemsize}").tolist()
+        b = (~b ^ -(2 ** (width - 1)) if b < 0 else b) + step
+        b = ~b ^ -(2 ** (width - 1)) if b < 0 else b
+        return np.array([b]).astype(f"<i{dtype.itemsize}").view(dtype)[0]
 
 
 class Counts:
@@ -543,7 +559,7 @@ class Counts:
                         out[positions[j], pixel] = self.cut(self.specials[c])
                     elif self.dtype.kind == "f":
                         with np.errstate(over="ignore"):
-                            out[positions[j], pixel] = self.calibration.number(u, pixel, positions[j])
+                            out[positions[j], pixel] = self.calibration.number(c, u, pixel, positions[j], self.dtype)
                     else:
                         out[positions[j], pixel] = self.cut(self.calibration.integer(c, u, pixel, positions[j]))
                     continue

@@ -89,6 +89,21 @@ def test_golden_bytes_cover_calibrations() -> None:
     assert {c.single for c in floats} == {c.scale_divides for c in floats} == {False, True}
 
 
+def test_golden_bytes_cover_what_version_2_does_not_have() -> None:
+    paths = [p for p in CHUNKS if p.parent.name == "v4"]
+    assert {p.read_bytes()[4] for p in paths} == {4}
+    found = [read_header(p.read_bytes()).calibration for p in paths]
+    integers = [c for c in found if isinstance(c, IntegerCalibration)]
+    assert {c.reversed for c in integers} == {False, True}
+    assert {c.fraction > 0 for c in integers if c.reversed} == {False, True}
+    assert any(c.shift is not None for c in integers)
+    floats = [c for c in found if isinstance(c, FloatCalibration)]
+    assert {c.signed_zeros for c in floats} == {c.corrections is not None for c in floats} == {False, True}
+    signed = [c for c in floats if c.signed_zeros]
+    assert any(c.gain is not None and (c.gain < 0).any() for c in signed)
+    assert any(c.scale is not None for c in signed)
+
+
 def test_golden_bytes_cover_calibrations_of_a_scan() -> None:
     """Chunks that take it, of every kind, and one of the same array that has its own."""
     found = {p.stem: p for p in CHUNKS if p.parent.name == "v3"}

@@ -13,8 +13,10 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.range_coder import decode_map, encode_map, encode_numbers
 from stemcodecs.entropy.values.calibration import (
+    MAX_CORRECTIONS,
     MAX_FRACTION,
     Calibration,
+    Corrections,
     FloatCalibration,
     IntegerCalibration,
     ValueTable,
@@ -29,7 +31,7 @@ Array = np.ndarray[Any, Any]
 TABLE, INTEGERS, FLOATS = 0, 1, 2
 GAIN, OFFSET, POSITIONS = 1, 2, 4
 REVERSED, PLANAR, WHOLE = 8, 16, 32
-GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS = 8, 16, 32, 64, 128
+GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS, CORRECTED = 8, 16, 32, 64, 128, 256
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
 _SUMS = 0.8
@@ -39,7 +41,7 @@ _SUMS = 0.8
 def needs_extension(calibration: Calibration, layout: GroupLayout) -> bool:
     """Whether format version 2 cannot hold a calibration, or version 4 holds it in clearly fewer bytes."""
     if isinstance(calibration, FloatCalibration):
-        return calibration.signed_zeros
+        return calibration.signed_zeros or calibration.corrections is not None
     if isinstance(calibration, ValueTable):
         return False
     planar, whole = _forms_of_offsets(calibration, layout)
@@ -80,10 +82,14 @@ def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended
         flags = sum(flag for flag, values in floats if values is not None)
         flags |= GAIN_DIVIDES * c.gain_divides | SCALE_DIVIDES * c.scale_divides
         flags |= SCALE_FIRST * c.scale_first | DOUBLE * (not c.single) | SIGNED_ZEROS * c.signed_zeros
-        w.varint(flags)
+        w.varint(flags | CORRECTED * (c.corrections is not None))
         for flag, values in floats:
             if values is not None:
                 _write_floats(w, values, positions if flag == POSITIONS else layout.detector)
+        if c.corrections is not None:
+            w.section(encode_map(c.corrections.first.reshape(layout.detector)))
+            w.section(encode_map(c.corrections.lengths.reshape(layout.detector)))
+            w.numbers(c.corrections.steps)
     return w.getvalue()
 
 
@@ -146,7 +152,7 @@ def read_calibration(
         )
     else:
         flags = r.varint()
-        if flags >= (2 * SIGNED_ZEROS if extended else 2 * DOUBLE):
+        if flags >= (2 * CORRECTED if extended else 2 * DOUBLE):
             raise CorruptChunkError("impossible calibration")
         dark = _read_floats(r, layout.detector) if flags & OFFSET else None
         gain = _read_floats(r, layout.detector) if flags & GAIN else None
@@ -155,6 +161,7 @@ def read_calibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
             signed_zeros=bool(flags & SIGNED_ZEROS),
+            corrections=_read_corrections(r, layout) if flags & CORRECTED else None,
         )  # fmt: skip
     r.end()
     return calibration
@@ -183,6 +190,18 @@ def _read_table(r: Reader) -> Array:
 
 def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
     return _in_range(decode_map(r.coded(shape[0] * shape[1]), shape).ravel())
+
+
+def _read_corrections(r: Reader, layout: GroupLayout) -> Corrections:
+    first, lengths = _read_map(r, layout.detector), _read_map(r, layout.detector)
+    if int(lengths.sum()) > MAX_CORRECTIONS * layout.n_positions * layout.n_pixels:
+        raise CorruptChunkError("more corrections than a calibration may have")
+    if (first < 0).any() or (lengths < 0).any() or (first + lengths > PLANE_TOP).any():
+        raise CorruptChunkError("corrections of codes that there are not")
+    steps = r.numbers(int(lengths.sum()))
+    if steps.size != int(lengths.sum()):
+        raise CorruptChunkError("corrections are not as many as their codes")
+    return Corrections(first=first, lengths=lengths, steps=steps)
 
 
 def _read_sums(r: Reader, shape: tuple[int, int]) -> Array:

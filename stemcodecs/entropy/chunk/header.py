@@ -14,7 +14,7 @@ import numpy as np
 from stemcodecs.entropy.chunk.calibration_bytes import needs_extension, read_calibration, write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
@@ -238,17 +238,20 @@ def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = N
         )
     if version < 1 or not PREFIX + 4 <= length <= MAX_HEADER:
         raise CorruptChunkError("impossible format version or header length")
-    if declared is not None and length > _most_header(declared):
+    if declared is not None and length > _most_header(declared, version):
         raise CorruptChunkError(f"a header of {length} bytes is longer than any of a chunk of shape {declared}")
     return int(length)
 
 
-def _most_header(shape: tuple[int, ...]) -> int:
+def _most_header(shape: tuple[int, ...], version: int) -> int:
     """Bytes that no header of a chunk of this shape exceeds."""
     layout = GroupLayout.of_shape(shape)
     # Dose, four sizes, weight sets and checksum: a group has one position or more. Level and constant of a pixel.
     per_position = (1 + 4) * NUMBER_BYTES + 8 + 4
-    return _MODEL_BYTES + per_position * layout.n_positions + 2 * NUMBER_BYTES * layout.n_pixels
+    # Two maps of double precision, and two of corrections, which are in no proportion to positions or pixels alone.
+    per_pixel = 8 if version == 4 else 2
+    corrections = MAX_CORRECTIONS * layout.n_positions * layout.n_pixels if version == 4 else 0
+    return _MODEL_BYTES + per_position * layout.n_positions + NUMBER_BYTES * (per_pixel * layout.n_pixels + corrections)
 
 
 def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> Header:

@@ -24,7 +24,8 @@ def of_scan(calibration: Calibration) -> bool:
     What only chunks of version 4 hold is not of a scan either: shared models have no such calibrations.
     """
     if isinstance(calibration, FloatCalibration):
-        return calibration.scale is None and not calibration.signed_zeros
+        of_chunks = calibration.signed_zeros or calibration.corrections is not None
+        return calibration.scale is None and not of_chunks
     return not isinstance(calibration, IntegerCalibration) or (calibration.shift is None and not calibration.reversed)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration_kernels import float_values, integer_values
+from stemcodecs.entropy.values.calibration_kernels import add_last_digits, float_values, integer_values
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane_kernels import look_up
 
 __all__ = [
+    "MAX_CORRECTIONS",
     "MAX_FRACTION",
     "Calibration",
+    "Corrections",
     "FloatCalibration",
     "IntegerCalibration",
     "SharedCalibration",
@@ -27,6 +29,8 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
+MAX_CORRECTIONS = 2
+"""Corrections for each value of an array: with more of them the list is no better than the values."""
 MAX_FRACTION = 24
 """Most binary digits of an integer calibration behind the point."""
 
@@ -70,6 +74,25 @@ class IntegerCalibration:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Corrections:
+    """How many last digits the values of each pixel and code lie beside a formula.
+
+    Attributes
+    ----------
+    first : int64[n_pixels]
+        Lowest code of each pixel that has a correction.
+    lengths : int64[n_pixels]
+        How many codes from there on have one.
+    steps : int64[sum of lengths]
+        The corrections, those of a pixel after those of the one before: floats that are passed over.
+    """
+
+    first: Array
+    lengths: Array
+    steps: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FloatCalibration:
     """Floats ``(count - dark[pixel]) * gain[pixel] * scale[position]``, rounded after each operation.
 
@@ -85,6 +108,8 @@ class FloatCalibration:
         Whether the scale comes before the gain.
     single : bool
         Whether every operation is rounded to float32 rather than to float64.
+    corrections : Corrections or None
+        What is added to the results, in last digits of the dtype.
     signed_zeros : bool
         Whether there are two codes of zero counts, 0 and, for the one with the other sign, 1; those of others are one
         higher.
@@ -98,6 +123,7 @@ class FloatCalibration:
     scale_first: bool = False
     single: bool = True
     signed_zeros: bool = False
+    corrections: Corrections | None = None
 
 
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
@@ -177,7 +203,8 @@ def restore_calibrated(
     """
     specials = special_bits(numbers, dtype)
     # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
-    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not specials.size)
+    later = bool(specials.size) or getattr(calibration, "corrections", None) is not None
+    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not later)
     out = counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
     bits = out.view(f"u{dtype.itemsize}")
     top = PLANE_TOP - numbers.negatives
@@ -205,6 +232,10 @@ def restore_calibrated(
             float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
             if values is not out:
                 out[...] = values
+        if calibration.corrections is not None:
+            c = calibration.corrections
+            begins = np.cumsum(c.lengths) - c.lengths
+            add_last_digits(counts, c.first, c.lengths, begins, c.steps, out.view(f"i{dtype.itemsize}"))
         if specials.size:
             for k, special in enumerate(specials):
                 bits[counts == numbers.code(k)] = special

@@ -167,6 +167,22 @@ def float_values(counts, whole, dark, gain, scale, gain_divides, scale_divides, 
 
 
 @kernel
+def add_last_digits(codes, first, lengths, begins, steps, bits):
+    """Move floats, given as signed ``bits``, by the correction of their pixel and code, where there is one."""
+    # Negative floats run backwards; this turns them round, and itself back.
+    turn = ~int64(0) ^ (int64(-1) << int64(8 * bits.itemsize - 1))
+    for i in range(codes.shape[0]):
+        for p in range(codes.shape[1]):
+            k = int64(codes[i, p]) - first[p]
+            if 0 <= k < lengths[p]:
+                step = steps[begins[p] + k]
+                if step != 0:
+                    b = int64(bits[i, p])
+                    b = (b ^ turn if b < 0 else b) + step
+                    bits[i, p] = b ^ turn if b < 0 else b
+
+
+@kernel
 def float_counts(
     values, bits, top, specials, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, back, back_scale,
     counts, wrong,

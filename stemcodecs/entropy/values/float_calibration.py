@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.values.calibration import (
+    Corrections,
     FloatCalibration,
     float_parameters,
     restore_calibrated,
@@ -16,6 +17,7 @@ from stemcodecs.entropy.values.calibration import (
     whole_numbers,
 )
 from stemcodecs.entropy.values.calibration_kernels import float_counts
+from stemcodecs.entropy.values.corrected_floats import express_corrected
 from stemcodecs.entropy.values.integer_calibration import sampled_positions
 from stemcodecs.entropy.values.joint_calibration import joint_calibration
 from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains
@@ -37,11 +39,13 @@ _ENOUGH = 0.85
 """Share of them that must follow it: the others may be dead or hot."""
 _PIXELS_OF_A_PATTERN = 2048
 _NEGATIVES = 1024
-_PATTERNS_AT_ONCE = 16
+_PATTERNS_AT_ONCE, _PIXELS_AT_ONCE = 16, 1024
 _DIGITS = {2: 11, 4: 24}
 """Binary digits of half and of single precision."""
 _LEAST_HALVES = {2: 2.0**-25, 4: 2.0**-150}
 """Half of the smallest number that each holds."""
+_NEAR = 1e-3
+"""Counts that a value may lie beside a line, where last digits are corrected."""
 _MOST_COUNTS = {2: 256.0, 4: 65536.0}
 """Counts whose products half and single precision still tell apart, for the most part."""
 _RARE = 1e-3
@@ -67,11 +71,10 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
         return numbers, FloatCalibration(gain=gains * _signs(columns), single=single)
     if values.dtype.itemsize < 8 and _loose_share(tried, values.dtype) > _ENOUGH:
         gains, status = _loose(np.ascontiguousarray(columns, np.float64), values.dtype)
-        again = np.flatnonzero((status != FOUND) | (_least_magnitudes(values) < 0.75 * gains))
         # A number that fits some values need not fit them all: many do.
-        again = np.arange(n_pixels) if n_positions > rows.size else again[:0]
-        if again.size:
-            gains[again], status[again] = _loose(np.ascontiguousarray(values[:, again].T, np.float64), values.dtype)
+        again = np.arange(n_pixels if n_positions > rows.size else 0)
+        for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
+            gains[some], status[some] = _loose(np.ascontiguousarray(values[:, some].T, np.float64), values.dtype)
         return numbers, FloatCalibration(gain=_filled(gains, status == FOUND) * _signs(columns), single=half)
     # Dead and hot pixels do not follow their pattern.
     alive = np.flatnonzero((columns != columns[:, :1]).any(axis=1) & np.isfinite(columns).all(axis=1))
@@ -90,7 +93,7 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
             return fixed, FloatCalibration(scale=_filled(scales, status == FOUND), single=half)
     if half:
         return None
-    for fit in (_fit_lattices, _fit_lines)[: 1 + single] if n_positions >= 32 else ():
+    for fit in (_fit_lattices, *((_fit_lines, _fit_near) if single else ())) if n_positions >= 32 else ():
         corrected = _dark_corrected(values, columns, tried, numbers, fit)
         if corrected is not None:
             return corrected
@@ -207,7 +210,14 @@ def _fit_lattices(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
 def _fit_lines(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
     """As :func:`_fit_lattices`, by operations in double precision of which the result was rounded to single."""
     darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
-    loose_lines(np.ascontiguousarray(rows, np.float64), pedestal, darks, gains, status)
+    loose_lines(np.ascontiguousarray(rows, np.float64), pedestal, 0.0, darks, gains, status)
+    return darks, gains, status
+
+
+def _fit_near(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
+    """As :func:`_fit_lines`, of values that lie beside what a line gives."""
+    darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
+    loose_lines(np.ascontiguousarray(rows, np.float64), pedestal, _NEAR, darks, gains, status)
     return darks, gains, status
 
 
@@ -223,8 +233,12 @@ def _dark_corrected(
     pedestal = float(np.clip(np.ceil(-1.5 * lowest.min()) + 8, 0, 1 << 14))
     darks, gains, status = fit(columns, pedestal)
     again = np.flatnonzero(status != FOUND)
-    if again.size and len(values) > columns.shape[1]:
-        darks[again], gains[again], status[again] = fit(values[:, again].T, pedestal)
+    if fit is _fit_lines:
+        # Numbers that fit some values in double precision need not fit them all: many do.
+        again = np.arange(len(columns))
+    if len(values) > columns.shape[1]:
+        for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
+            darks[some], gains[some], status[some] = fit(values[:, some].T, pedestal)
     found = status == FOUND
     # Pixels of one or two values, dead ones: a gain of the value itself, and the next whole number.
     constant = ~found & (columns[:, 0] != 0) & np.isfinite(columns[:, 0])
@@ -232,7 +246,10 @@ def _dark_corrected(
     darks = np.where(found, darks, pedestal)
     numbers = NumberMap(specials=numbers.specials)
     single = fit is _fit_lattices and values.dtype.itemsize == 4
-    return numbers, FloatCalibration(dark=darks, gain=gains, single=single)
+    unknown = Corrections(first=np.zeros(0, np.int64), lengths=np.zeros(0, np.int64), steps=np.zeros(0, np.int64))
+    return numbers, FloatCalibration(
+        dark=darks, gain=gains, single=single, corrections=unknown if fit is _fit_near else None
+    )
 
 
 def propose_alike(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
@@ -258,6 +275,8 @@ def _float_of(bits: int, dtype: np.dtype[Any]) -> float:
 
 def express_floats(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
     """Counts by a formula, every value proved; None if more than 2 % of them have none."""
+    if calibration.corrections is not None:
+        return express_corrected(values, numbers, calibration)
     if not calibration.signed_zeros:
         plane = _express(values, numbers, calibration)
         if plane is not None and plane.exceptions_at.size <= _RARE * values.size:

@@ -96,16 +96,13 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
         limits = np.iinfo(values.dtype)
         top = int(limits.min) + int(limits.max)
         shift = None if shift is None else -shift
-        pixels = propose_pixels(
-            ~values, rows, top - some, shift, (top - bounds[1], top - bounds[0]), detector, spaced=spaced
-        )
-        pixels = None if pixels is None else replace(pixels, reversed=True)
-    else:
-        pixels = propose_pixels(values, rows, some, shift, bounds, detector, spaced=spaced)
-    if pixels is not None:
-        if pixels.shift is not None:
-            specials = _with_stuck(specials, stuck)
-        proposals.append((NumberMap(specials=specials), pixels))
+        values, some, bounds = ~values, top - some, (top - bounds[1], top - bounds[0])
+    # What looks like offsets of patterns may be their doses.
+    for of_patterns in (None,) if shift is None else (shift, None):
+        pixels = propose_pixels(values, rows, some, of_patterns, bounds, detector, spaced=spaced)
+        if pixels is not None:
+            numbers = NumberMap(specials=specials if of_patterns is None else _with_stuck(specials, stuck))
+            proposals.append((numbers, replace(pixels, reversed=backwards)))
     return proposals
 
 

@@ -102,9 +102,11 @@ def _room(u, x, inverse, darks):
 
 
 @kernel
-def loose_lines(rows, pedestal, darks, gains, status):
+def loose_lines(rows, pedestal, tolerance, darks, gains, status):
     """Dark reference and gain of every row of float32 values, so that ``(x - dark) * gain`` of whole numbers x, in
     double precision, rounds to them; see :func:`stemcodecs.entropy.values.lattice_kernels.dark_lattices`.
+
+    tolerance : counts by which a line may miss a value, or 0: it must give them all.
     """
     u, x, bounds = np.empty(rows.shape[1]), np.empty(rows.shape[1]), np.empty(2)
     for r in range(rows.shape[0]):
@@ -143,6 +145,14 @@ def loose_lines(rows, pedestal, darks, gains, status):
             else:
                 right -= third
         best = (left + right) / 2
+        if tolerance > 0:
+            # The line that misses the least, in numbers as short as the values.
+            room = _room(u[:m], x[:m], best, bounds)
+            if -room / 2 < tolerance:
+                gains[r] = np.float64(np.float32(1.0 / best))
+                darks[r] = np.float64(np.float32((bounds[0] + bounds[1]) / 2))
+                status[r] = FOUND
+            continue
         if _room(u[:m], x[:m], best, bounds) <= 0:
             continue
         # A gain in fewer digits, if it leaves room.
