@@ -271,8 +271,9 @@ class Calibration:
         elif self.kind == 1:
             self.fraction, flags = s.varint(), s.varint()
             n = math.prod(detector)
+            self.base = struct.unpack("<q", s.section())[0] if flags & 64 else 0
             self.gain = pixels() if flags & 1 else [2**self.fraction] * n
-            assert flags < (64 if extended else 8)
+            assert flags < (128 if extended else 8)
             self.offset = [2**self.fraction // 2] * n
             if flags & 16:
                 height, width = detector
@@ -319,7 +320,7 @@ class Calibration:
             return self.table[c] if c < len(self.table) else 0
         value = (self.gain[pixel] * u + self.offset[pixel]) >> self.fraction
         value += self.shift[position] if self.shift else 0
-        return ~value if self.reversed else value
+        return (~value if self.reversed else value) + self.base
 
     def number(self, c: int, u: int, pixel: int, position: int, dtype: Any) -> Any:
         x = self.type(u)

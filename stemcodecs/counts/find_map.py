@@ -203,7 +203,12 @@ def _of_integers(
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
             shifted |= pedestal
-        elif calibration.shift is None and calibration.gain is not None and not calibration.reversed:
+        elif (
+            calibration.shift is None
+            and calibration.gain is not None
+            and not calibration.reversed
+            and not calibration.base
+        ):
             candidates.append(_of_gains(calibration, detector))
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4

@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 TABLE, INTEGERS, FLOATS = 0, 1, 2
 GAIN, OFFSET, POSITIONS = 1, 2, 4
-REVERSED, PLANAR, WHOLE = 8, 16, 32
+REVERSED, PLANAR, WHOLE, BASE = 8, 16, 32, 64
 GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS, CORRECTED = 8, 16, 32, 64, 128, 256
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
@@ -45,7 +45,7 @@ def needs_extension(calibration: Calibration, layout: GroupLayout) -> bool:
     if isinstance(calibration, ValueTable):
         return False
     planar, whole = _forms_of_offsets(calibration, layout)
-    return calibration.reversed or planar or whole
+    return calibration.reversed or planar or whole or calibration.base != 0
 
 
 def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended: bool = False) -> bytes:
@@ -65,7 +65,10 @@ def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended
         maps = ((GAIN, calibration.gain), (OFFSET, calibration.offset), (POSITIONS, calibration.shift))
         flags = sum(flag for flag, values in maps if values is not None)
         planar, whole = _forms_of_offsets(calibration, layout) if extended else (False, False)
-        w.varint(flags | REVERSED * calibration.reversed | PLANAR * planar | WHOLE * whole)
+        flags |= REVERSED * calibration.reversed | PLANAR * planar | WHOLE * whole
+        w.varint(flags | BASE * (calibration.base != 0))
+        if calibration.base:
+            w.section(calibration.base.to_bytes(8, "little", signed=True))
         for flag, values in maps:
             if values is None:
                 continue
@@ -132,10 +135,11 @@ def read_calibration(
         calibration = ValueTable(values=_read_table(r))
     elif kind == INTEGERS:
         fraction, flags = r.varint(), r.varint()
-        if fraction > MAX_FRACTION or flags >= (2 * WHOLE if extended else 2 * POSITIONS):
+        if fraction > MAX_FRACTION or flags >= (2 * BASE if extended else 2 * POSITIONS):
             raise CorruptChunkError("impossible calibration")
         if flags & (PLANAR | WHOLE) and not flags & OFFSET:
             raise CorruptChunkError("a form of offsets without offsets")
+        base = _read_base(r) if flags & BASE else 0
         gain = _read_map(r, layout.detector) if flags & GAIN else None
         if gain is not None and (gain < 1).any():
             raise CorruptChunkError("a gain of a calibration is not positive")
@@ -148,7 +152,7 @@ def read_calibration(
             offset = _in_range((offset << fraction) + ((1 << fraction) >> 1))
         shift = _read_map(r, positions) if flags & POSITIONS else None
         calibration = IntegerCalibration(
-            fraction=fraction, gain=gain, offset=offset, shift=shift, reversed=bool(flags & REVERSED)
+            fraction=fraction, gain=gain, offset=offset, shift=shift, reversed=bool(flags & REVERSED), base=base
         )
     else:
         flags = r.varint()
@@ -190,6 +194,13 @@ def _read_table(r: Reader) -> Array:
 
 def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
     return _in_range(decode_map(r.coded(shape[0] * shape[1]), shape).ravel())
+
+
+def _read_base(r: Reader) -> int:
+    section = r.section()
+    if len(section) != 8:
+        raise CorruptChunkError("impossible base of a calibration")
+    return int.from_bytes(section, "little", signed=True)
 
 
 def _read_corrections(r: Reader, layout: GroupLayout) -> Corrections:

@@ -26,7 +26,9 @@ def of_scan(calibration: Calibration) -> bool:
     if isinstance(calibration, FloatCalibration):
         of_chunks = calibration.signed_zeros or calibration.corrections is not None
         return calibration.scale is None and not of_chunks
-    return not isinstance(calibration, IntegerCalibration) or (calibration.shift is None and not calibration.reversed)
+    if isinstance(calibration, IntegerCalibration):
+        return calibration.shift is None and not calibration.reversed and not calibration.base
+    return True
 
 
 def behind_bytes(numbers: NumberMap, calibration: Calibration, detector: tuple[int, int]) -> bytes:

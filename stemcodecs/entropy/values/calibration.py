@@ -25,6 +25,7 @@ __all__ = [
     "SharedCalibration",
     "ValueTable",
     "restore_calibrated",
+    "without_base",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +65,8 @@ class IntegerCalibration:
         None: nothing.
     reversed : bool
         Whether values are the complement (``~``) of that: more counts are lower values, within the same dtype.
+    base : int
+        Added to all, signed 64-bit: what maps of 32 bits do not hold. Sums are modulo the width of the dtype.
     """
 
     fraction: int = 0
@@ -71,6 +74,7 @@ class IntegerCalibration:
     offset: Array | None = None
     shift: Array | None = None
     reversed: bool = False
+    base: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,6 +146,12 @@ def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Arra
     if offset is None:
         offset = np.full(n_pixels, (1 << calibration.fraction) >> 1, np.int64)
     return gain, offset
+
+
+def without_base(bits: Array, base: Any, calibration: IntegerCalibration) -> Array:
+    """Unsigned bits of values, before the base was added and the complement taken."""
+    bits = bits - base if base else bits
+    return ~bits if calibration.reversed else bits
 
 
 def largest_product(gain: Array, offset: Array) -> int:
@@ -219,11 +229,13 @@ def restore_calibrated(
         if largest_product(gain, offset) < 2**31:
             gain, offset = gain.astype(np.int32), offset.astype(np.int32)
         shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
-        if calibration.reversed:
-            specials = ~specials
+        base = bits.dtype.type(calibration.base % 2 ** (8 * dtype.itemsize))
+        specials = without_base(specials, base, calibration)
         integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
         if calibration.reversed:
             np.invert(bits, out=bits)
+        if base:
+            np.add(bits, base, out=bits)
     else:
         precision = np.float32 if calibration.single else np.float64
         values = out if dtype.itemsize > 2 else np.empty(counts.shape, precision)

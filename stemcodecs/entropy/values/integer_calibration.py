@@ -13,6 +13,7 @@ from stemcodecs.entropy.values.calibration import (
     largest_product,
     special_bits,
     whole_integers,
+    without_base,
 )
 from stemcodecs.entropy.values.calibration_kernels import integer_counts, ranks, ranks_of_codes
 from stemcodecs.entropy.values.narrow_kernels import narrow_counts, spaced_counts
@@ -60,6 +61,7 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
         Rows and columns of the detector.
     """
     n_positions, n_pixels = values.shape
+    bits = np.dtype(f"u{values.dtype.itemsize}")
     rows = sampled_positions(n_positions, n_pixels)
     some = values[rows, :: _step_of(n_pixels, rows.size)]
     # Dead and hot pixels are no counts.
@@ -91,6 +93,12 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
     shift = pattern_shifts(values, judged * _step_of(n_pixels, rows.size), residuals)
     if shift is not None and not -_LIMIT < int(shift.min()) <= int(shift.max()) < _LIMIT:
         shift = None
+    base = 0
+    if values.dtype.itemsize > 2 and (abs(low) > _LIMIT >> 1 or (backwards and values.dtype.kind == "u")):
+        # Maps have 32 bits.
+        base = low
+        values = (values.view(bits) - bits.type(base % 2 ** (8 * bits.itemsize))).view(f"i{bits.itemsize}")
+        some, bounds = some - base, (bounds[0] - base, bounds[1] - base)
     if backwards:
         # The complement counts forwards, in the same dtype.
         limits = np.iinfo(values.dtype)
@@ -102,7 +110,7 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
         pixels = propose_pixels(values, rows, some, of_patterns, bounds, detector, spaced=spaced)
         if pixels is not None:
             numbers = NumberMap(specials=specials if of_patterns is None else _with_stuck(specials, stuck))
-            proposals.append((numbers, replace(pixels, reversed=backwards)))
+            proposals.append((numbers, replace(pixels, reversed=backwards, base=base)))
     return proposals
 
 
@@ -154,9 +162,13 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         if largest_product(gain, offset) >= 2**52:
             return None
         specials = special_bits(numbers, values.dtype)
-        forwards = values
-        if calibration.reversed:
-            forwards, specials = ~values, ~specials
+        bits = values.view(f"u{values.dtype.itemsize}")
+        base = bits.dtype.type(calibration.base % 2 ** (8 * values.dtype.itemsize))
+        specials = without_base(specials, base, calibration)
+        forwards = without_base(bits, base, calibration).view(values.dtype)
+        if calibration.base:
+            # Around the base, values have a sign.
+            forwards = forwards.view(f"i{values.dtype.itemsize}")
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
         code = integer_counts
         if values.dtype.itemsize <= 2 and _narrow(gain, offset, shift, calibration.fraction):

@@ -79,8 +79,9 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> Array 
     # Doses change what bright pixels have; dark ones have their offset.
     noise = np.abs(residuals.values).mean(axis=0)
     quiet = np.sort(np.argsort(noise, kind="stable")[:_QUIET_PIXELS])
-    left = values[:, chosen[quiet]].astype(np.int64) - residuals.pixels[quiet]
-    shift = _medians(left, axis=1)
+    left = values[:, chosen[quiet]].astype(np.int64)
+    # Differences of a pixel's counts are as often positive as negative, and 0 oftener than any: their median is exact.
+    shift = _medians(left - left[len(left) // 2], axis=1)
     common = _medians(shift, axis=0)
     return None if float((shift == common).mean()) > _ALIKE else shift - common
 
