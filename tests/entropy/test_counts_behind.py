@@ -34,11 +34,14 @@ class Disguise:
 
 
 def disguise(seed: int) -> Disguise:
-    """A scan of its own detector, dose and map for every seed; every second one with 1 % dead pixels and two hot."""
+    """A scan of its own detector, dose and map for every seed; every second one with 1 % dead pixels and two hot.
+
+    Of up to four counts: a pixel that never comes near none of them does not say what was added to it.
+    """
     random = np.random.default_rng(seed)
     positions, side = int(random.choice([64, 100, 200])), int(random.integers(24, 41))
     y, x = np.mgrid[:side, :side] - side // 2
-    mean, dark = float(random.choice([1.0, 4.0, 15.0])), float(random.choice([0.05, 0.2, 0.6]))
+    mean, dark = float(random.choice([0.5, 1.0, 2.0, 4.0])), float(random.choice([0.05, 0.2, 0.6]))
     disk = y**2 + x**2 < (side * float(random.uniform(0.2, 0.4))) ** 2
     smooth = np.exp(-(y**2 + x**2) / (0.3 * side) ** 2)
     rate = dark + mean * (disk if random.random() < 0.6 else smooth)
@@ -75,7 +78,7 @@ def _integers(counts: Array, random: np.random.Generator) -> tuple[str, Array, A
     shape = {"pixel": (side, side), "row": (side, 1), "column": (side,), "pattern": (positions, 1, 1)}.get(kind)
     if shape is not None:
         values = values + random.integers(0, 30, shape)
-        name, map_bits = f"{name} + offset of each {kind}", map_bits + 10.0 * float(np.prod(shape))
+        name, map_bits = f"{name} + offset of each {kind}", map_bits + 12.0 * float(np.prod(shape))
     sign = int(random.choice([1, -1]))
     offset = int(random.choice([0, 100, 30_000, -30_000, 2**40]))
     values = sign * values + offset

@@ -93,7 +93,7 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
             return fixed, FloatCalibration(scale=_filled(scales, status == FOUND), single=half)
     if half:
         return None
-    for fit in (_fit_lattices, *((_fit_lines, _fit_near) if single else ())) if n_positions >= 32 else ():
+    for fit in (_fit_lattices, *((_fit_lines,) if single else ()), _fit_near) if n_positions >= 32 else ():
         corrected = _dark_corrected(values, columns, tried, numbers, fit)
         if corrected is not None:
             return corrected
@@ -210,14 +210,15 @@ def _fit_lattices(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
 def _fit_lines(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
     """As :func:`_fit_lattices`, by operations in double precision of which the result was rounded to single."""
     darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
-    loose_lines(np.ascontiguousarray(rows, np.float64), pedestal, 0.0, darks, gains, status)
+    loose_lines(np.ascontiguousarray(rows, np.float64), 24, pedestal, 0.0, darks, gains, status)
     return darks, gains, status
 
 
 def _fit_near(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
     """As :func:`_fit_lines`, of values that lie beside what a line gives."""
     darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
-    loose_lines(np.ascontiguousarray(rows, np.float64), pedestal, _NEAR, darks, gains, status)
+    digits = 24 if rows.dtype.itemsize == 4 else 53
+    loose_lines(np.ascontiguousarray(rows, np.float64), digits, pedestal, _NEAR, darks, gains, status)
     return darks, gains, status
 
 

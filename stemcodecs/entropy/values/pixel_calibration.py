@@ -26,6 +26,8 @@ _MEAN_POSITIONS = 256
 """Patterns that give the mean of pixels when there are at least twice as many."""
 _FANO = 0.9
 """Variance over mean: 1 of counts, more where the sample changes, less where an offset adds to the mean."""
+_FAR_OFF = 0.3
+"""Counts that a guessed gain may take the highest count of its pixel wrong by."""
 _ALIKE = 0.95
 """Share of the pixels that one gain must fit to be the gain of all these."""
 
@@ -186,6 +188,13 @@ def _pixel_calibration(
     few = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
     first_look = np.zeros(0, np.float32 if few else np.float64)
     gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
+    # A first guess far off takes high counts for their neighbours.
+    better = (least + most) / 2
+    highest = (columns[:, -1] - zeros) / gain
+    if float((np.abs(better / gain - 1) * highest > _FAR_OFF).mean()) > 1 - _ALIKE:
+        gain = better
+        least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
+        gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
     _narrow_to_one(least, most)
     for fraction in range(17):
         whole = np.ceil(least * 2.0**fraction)
