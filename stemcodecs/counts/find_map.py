@@ -133,7 +133,8 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         proposal = propose_floats(values)
     if proposal is None:
         return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
-    calibration = proposal[1]
+    # One map of a scan is a formula: what it does not give in last digits stays exact.
+    calibration = replace(proposal[1], corrections=None)
     if calibration.scale is not None:
         return FoundMap(
             problem="the counts were divided by a dose of every pattern, which one map of the scan cannot undo"

@@ -97,6 +97,7 @@ def test_golden_bytes_cover_what_version_2_does_not_have() -> None:
     assert {c.reversed for c in integers} == {False, True}
     assert {c.fraction > 0 for c in integers if c.reversed} == {False, True}
     assert any(c.shift is not None for c in integers)
+    assert {c.base != 0 for c in integers} == {False, True}
     floats = [c for c in found if isinstance(c, FloatCalibration)]
     assert {c.signed_zeros for c in floats} == {c.corrections is not None for c in floats} == {False, True}
     signed = [c for c in floats if c.signed_zeros]

@@ -104,14 +104,16 @@ def _floats(counts: Array, random: np.random.Generator) -> tuple[str, Array, Arr
         return "c / sum of the pattern", plain / dose, counts, 40.0 * positions
     if kind == "half":
         counts = np.minimum(counts, 15)
-        return "c × gain, half precision", (counts * gain).astype("f2"), counts, 22.0 * n_pixels
+        return "c × gain, half precision", (counts * gain).astype("f2"), counts, 30.0 * n_pixels
     if kind == "signs":
         # Zeros of either sign, half of each, cost one bit each, as if they were 0 and 1 of an image of their own.
         minus = (counts == 0) & (random.random(counts.shape) < 0.5)
-        return "c, zeros of both signs", np.where(minus, -plain, plain), counts, float((counts == 0).sum())
+        return "c, zeros of both signs", np.where(minus, -plain, plain), counts, 1.02 * float((counts == 0).sum())
     adu = np.rint(20 * counts + 100 + 3 * random.standard_normal(counts.shape))
     darks = random.normal(100, 1, (side, side)).astype(dtype)
-    return "(ADU - dark) × gain", (adu.astype(dtype) - darks) * gain, adu, 2 * digits * n_pixels
+    # Of double precision, no formula may give them: then every count of a pixel has a correction.
+    bits = 2 * digits if dtype.itemsize == 4 else 320.0
+    return "(ADU - dark) × gain", (adu.astype(dtype) - darks) * gain, adu, bits * n_pixels
 
 
 def size_without_a_map(values: Array) -> int:

@@ -95,7 +95,9 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
         return None
     for fit in (_fit_lattices, *((_fit_lines,) if single else ()), _fit_near) if n_positions >= 32 else ():
         corrected = _dark_corrected(values, columns, tried, numbers, fit)
-        if corrected is not None:
+        # Few values of a pixel fit many formulas: some patterns must, too.
+        few = np.ascontiguousarray(values[rows[:: max(1, rows.size // _PATTERNS_AT_ONCE)]])
+        if corrected is not None and (fit is _fit_near or _express(few, *corrected) is not None):
             return corrected
     joint = joint_calibration(values, rows)
     return None if joint is None else (fixed, joint)
