@@ -118,16 +118,19 @@ class FloatL3c(nn.Module):
             Residuals and levels as inputs, root of what is expected, and counts; y and x are multiples of 2**(S + 1).
         """
         levels = [level]
-        symbols = [counts]
+        symbols, told = [counts], [counts]
         x = residual
         for stack in self.encoders:
             below = torch.cat([_fold(x), _fold(levels[-1])], 1)
             z = (stack(below)[0] * LATENT_UNIT).clamp(0, LATENT_LEVELS - 1)
             noise = torch.rand_like(z) - 0.5
-            # Noise as wide as a level stands for rounding at first: rounded latents that hardly differ teach nothing.
-            # A little stays: a latent that training left where rounding turns would be another one in integers.
+            # A little noise stays: a latent left where rounding turns would be another one in integers.
             rounded = torch.round(z + JITTER * noise)
-            symbols.append(z + (rounded - z).detach() if self.rounds else z + noise)
+            # Finer planes are told rounded latents from the start. What latents take is counted with noise as wide as
+            # a level, which has a slope; in the end by what they are, and then they stay (Minnen and Singh 2020,
+            # doi:10.1109/ICIP40778.2020.9190935).
+            symbols.append(rounded.detach() if self.rounds else z + noise)
+            told.append(rounded.detach() if self.rounds else z + (rounded - z).detach())
             x = nn.functional.avg_pool2d(x, 2)
             levels.append(nn.functional.avg_pool2d(levels[-1], 2))
         bits: list[Tensor] = []
@@ -135,7 +138,7 @@ class FloatL3c(nn.Module):
         for s in range(self.scales, -1, -1):
             inputs = _fold(levels[s])
             if features is not None:
-                latent = (symbols[s + 1] - MIDDLE_LATENT) / LATENT_UNIT
+                latent = (told[s + 1] - MIDDLE_LATENT) / LATENT_UNIT
                 above = nn.functional.interpolate(features, scale_factor=2, mode="nearest")
                 inputs = torch.cat([latent, inputs, above], 1)
             out, features = self.predictors[s](inputs)

@@ -26,6 +26,7 @@ from stemcodecs_pipelines.learned.l3c_float import (
     bias_of,
     weight_shift,
 )
+from stemcodecs_pipelines.run.torch_device import choose_device
 
 __all__ = ["TrainingOptions", "train_l3c"]
 
@@ -33,12 +34,12 @@ Array = np.ndarray[Any, Any]
 
 CROP = 128
 """Rows and columns of a pattern that a step sees, at most."""
-VALUES = 1 << 14
-"""Values of a step: few, for many steps are what a processor has time for."""
+VALUES = {"cpu": 1 << 14, "cuda": 1 << 18}
+"""Values of a step: few, for many steps are what a processor has time for; a graphics card takes more in the same."""
 RATE, LAST_RATE = 2e-3, 2e-5
 WARM_UP = 0.02
-ROUNDED_FROM = 0.6
-"""Share of the time from which on the network learns with the rounded latents and weights that it will have."""
+ROUNDED_FROM = 0.7
+"""Share of the time from which on latents stay as they are, and weights are rounded: all else learns to code them."""
 LAST_BITS = 14
 """Bits of the weights of the last layers: few, and locations want them exact."""
 MOST_NORM = 1.0
@@ -66,6 +67,8 @@ class TrainingOptions:
         Of the first weights and the patterns of every step.
     steps : int, optional
         Steps at most, whatever time is left: for tests.
+    device : str, optional
+        ``cpu`` or ``cuda``; by default CUDA where torch finds it.
     progress : callable
         Called with the share of the time that has passed, and the bits a value of late.
     """
@@ -75,9 +78,10 @@ class TrainingOptions:
     scales: int = 3
     latents: int = 2
     width: int = 16
-    weight_bits: int = 6
+    weight_bits: int = 8
     seed: int = 0
     steps: int | None = None
+    device: str | None = None
     progress: Callable[[float, float], None] = lambda share, bits: None
 
 
@@ -121,11 +125,12 @@ def train_l3c(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, floa
 
 def _trained(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, float]:
     torch.manual_seed(options.seed)
+    device = choose_device(options.device)
     pixels = _pixels(patterns, options.location)
     network = FloatL3c(options.scales, options.latents, options.width, pixels.spread)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), RATE)
-    batches = _Batches(patterns, pixels, options)
+    batches = _Batches(patterns, pixels, options, device)
     begin, share, count = time.monotonic(), 0.0, 0
     recent: list[tuple[float, float]] = []
     while share < 1:
@@ -150,7 +155,7 @@ def _trained(patterns: Array, options: TrainingOptions) -> tuple[L3cModel, float
         recent = [one for one in recent if one[0] > share - 0.1] + [(share, float(loss.detach() / live.sum()))]
         options.progress(min(share, 1.0), sum(bits for _, bits in recent) / len(recent))
     bits = sum(bits for _, bits in recent) / len(recent) * pixels.live.mean()
-    return _in_integers(network, pixels, patterns.shape[1:], options), float(bits)
+    return _in_integers(network.cpu(), pixels, patterns.shape[1:], options), float(bits)
 
 
 def _rate(share: float) -> float:
@@ -192,23 +197,27 @@ def _pixels(patterns: Array, location: bool) -> _Pixels:
 class _Batches:
     """Parts of patterns at random, as the network takes them."""
 
-    def __init__(self, patterns: Array, pixels: _Pixels, options: TrainingOptions) -> None:
-        self.patterns, self.pixels = patterns, pixels
+    def __init__(self, patterns: Array, pixels: _Pixels, options: TrainingOptions, device: torch.device) -> None:
         self.random = np.random.default_rng(options.seed)
+        self.limit, self.gain = 32767 / ONE, pixels.gain * 64 / 256 / ONE
         step = 2 ** (options.scales + 1)
-        self.padding = [(0, -size % step) for size in patterns.shape[1:]]
+        sides = patterns.shape[1:]
+        self.crop = [min(CROP // step * step, size + -size % step) for size in sides]
         # Beyond the edge there is nothing: no residual, no level, and no bits.
-        self.live = np.pad(pixels.live, self.padding)
-        self.base = np.pad(pixels.base, self.padding)
+        padding = [(0, -size % step) for size in sides]
         # Cut off as integers are: a level that all pixels have is then nothing in both.
         level = (np.floor(pixels.base * 64) - pixels.level_offset) * (pixels.level_gain / 256 / ONE)
-        self.level = np.pad(level, self.padding).astype(np.float32)
-        self.crop = [min(CROP // step * step, size) for size in self.live.shape]
-        self.batch = max(VALUES // math.prod(self.crop), 1)
+        self.live, self.base, self.level = (
+            torch.from_numpy(np.pad(plane, padding).astype(np.float32)).to(device)
+            for plane in (pixels.live, pixels.base, level)
+        )
+        wide = np.int32 if patterns.dtype.itemsize > 1 else np.uint8
+        self.patterns = torch.from_numpy(np.pad(patterns, [(0, 0), *padding]).astype(wide)).to(device)
+        self.batch = max(VALUES[device.type] // math.prod(self.crop), 1)
 
     def draw(self) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """Residuals, levels, bases and counts; and which pixels are coded."""
-        parts: list[tuple[Array, ...]] = []
+        parts: list[tuple[Tensor, ...]] = []
         for i in self.random.integers(0, len(self.patterns), self.batch):
             # Side by side, so that no pixel is seen more often than others; the last ones end where the pattern ends.
             y, x = (
@@ -216,16 +225,10 @@ class _Batches:
                 for size, crop in zip(self.live.shape, self.crop, strict=True)
             )
             at = np.s_[y : y + self.crop[0], x : x + self.crop[1]]
-            part = self.patterns[(i, *at)].astype(np.float32)
-            part = np.pad(part, [(0, crop - size) for crop, size in zip(self.crop, part.shape, strict=True)])
-            live, base = self.live[at], self.base[at]
-            residual = (np.sqrt(part + np.float32(0.375)) - base) * np.float32(self.pixels.gain * 64 / 256 / ONE)
-            limit = np.float32(32767 / ONE)
-            parts.append((np.clip(residual, -limit, limit) * live, self.level[at], base, part, live))
-        stacked = [
-            torch.from_numpy(np.stack(arrays)[:, None].astype(np.float32)) for arrays in zip(*parts, strict=True)
-        ]
-        return (stacked[0], stacked[1], stacked[2], stacked[3]), stacked[4]
+            parts.append((self.patterns[(int(i), *at)], self.live[at], self.base[at], self.level[at]))
+        counts, live, base, level = (torch.stack(planes)[:, None].float() for planes in zip(*parts, strict=True))
+        residual = (torch.sqrt(counts + 0.375) - base) * self.gain
+        return (residual.clamp(-self.limit, self.limit) * live, level, base, counts), live
 
 
 def _in_integers(network: FloatL3c, pixels: _Pixels, detector: tuple[int, ...], options: TrainingOptions) -> L3cModel:

@@ -83,7 +83,7 @@ class Amplitudes:
                 size += self._sizes[order[stop]]
                 stop += 1
             segment = self._read([self._blocks[i] for i in order[start:stop]], size)
-            total += float(np.square(segment[1]).sum(dtype=np.float64))
+            total += _counts(segment[1])
             start = stop
             if self.in_memory:
                 self._kept, self.total_counts = segment, total
@@ -93,7 +93,7 @@ class Amplitudes:
     def mean_counts(self) -> float:
         """Mean counts of a pattern, from a pass over all of them, or, of a scan larger than memory, a segment."""
         positions, amplitudes = next(self.segments(np.random.default_rng(0)))
-        return float(np.square(amplitudes).sum(dtype=np.float64)) / len(positions)
+        return _counts(amplitudes) / len(positions)
 
     def _read(self, blocks: list[PatternBlock], size: int) -> tuple[Array, Array]:
         side = self.problem.side
@@ -123,3 +123,9 @@ class Amplitudes:
                 "of the pixels that were measured"
             )
         return np.fft.ifftshift(np.sqrt(counts), axes=(1, 2))
+
+
+def _counts(amplitudes: Array) -> float:
+    """Sum of their squares; few patterns at a time, for the squares of a segment would take as much as it does."""
+    parts = (amplitudes[start : start + 64] for start in range(0, len(amplitudes), 64))
+    return sum(float(np.square(part).sum(dtype=np.float64)) for part in parts)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stemcodecs.errors import ConfigurationError, DestinationError, SourceError
-from stemcodecs_pipelines.ptychography.torch_model import TorchModel, import_torch
+from stemcodecs_pipelines.ptychography.torch_model import TorchModel
+from stemcodecs_pipelines.run.torch_device import import_torch
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 

@@ -98,8 +98,9 @@ def _run(
         raise ConfigurationError(f"--memory {memory}: give a positive number of GB")
     settings_of(method, settings)
     if method == "gradient":
-        from stemcodecs_pipelines.ptychography.torch_model import choose_device
+        from stemcodecs_pipelines.run.torch_device import choose_device, import_torch
 
+        import_torch("reconstruction by gradients", "choose --method epie")
         choose_device(settings.get("device"))
     place = check_destination(out, overwrite=overwrite)
     if plot is not None:

@@ -18,7 +18,8 @@ from stemcodecs_pipelines.ptychography.amplitudes import Amplitudes
 from stemcodecs_pipelines.ptychography.checkpoint import load_checkpoint, save_checkpoint
 from stemcodecs_pipelines.ptychography.problem import MARGIN, PtychographyProblem
 from stemcodecs_pipelines.ptychography.reconstruction import Reconstruction
-from stemcodecs_pipelines.ptychography.torch_model import TorchModel, choose_device, import_torch
+from stemcodecs_pipelines.ptychography.torch_model import TorchModel
+from stemcodecs_pipelines.run.torch_device import choose_device, import_torch
 
 __all__ = ["GradientSettings", "gradient_descent"]
 
@@ -121,7 +122,7 @@ def gradient_descent(
         PyTorch is not installed, or the checkpoint belongs to other settings.
     """
     settings = settings or GradientSettings()
-    torch = import_torch()
+    torch = import_torch("reconstruction by gradients", "choose --method epie")
     device = choose_device(settings.device)
     _check_room(problem, settings)
     amplitudes = amplitudes or Amplitudes(problem)
@@ -186,7 +187,7 @@ def working_bytes(problem: PtychographyProblem, settings: GradientSettings) -> i
     """Memory of unknowns, Adam's averages and one step, beside the patterns; measured on the CPU."""
     unknowns = settings.slices * problem.object_shape[0] * problem.object_shape[1] + settings.modes * problem.side**2
     wave = 8 * settings.batch * settings.modes * problem.side**2
-    return 5 * 8 * unknowns + (8 + 5 * settings.slices) * wave
+    return 6 * 8 * unknowns + (11 + 5 * settings.slices) * wave
 
 
 def _check_room(problem: PtychographyProblem, settings: GradientSettings) -> None:

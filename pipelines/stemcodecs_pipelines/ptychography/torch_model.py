@@ -9,50 +9,12 @@ import numpy as np
 from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.ptychography.probe import free_flight, probe_modes
 from stemcodecs_pipelines.ptychography.problem import MARGIN, PtychographyProblem
+from stemcodecs_pipelines.run.torch_device import import_torch
 
-__all__ = ["TorchModel", "choose_device", "import_torch"]
+__all__ = ["TorchModel"]
 
 Array = np.ndarray[Any, Any]
 Tensor = Any
-
-
-def import_torch() -> Any:
-    """PyTorch.
-
-    Raises
-    ------
-    ConfigurationError
-        It is not installed.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise ConfigurationError(
-            "reconstruction by gradients needs PyTorch; install it with: pip install 'stemcodecs[train]', "
-            "or choose --method epie"
-        ) from None
-    return torch
-
-
-def choose_device(wanted: str | None) -> Any:
-    """The device that is asked for, or CUDA where PyTorch finds it, or the CPU.
-
-    Raises
-    ------
-    ConfigurationError
-        There is no such device.
-    """
-    torch = import_torch()
-    if wanted is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"no device {wanted} ({' '.join(str(error).split())[:80]}); choose cpu, or leave it out"
-        ) from None
-    return device
 
 
 class TorchModel:

@@ -88,15 +88,15 @@ def _tomography(
     if plot is not None:
         _check_picture(Path(plot), overwrite)
     from stemcodecs_pipelines.run.cluster import cluster_engine
+    from stemcodecs_pipelines.run.torch_device import import_torch
     from stemcodecs_pipelines.tomography.cross_sections import cross_sections
     from stemcodecs_pipelines.tomography.element_maps import element_maps
-    from stemcodecs_pipelines.tomography.forward import import_torch
     from stemcodecs_pipelines.tomography.geometry import Geometry
     from stemcodecs_pipelines.tomography.problem import TomographyProblem
     from stemcodecs_pipelines.tomography.settings import DescentSettings
     from stemcodecs_pipelines.tomography.volume import check_free
 
-    import_torch()
+    import_torch("tomography")
     check_free(out, overwrite=overwrite)
     settings = DescentSettings(
         epochs=epochs,

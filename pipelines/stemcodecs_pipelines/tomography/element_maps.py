@@ -16,7 +16,8 @@ from rich import filesize
 from stemcodecs.errors import ConfigurationError
 from stemcodecs_pipelines.run.engine import Engine, ThreadEngine
 from stemcodecs_pipelines.run.plan import available_cores
-from stemcodecs_pipelines.tomography.forward import KEPT_BYTES, import_torch
+from stemcodecs_pipelines.run.torch_device import import_torch
+from stemcodecs_pipelines.tomography.forward import KEPT_BYTES
 from stemcodecs_pipelines.tomography.problem import TomographyProblem
 from stemcodecs_pipelines.tomography.reconstruct import reconstruct_rows
 from stemcodecs_pipelines.tomography.settings import DescentSettings
@@ -207,7 +208,7 @@ def element_maps(
     SourceError, ConfigurationError
         A value of the maps cannot be, a file changed meanwhile, or torch is missing.
     """
-    import_torch()
+    import_torch("tomography")
     began = time.monotonic()
     settings = settings or DescentSettings()
     plan = plan_rows(problem, workers)

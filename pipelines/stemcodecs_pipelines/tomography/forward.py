@@ -21,34 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stemcodecs.errors import ConfigurationError
+from stemcodecs_pipelines.run.torch_device import import_torch
 from stemcodecs_pipelines.tomography.cross_sections import CrossSections
 from stemcodecs_pipelines.tomography.geometry import Entries, Geometry, back_from_rays, rotation, to_rays
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["KEPT_BYTES", "Projector", "import_torch"]
+__all__ = ["KEPT_BYTES", "Projector"]
 
 Array = np.ndarray[Any, Any]
 
 KEPT_BYTES = 256 << 20
 """Rotations that are kept rather than made again."""
-
-
-def import_torch() -> Any:
-    """Torch, where it is installed.
-
-    Raises
-    ------
-    ConfigurationError
-        It is not.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise ConfigurationError("tomography needs torch; install it with: pip install 'stemcodecs[train]'") from None
-    return torch
 
 
 class Projector:

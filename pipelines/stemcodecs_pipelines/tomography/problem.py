@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.errors import ConfigurationError, SourceError
+from stemcodecs_pipelines.run.torch_device import import_torch
 from stemcodecs_pipelines.tomography.cross_sections import CrossSections, cross_sections
-from stemcodecs_pipelines.tomography.forward import Projector, import_torch
+from stemcodecs_pipelines.tomography.forward import Projector
 from stemcodecs_pipelines.tomography.geometry import Geometry
 from stemcodecs_pipelines.tomography.phantom import Phantom
 

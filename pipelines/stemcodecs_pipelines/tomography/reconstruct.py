@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stemcodecs_pipelines.tomography.forward import Projector, import_torch
+from stemcodecs_pipelines.run.torch_device import import_torch
+from stemcodecs_pipelines.tomography.forward import Projector
 from stemcodecs_pipelines.tomography.problem import TomographyProblem
 from stemcodecs_pipelines.tomography.settings import DescentSettings
 from stemcodecs_pipelines.tomography.survey import Survey, expected_deviance, survey
@@ -72,7 +73,7 @@ def element_densities(
     SourceError, ConfigurationError
         A value of the maps cannot be, or torch is missing.
     """
-    import_torch()
+    import_torch("tomography")
     whole = slice(0, problem.rows)
     return reconstruct_rows(
         problem, whole, settings or DescentSettings(), survey(problem, problem.rows), progress=progress

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -75,6 +77,23 @@ def test_a_scan_larger_than_memory_comes_in_segments(counts, positions, monkeypa
     assert max(len(v) for _, v in reader.segments(np.random.default_rng(0))) <= 6
     assert reader.total_counts == pytest.approx(counts.sum())
     assert "read anew in every iteration" in describe_memory(problem, "epie", 6 * 4 * N * N)
+
+
+def test_a_pass_takes_the_memory_that_it_states(monkeypatch):
+    monkeypatch.setattr(pattern_source, "BLOCK_BYTES", 1 << 20)
+    stack = zarr.create_array({}, shape=(2048, 64, 64), dtype="u2", chunks=(64, 64, 64))
+    stack[:] = 3
+    positions = np.stack(np.divmod(np.arange(2048), 64), -1) * 1.0
+    reader = Amplitudes(PtychographyProblem.of(stack, positions, np.ones((64, 64), complex)), memory=24 << 20)
+    tracemalloc.start()
+    try:
+        reader.mean_counts()
+        for _ in reader.segments(np.random.default_rng(0)):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * reader.held_bytes
+    finally:
+        tracemalloc.stop()
+    assert reader.total_counts == pytest.approx(3 * 2048 * 64 * 64, rel=1e-6)
 
 
 def test_a_part_reads_its_own_patterns(counts, positions):
