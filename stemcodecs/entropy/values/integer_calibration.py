@@ -90,7 +90,7 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
     hidden = basic is None or basic.low_bits > 0
     table, spaced = propose_table(values.reshape(-1), distinct, times, hidden=hidden, backwards=backwards)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
-    shift = pattern_shifts(values, judged * _step_of(n_pixels, rows.size), residuals)
+    shift, certain = pattern_shifts(values, judged * _step_of(n_pixels, rows.size), residuals)
     if shift is not None and not -_LIMIT < int(shift.min()) <= int(shift.max()) < _LIMIT:
         shift = None
     base = 0
@@ -106,7 +106,7 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
         shift = None if shift is None else -shift
         values, some, bounds = ~values, top - some, (top - bounds[1], top - bounds[0])
     # What looks like offsets of patterns may be their doses.
-    for of_patterns in (None,) if shift is None else (shift, None):
+    for of_patterns in (shift,) if certain or shift is None else (shift, None):
         pixels = propose_pixels(values, rows, some, of_patterns, bounds, detector, spaced=spaced)
         if pixels is not None:
             numbers = NumberMap(specials=specials if of_patterns is None else _with_stuck(specials, stuck))
