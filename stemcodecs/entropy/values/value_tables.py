@@ -81,7 +81,7 @@ def _table(flat: Array, low: int, high: int, step: int, *, gaps: bool, backwards
         if n > _WINDOW or last >= 2**63 or first < -(2**63):
             return None
         present = np.zeros(n, np.uint8)
-        if mark_present(flat, first, step, present) > MAX_EXCEPTIONS * flat.size / 2:
+        if mark_present(flat, first, step, present) > MAX_EXCEPTIONS * flat.size:
             return None
         places = np.flatnonzero(present)
     if not gaps and places.size and int(places[-1] - places[0]) < 4 * places.size:
