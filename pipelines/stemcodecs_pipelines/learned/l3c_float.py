@@ -124,8 +124,8 @@ class FloatL3c(nn.Module):
             below = torch.cat([_fold(x), _fold(levels[-1])], 1)
             z = (stack(below)[0] * LATENT_UNIT).clamp(0, LATENT_LEVELS - 1)
             noise = torch.rand_like(z) - 0.5
-            # A little noise stays: a latent left where rounding turns would be another one in integers.
-            rounded = torch.round(z + JITTER * noise)
+            # A little noise stays while they move: a latent left where rounding turns would be another one in integers.
+            rounded = torch.round(z if self.rounds else z + JITTER * noise)
             # Finer planes are told rounded latents from the start. What latents take is counted with noise as wide as
             # a level, which has a slope; in the end by what they are, and then they stay (Minnen and Singh 2020,
             # doi:10.1109/ICIP40778.2020.9190935).

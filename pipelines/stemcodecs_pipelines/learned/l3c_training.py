@@ -38,7 +38,7 @@ VALUES = {"cpu": 1 << 14, "cuda": 1 << 18}
 """Values of a step: few, for many steps are what a processor has time for; a graphics card takes more in the same."""
 RATE, LAST_RATE = 2e-3, 2e-5
 WARM_UP = 0.02
-ROUNDED_FROM = 0.7
+ROUNDED_FROM = 0.75
 """Share of the time from which on latents stay as they are, and weights are rounded: all else learns to code them."""
 LAST_BITS = 14
 """Bits of the weights of the last layers: few, and locations want them exact."""
