@@ -85,7 +85,7 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> tuple[
     # Numbers of 32 bits are parted in half the time.
     left = values[:, chosen[quiet]].astype(np.int32 if values.dtype.itemsize <= 2 else np.int64)
     # Differences of a pixel's counts are as often positive as negative, and 0 oftener than any: their median is exact.
-    left -= left[len(left) // 2].copy()
+    left = left - left[len(left) // 2]
     shift = _medians(left, axis=1)
     common = _medians(shift, axis=0)
     if float((shift == common).mean()) > _ALIKE:
