@@ -13,7 +13,7 @@ import numpy as np
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.values.lattice_kernels import FAILED, FOUND, UNKNOWN, distinct_values
 
-_ROUNDS = 120
+_ROUNDS = 48
 """Of a ternary search: two thirds of the bracket are left by each, less than the last digit by all."""
 
 
@@ -90,13 +90,12 @@ def loose_gains(rows, digits, least_half, most, gains, status):
 
 
 @kernel
-def _room(u, x, inverse, digits, darks):
+def _room(u, x, halves, inverse, darks):
     """How far the dark reference may be moved with a gain of ``1 / inverse``; ``darks`` takes its bounds."""
     low, high = -np.inf, np.inf
     for i in range(u.shape[0]):
-        half = _half_digit(abs(u[i]), digits, 0.0) if u[i] != 0.0 else 0.0
-        low = max(low, x[i] - (u[i] + half) * inverse)
-        high = min(high, x[i] - (u[i] - half) * inverse)
+        low = max(low, x[i] - (u[i] + halves[i]) * inverse)
+        high = min(high, x[i] - (u[i] - halves[i]) * inverse)
     darks[0], darks[1] = low, high
     return high - low
 
@@ -109,7 +108,8 @@ def loose_lines(rows, digits, pedestal, tolerance, darks, gains, status):
     pedestal : as of :func:`stemcodecs.entropy.values.lattice_kernels.dark_lattices`.
     tolerance : counts by which a line may miss a value, or 0: it must give them all.
     """
-    u, x, bounds = np.empty(rows.shape[1]), np.empty(rows.shape[1]), np.empty(2)
+    u, x, halves = np.empty(rows.shape[1]), np.empty(rows.shape[1]), np.empty(rows.shape[1])
+    bounds = np.empty(2)
     for r in range(rows.shape[0]):
         m = distinct_values(rows[r], u, False)
         darks[r], gains[r], status[r] = pedestal, 1.0, UNKNOWN
@@ -134,6 +134,8 @@ def loose_lines(rows, digits, pedestal, tolerance, darks, gains, status):
         whole = pedestal - np.rint(-zero)
         for i in range(m):
             x[i] += whole
+        for i in range(m):
+            halves[i] = _half_digit(abs(u[i]), digits, 0.0) if u[i] != 0.0 else 0.0
         # The room is concave in the inverse of the gain: its top is found by thirds.
         error = 4.0 * _half_digit(largest, digits, 0.0) / max(u[m - 1] - u[0], gain)
         left, right = (1.0 - error) / gain, (1.0 + error) / gain
@@ -141,28 +143,28 @@ def loose_lines(rows, digits, pedestal, tolerance, darks, gains, status):
             third = (right - left) / 3
             if third <= abs(left) * 1e-17:
                 break
-            if _room(u[:m], x[:m], left + third, digits, bounds) < _room(u[:m], x[:m], right - third, digits, bounds):
+            if _room(u[:m], x[:m], halves, left + third, bounds) < _room(u[:m], x[:m], halves, right - third, bounds):
                 left += third
             else:
                 right -= third
         best = (left + right) / 2
         if tolerance > 0:
             # The line that misses the least, in numbers as short as the values.
-            room = _room(u[:m], x[:m], best, digits, bounds)
+            room = _room(u[:m], x[:m], halves, best, bounds)
             if -room / 2 < tolerance:
                 gains[r], darks[r], status[r] = 1.0 / best, (bounds[0] + bounds[1]) / 2, FOUND
                 if digits == 24:
                     gains[r], darks[r] = np.float64(np.float32(gains[r])), np.float64(np.float32(darks[r]))
             continue
-        if _room(u[:m], x[:m], best, digits, bounds) <= 0:
+        if _room(u[:m], x[:m], halves, best, bounds) <= 0:
             continue
         # A gain in fewer digits, if it leaves room.
         short = np.float64(np.float32(1.0 / best))
-        if _room(u[:m], x[:m], 1.0 / short, digits, bounds) > 0:
+        if _room(u[:m], x[:m], halves, 1.0 / short, bounds) > 0:
             gains[r] = short
         else:
             gains[r] = 1.0 / best
-            _room(u[:m], x[:m], best, digits, bounds)
+            _room(u[:m], x[:m], halves, best, bounds)
         negative = bounds[1] < 0
         low, high = (-bounds[1], -bounds[0]) if negative else (bounds[0], bounds[1])
         dark = _shortest(low, high) if low > 0 else (low + high) / 2
