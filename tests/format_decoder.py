@@ -229,7 +229,7 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2, 3, 4)
+    assert version in (1, 2, 3, 4, 5)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -355,6 +355,7 @@ class Counts:
         specials = np.frombuffer(section[20:], "<u8").tolist()
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
         calibration = body.section() if version in (2, 4) else None
+        scales = Sections(body.section()) if version == 5 else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         reference, model_bytes = body.varint(), body.section()
@@ -369,15 +370,21 @@ class Counts:
             magic, of_shared, *of = struct.unpack_from("<4sBII", shared)
             assert (magic, *of) == (b"SCPM", *self.detector)
             model_bytes = shared[21:]
-            if of_shared == 2:
+            if of_shared > 1:
                 (size,) = struct.unpack_from("<I", model_bytes)
                 behind, model_bytes = Sections(model_bytes[4 : 4 + size]), model_bytes[4 + size :]
                 assert behind.varint() == self.negatives or version < 3
                 assert behind.section() == section[20:] or version < 3
                 of_scan = behind.section()
-                if version == 3:
+                if version in (3, 5):
+                    assert (of_shared, scales is not None) in ((2, False), (3, True))
                     self.calibration = Calibration(of_scan, self.detector, 0, dtype)
-        assert version != 3 or self.calibration
+                if scales is not None:
+                    n = self.ny * self.nx
+                    read = scales
+                    self.calibration.scale = Calibration.floats(read, lambda: Adaptive(read.section()).map(1, n)[0])
+                    assert read.at == len(read.data)
+        assert version not in (3, 5) or self.calibration
         if calibration is not None:
             self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype, version == 4)
         self.model = model(model_bytes, *self.detector)

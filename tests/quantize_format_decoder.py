@@ -43,7 +43,8 @@ def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any
     """Section 2."""
     magic, version, kind, width, flags, n_levels, definition, n = struct.unpack_from("<4sBcBBIII", data)
     assert magic == b"SCpq"
-    assert version == (2 if "map" in configuration else 1)
+    to_counts = CountsMap(configuration["map"]) if "map" in configuration else None
+    assert version == (1 if to_counts is None else 3 if to_counts.scaled else 2)
     start, m = (20, 0) if version == 1 else (24, *struct.unpack_from("<I", data, 20))
     end = start + n + m
     assert struct.unpack_from("<I", data, end) == (zlib.crc32(data[:end]),)
@@ -51,8 +52,7 @@ def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any
     dtype = stored if version == 1 else np.dtype("i4")
     levels = Levels(configuration, dtype)
     numbers = struct.pack(f"<{2 + len(levels.lows)}q", levels.offset, levels.top, *levels.lows)
-    if version == 2:
-        to_counts = CountsMap(configuration["map"])
+    if to_counts is not None:
         numbers += to_counts.crc
     assert definition == zlib.crc32(numbers)
     offsets = table_of_offsets(data[start : start + n])
@@ -70,9 +70,8 @@ def poisson_histogram(data: bytes, configuration: Config) -> np.ndarray[Any, Any
             value = levels.level(code, offset) if code < n_levels else levels.escape(code - n_levels)
             known[code] = value
         out[i] = known[code]
-    if version == 2:
-        out = to_counts.values(out.reshape(codes.shape), stored)
-        exact_values(data[start + n : end], out)
+    if to_counts is not None:
+        out = to_counts.values(out.reshape(codes.shape), stored, data[start + n : end])
     return in_memory(out.reshape(codes.shape), flags & 1, flags & 2)
 
 
@@ -82,28 +81,43 @@ class CountsMap:
     def __init__(self, uri: str) -> None:
         data = base64.b64decode(uri.removeprefix("data:application/octet-stream;base64,"), validate=True)
         self.crc = data[-4:]
-        assert data[:5] == b"SCcm\x01"
+        assert data[:4] == b"SCcm"
         assert self.crc == struct.pack("<I", zlib.crc32(data[:-4]))
         s = format_decoder.Sections(data[5:-4])
-        self.reversed, height, width, floats = (s.varint() for _ in range(4))
+        flags, height, width, floats = (s.varint() for _ in range(4))
+        self.reversed, self.scaled = bool(flags & 1), bool(flags & 2)
+        assert flags < 4
+        assert data[4] == (2 if self.scaled else 1)
         self.detector = height, width
         kind = np.dtype("f8" if floats else "i8")
         self.calibration = format_decoder.Calibration(s.section(), self.detector, 1, kind)
         self.zero = [v for line in format_decoder.Adaptive(s.section()).map(height, width) for v in line]
+        assert not self.scaled or (floats and not self.reversed and not any(self.zero) and not self.calibration.dark)
 
-    def values(self, counts: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Values of counts, but for the exact ones."""
+    def values(self, counts: np.ndarray[Any, Any], dtype: np.dtype[Any], beside: bytes) -> np.ndarray[Any, Any]:
+        """Values of counts, given what is kept beside them."""
         assert counts.shape[-2:] == self.detector
+        if self.scaled:
+            positions = counts.size // len(self.zero)
+            s = format_decoder.Sections(beside)
+            of_patterns = format_decoder.Sections(s.section())
+            floats = format_decoder.Calibration.floats(
+                of_patterns, lambda: format_decoder.Adaptive(of_patterns.section()).map(1, positions)[0]
+            )
+            assert of_patterns.at == len(of_patterns.data)
+            self.calibration.scale = [scale or 1.0 for scale in floats]
+            beside = beside[s.at :]
         out = np.empty(counts.shape, dtype)
         flat = out.reshape(-1)
         for i, count in enumerate(counts.ravel().tolist()):
             pixel = i % len(self.zero)
             u = self.zero[pixel] - count if self.reversed else self.zero[pixel] + count
             if dtype.kind == "f":
-                flat[i] = self.calibration.number(u, pixel, 0)
+                flat[i] = self.calibration.number(u, pixel, i // len(self.zero))
             else:
                 cut = self.calibration.integer(0, u, pixel, 0) % 2 ** (8 * dtype.itemsize)
                 flat[i] = np.array(cut, f"u{dtype.itemsize}").view(dtype)
+        exact_values(beside, out)
         return out
 
 

@@ -31,11 +31,12 @@ from stemcodecs.dtypes import require_numeric
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 from stemcodecs.lowrank.basis import check_detector
 from stemcodecs.lowrank.low_rank_model import LowRankModel
-from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, MARKED, WHOLE, Head, read
+from stemcodecs.lowrank.pca_chunk import BIG_ENDIAN, COLUMN_MAJOR, LOW_RANK, MAPPED, MARKED, WHOLE, Head, read
 from stemcodecs.lowrank.stored_model import StoredPcaModel, find_model, find_model_sync
 from stemcodecs.zarr_private import JSON, ArraySpec, parse_named_configuration
 
 if TYPE_CHECKING:
+    from stemcodecs.counts.counts_map import CountsMap
     from stemcodecs.entropy.chunk.header import Header
 
 __all__ = ["NumcodecsPca", "Pca"]
@@ -47,7 +48,7 @@ DEFAULT_BOUND = 0.5
 Array = np.ndarray[Any, Any]
 Residual = Literal["none", "bounded", "lossless"]
 
-_KEYS = ("version", "sha256", "model", "residual", "bound", "guarantee")
+_KEYS = ("version", "sha256", "model", "residual", "bound", "map", "guarantee")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         bit, whatever the chunk holds.
     bound : float
         r of ``bounded``; must stay at its default otherwise.
+    map : str, optional
+        How values become the counts that the model is of, where they are none:
+        :meth:`stemcodecs.counts.counts_map.CountsMap.to_uri`. N is then the count behind a value.
 
     Raises
     ------
@@ -79,6 +83,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
     model: str | None = field(default=None, repr=False, compare=False, hash=False)
     residual: Residual = "none"
     bound: float = DEFAULT_BOUND
+    map: str | None = field(default=None, repr=False)
     _held: ClassVar[LowRankModel | None] = None
 
     def __post_init__(self) -> None:
@@ -90,10 +95,13 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             raise ConfigurationError(f"{NAME}: bound {self.bound!r} is that of residual 'bounded'; leave it out")
         if not (isinstance(self.sha256, str) and len(self.sha256) == 64):
             raise ConfigurationError(f"{NAME}: sha256 must be the 64 hexadecimal digits of the model's digest")
+        _ = self.counts_map
         self._hold(LowRankModel.kept(self.sha256))
 
     @classmethod
-    def from_model(cls, model: LowRankModel, *, residual: Residual = "none", bound: float = DEFAULT_BOUND) -> Self:
+    def from_model(
+        cls, model: LowRankModel, *, residual: Residual = "none", bound: float = DEFAULT_BOUND, map: str | None = None
+    ) -> Self:
         """Codec with the model inside its configuration.
 
         Raises
@@ -102,7 +110,7 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             If the model is too large for metadata (16 MiB).
         """
         model.keep()
-        return cls(sha256=model.digest, model=model.to_uri(), residual=residual, bound=bound)
+        return cls(sha256=model.digest, model=model.to_uri(), residual=residual, bound=bound, map=map)
 
     @staticmethod
     def stored_model(configuration: Mapping[str, Any]) -> StoredPcaModel | None:
@@ -110,12 +118,23 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return None if "model" in configuration else StoredPcaModel(configuration["sha256"])
 
     @property
+    def counts_map(self) -> CountsMap | None:
+        """How values become counts, where they are none."""
+        if self.map is None:
+            return None
+        # Here, so that reading other metadata does not load Numba.
+        from stemcodecs.counts.counts_map import CountsMap
+
+        return CountsMap.from_uri(self.map)
+
+    @property
     def guarantee(self) -> str:
         """What holds for every decoded value."""
         if self.residual == "lossless":
             return "every value is restored exactly"
         if self.residual == "bounded":
-            return f"|N' - N| <= {self.bound!r} * sqrt(N) for every count N"
+            which = "" if self.map is None else " behind a value"
+            return f"|N' - N| <= {self.bound!r} * sqrt(N) for every count N{which}"
         return "no pointwise guarantee"
 
     @classmethod
@@ -139,6 +158,8 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             stored["bound"] = self.bound
         if self.model is not None:
             stored["model"] = self.model
+        if self.map is not None:
+            stored["map"] = self.map
         stored["guarantee"] = self.guarantee
         return stored
 
@@ -148,6 +169,11 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         # A model beside the array is loaded by the first read; opening an array must not need it.
         if self.model is not None or self._held is not None:
             check_detector(tuple(shape), self._model().detector)
+        if (behind := self.counts_map) is not None:
+            native = dtype.to_native_dtype()
+            # Rates may be read of integers too (`lowrank.rates`).
+            rates = self.residual == "none" and native.kind == "f"
+            behind.check(behind.dtype if rates else native, tuple(getattr(chunk_grid, "chunk_shape", shape)))
 
     def encode_chunk(self, chunk: Array) -> bytes:
         """Encode patterns (…, det_y, det_x).
@@ -162,30 +188,38 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
         return self._encode(chunk, 0)
 
     def _encode(self, chunk: Array, flags: int) -> bytes:
-        from stemcodecs.lowrank.coding import encode_counts, encode_prediction, without_marks
-        from stemcodecs.lowrank.marked import LARGEST_COUNT
-        from stemcodecs.lowrank.residual import LARGEST_BOUNDED
-
         require_numeric(NAME, chunk.dtype)
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         model = self._model()
         lead = check_detector(chunk.shape, model.detector)
-        flat = chunk.reshape(math.prod(lead), math.prod(model.detector))
+        kind, content = self._content(chunk.reshape(math.prod(lead), math.prod(model.detector)), model)
+        # What is no counts, or beyond the model, is stored whole: the guarantee of the residual holds for any chunk.
+        if content is None:
+            kind, content = WHOLE, PixelHistogram().encode_chunk(chunk)
+        head = Head(dtype=chunk.dtype.newbyteorder("<"), shape=chunk.shape, kind=kind, flags=flags)
+        return head.write(self.sha256, content)
+
+    def _content(self, flat: Array, model: LowRankModel) -> tuple[int, bytes | None]:
+        """Kind and content of a chunk of patterns[k, pixels]; None where it is to be stored whole."""
+        from stemcodecs.lowrank.coding import encode_counts, encode_prediction, without_marks
+        from stemcodecs.lowrank.marked import LARGEST_COUNT
+        from stemcodecs.lowrank.residual import LARGEST_BOUNDED
+
+        bound, behind = self._r(), self.counts_map
+        if behind is not None:
+            from stemcodecs.lowrank.mapped import encode_mapped
+
+            behind.check(flat.dtype, (len(flat), *model.detector))
+            return MAPPED, encode_mapped(flat, behind, model, residual=self.residual != "none", bound=bound)
         kind, marks = LOW_RANK, b""
-        bound = self._r()
         largest = LARGEST_BOUNDED + 1 if bound else LARGEST_COUNT
         if (split := without_marks(flat, model, largest=largest, whole=self.residual != "none")) is not None:
             kind = MARKED
             flat, marks = split[0], struct.pack("<Q", len(split[1])) + split[1]
         if self.residual == "none":
-            content: bytes | None = encode_prediction(flat, model)
-        else:
-            content = encode_counts(flat, model, bound)
-        # What is no counts, or beyond the model, is stored whole: the guarantee of the residual holds for any chunk.
-        if content is None:
-            kind, marks, content = WHOLE, b"", PixelHistogram().encode_chunk(chunk)
-        head = Head(dtype=chunk.dtype.newbyteorder("<"), shape=chunk.shape, kind=kind, flags=flags)
-        return head.write(self.sha256, marks + content)
+            return kind, marks + encode_prediction(flat, model)
+        content = encode_counts(flat, model, bound)
+        return kind, None if content is None else marks + content
 
     def decode_chunk(self, data: bytes | memoryview) -> Array:
         """Decode to a fresh array with the shape and dtype that were encoded.
@@ -207,6 +241,18 @@ class Pca(ArrayBytesCodecPartialDecodeMixin, ChunkCodec):
             from stemcodecs.entropy.chunk.decode import decode_parsed
 
             return decode_parsed(_whole_header(head, content), content)
+        if (head.kind == MAPPED) != (self.map is not None):
+            raise CorruptChunkError(
+                "the chunk and its array's metadata do not agree whether values are mapped to counts"
+            )
+        if (behind := self.counts_map) is not None:
+            from stemcodecs.lowrank.mapped import decode_mapped, rates_mapped
+
+            if rates is not None and head.dtype.kind != "f":
+                return rates_mapped(head, content, behind, self._model(), rates, wanted)
+            return decode_mapped(
+                head, content, behind, self._model(), residual=self.residual != "none", bound=self._r(), wanted=wanted
+            )
         marks = None
         if head.kind == MARKED:
             marks, content = split_marked(content, head)

@@ -177,14 +177,14 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
 
     def _decode_entries(self, head: TcsHead, parts: dict[int, memoryview]) -> Array:
         """The chunk with the entries that are there; zeros elsewhere, which take no memory until they are read."""
-        from stemcodecs.temporal.coding import Decoder, decode_frames, decode_sums
+        from stemcodecs.temporal.coding import Decoder, decode_all, decode_sums
 
         sampling, sums = self.sampling, self.decoder == "measurement"
         shape = self.measurements_shape(head.shape) if sums else head.shape
         out = np.zeros(shape, np.uint32 if sums else head.dtype)
         movies = out.reshape(len(head.used), *shape[-3:]) if head.used else out.reshape(0, *shape[-3:])
         decoder = Decoder(name=self.decoder, weights=self.weights or "", model=self.model)
-        number = 0
+        number, jobs = 0, []
         for movie, used in zip(movies, head.used, strict=True):
             for first in range(0, used, self.frames):
                 count = min(self.frames, used - first)
@@ -194,10 +194,9 @@ class Tcs(Sampling, PartialDecode, ChunkCodec):
                         head, sampling, head.entries[number], count, parts[number]
                     )
                 elif number in parts:
-                    movie[first : first + count] = decode_frames(
-                        head, sampling, decoder, head.entries[number], count, parts[number]
-                    )
+                    jobs.append((head.entries[number], movie[first : first + count], parts[number]))
                 number += 1
+        decode_all(head, sampling, decoder, jobs)
         return out
 
     def _check_declared(self, head: TcsHead, chunk_spec: ArraySpec) -> None:

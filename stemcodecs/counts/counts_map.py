@@ -1,7 +1,9 @@
 """One map of a whole scan from values to the counts behind them, and back.
 
 A pixel's value is what its whole number gives by a calibration, gains and offsets of pixels, bit by bit; counts begin
-at ``zero``. What the map does not give is kept beside the counts (:class:`stemcodecs.counts.exact_values.ExactValues`).
+at ``zero``. Patterns that were divided by their dose, or by a monitor, have a scale each, which a pattern's own values
+tell. What the map does not give is kept beside the counts
+(:class:`stemcodecs.counts.exact_values.ExactValues`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
@@ -20,6 +23,7 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.range_coder import decode_map, encode_map
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, whole_integers
+from stemcodecs.entropy.values.pattern_scales import pattern_scales
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 
 __all__ = ["MOST_COUNTS", "CountsMap"]
@@ -27,8 +31,9 @@ __all__ = ["MOST_COUNTS", "CountsMap"]
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCcm"
-VERSION = 1
-REVERSED = 1
+VERSION = 2
+"""The highest: a map without scales of patterns is of version 1."""
+REVERSED, SCALED = 1, 2
 MOST_COUNTS = (1 << 31) - 2
 """Counts beyond it, and below its negative, are kept exactly: the others fit int32."""
 PREFIX = "data:application/octet-stream;base64,"
@@ -36,6 +41,9 @@ REFUSE_BYTES = 16 << 20
 _BLOCK = 1 << 16
 """Values mapped at once: intermediates stay in the processor's cache."""
 _EXACT_FLOAT = 2.0**53
+_LEAST_LIT = 32
+"""Values other than 0 that tell the scale of a pattern. If all of its counts were multiples of two, they would look
+like half of them, and the noise that is allowed would be too large: of so many, no pattern has that by chance."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +52,8 @@ class CountsMap:
 
     The whole number of a pixel is ``zero + count``, or ``zero - count`` if ``reversed``. Of integers,
     ``value = (gain * whole + offset) >> fraction`` modulo the dtype; of floats,
-    ``value = (whole - dark) * gain``, each operation rounded, as :class:`FloatCalibration` says.
+    ``value = (whole - dark) * gain``, each operation rounded, as :class:`FloatCalibration` says, and if ``scaled``
+    with a scale of each pattern.
 
     Attributes
     ----------
@@ -56,17 +65,33 @@ class CountsMap:
         Whole number at zero counts.
     reversed : bool
         Whether values fall as counts rise.
+    scaled : bool
+        Whether each pattern has a scale of its own (:meth:`scales`); of floats without a dark reference.
     """
 
     detector: tuple[int, int]
     calibration: IntegerCalibration | FloatCalibration
     zero: Array
     reversed: bool = False
+    scaled: bool = False
 
     @cached_property
     def checksum(self) -> int:
         """CRC-32 of its bytes: codes mean nothing without the very map."""
         return zlib.crc32(self.to_bytes()[:-4])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A dtype of the kind that its values have."""
+        return np.dtype(np.float64 if isinstance(self.calibration, FloatCalibration) else np.int64)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether counts are the values themselves."""
+        c = self.calibration
+        if not isinstance(c, IntegerCalibration) or c.fraction or self.reversed or self.zero.any():
+            return False
+        return bool((c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all()))
 
     def check(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         """Refuse chunks that the map is not of.
@@ -84,17 +109,34 @@ class CountsMap:
                 f"shape {tuple(shape)}; its last two dimensions must be the whole detector"
             )
 
-    def values(self, counts: Array, dtype: np.dtype[Any]) -> Array:
-        """Values of counts[k, pixels], of a native dtype."""
+    def scales(self, values: Array) -> Array | None:
+        """Scale of every pattern of native values[k, pixels], from its values alone: float64[k].
+
+        0 for patterns that do not tell one: these have no counts but zeros. None where patterns have no scales.
+        """
+        if not self.scaled:
+            return None
+        assert isinstance(self.calibration, FloatCalibration)
+        found, lit = pattern_scales(values, self.calibration)
+        return np.where(lit >= _LEAST_LIT, found, 0.0)
+
+    def values(self, counts: Array, dtype: np.dtype[Any], scales: Array | None = None) -> Array:
+        """Values of counts[k, pixels], of a native dtype; ``scales`` as :meth:`scales` has them."""
         out = np.empty(counts.shape, dtype)
-        rows = max(1, _BLOCK // max(1, counts.shape[1]))
         with np.errstate(all="ignore"):
-            for first in range(0, len(counts), rows):
-                out[first : first + rows] = self._values(self._whole(counts[first : first + rows]), dtype)
+            for part in _blocks(counts.shape):
+                out[part] = self._values(self._whole(counts[part]), dtype, _part(scales, part))
         return out
 
-    def counts(self, values: Array) -> tuple[Array, Array]:
+    def counts(self, values: Array, scales: Array | None = None) -> tuple[Array, Array]:
         """Counts of native values[k, pixels], every one of them proved.
+
+        Parameters
+        ----------
+        values : ndarray
+            Integers or floats.
+        scales : float64[k], optional
+            Of the patterns; default: those that :meth:`scales` finds.
 
         Returns
         -------
@@ -103,18 +145,50 @@ class CountsMap:
         unknown : bool[k, pixels]
             Values that the map does not give.
         """
+        if self.scaled and scales is None:
+            scales = self.scales(values)
         out, unknown = np.empty(values.shape, np.int32), np.empty(values.shape, bool)
         bits = f"u{values.dtype.itemsize}"
-        rows = max(1, _BLOCK // max(1, values.shape[1]))
         with np.errstate(all="ignore"):
-            for first in range(0, len(values), rows):
-                part = slice(first, first + rows)
-                guess, wrong = self._guess(values[part])
-                restored = self._values(self._whole(guess), values.dtype)
+            for part in _blocks(values.shape):
+                here = _part(scales, part)
+                guess, wrong = self._guess(values[part], here)
+                restored = self._values(self._whole(guess), values.dtype, here)
                 wrong |= restored.view(bits) != values[part].view(bits)
+                if here is not None:
+                    # Without a scale there is none but zero.
+                    wrong |= (guess != 0) & (here == 0)[:, None]
                 guess[wrong] = 0
                 out[part], unknown[part] = guess, wrong
         return out, unknown
+
+    def rates(self, values: Array, scales: Array | None = None) -> Array:
+        """Counts that values[k, pixels] stand for, fractions of them too, negative and NaN ones: float64.
+
+        ``scales`` are those of :meth:`scales`, if the map has any; where they are 0, the rate is NaN but for zeros.
+        """
+        with np.errstate(all="ignore"):
+            whole = self._whole_of(values.astype(np.float64))
+            if scales is not None:
+                assert isinstance(self.calibration, FloatCalibration)
+                by = scales[:, None]
+                whole = np.where(whole == 0, 0.0, whole * by if self.calibration.scale_divides else whole / by)
+        found: Array = self.zero - whole if self.reversed else whole - self.zero
+        return found
+
+    def values_of_rates(self, rates: Array, dtype: np.dtype[Any], scales: Array | None = None) -> Array:
+        """Values, of a native float dtype, of rates[k, pixels] in counts, which are no whole numbers."""
+        c = self.calibration
+        whole = self.zero - rates if self.reversed else self.zero + rates
+        with np.errstate(all="ignore"):
+            if isinstance(c, IntegerCalibration):
+                gain, offset = whole_integers(c, self.zero.size)
+                # The half that rounds is no part of the value.
+                out = (whole * gain + (offset - ((1 << c.fraction) >> 1))) / 2.0**c.fraction
+            else:
+                out = self._scaled(whole, c, np.dtype(np.float64), scales)
+            values: Array = out.astype(dtype)
+        return values
 
     def largest(self, dtype: np.dtype[Any]) -> int:
         """Most counts whose values fit the dtype in every pixel."""
@@ -137,7 +211,7 @@ class CountsMap:
 
     def beginning_at(self, value: float) -> CountsMap:
         """The same map with zero counts at a value; where it is between two whole numbers, at the one that gives fewer
-        counts.
+        counts. Not of scaled patterns, where a value is another count in each.
         """
         whole = self._whole_of(value)
         return replace(self, zero=(np.floor(whole) if self.reversed else np.ceil(whole)).astype(np.int64))
@@ -147,12 +221,13 @@ class CountsMap:
         whole = self._whole_of(value)
         return int(np.ceil((self.zero - whole if self.reversed else whole - self.zero).min()))
 
-    def _whole_of(self, value: float) -> Array:
+    def _whole_of(self, value: float | Array) -> Array:
         c = self.calibration
         if isinstance(c, FloatCalibration):
             gain = 1.0 if c.gain is None else c.gain
-            back = value * gain if c.gain_divides else value / gain
-            return np.broadcast_to(np.asarray(back + (0.0 if c.dark is None else c.dark)), self.zero.shape)
+            back = np.asarray(value * gain if c.gain_divides else value / gain)
+            back = back + (0.0 if c.dark is None else c.dark)
+            return np.broadcast_to(back, np.broadcast_shapes(back.shape, self.zero.shape))
         gain, offset = whole_integers(c, self.zero.size)
         # The half that rounds is no part of the value.
         return (value * 2.0**c.fraction - (offset - ((1 << c.fraction) >> 1))) / gain
@@ -161,28 +236,42 @@ class CountsMap:
         wide = counts.astype(np.int64)
         return self.zero - wide if self.reversed else self.zero + wide
 
-    def _values(self, whole: Array, dtype: np.dtype[Any]) -> Array:
+    def _values(self, whole: Array, dtype: np.dtype[Any], scales: Array | None) -> Array:
         c = self.calibration
         if isinstance(c, IntegerCalibration):
             gain, offset = whole_integers(c, self.zero.size)
             # Modulo 2**64, then of the dtype: two's complement.
             wide = (whole * gain + offset) >> c.fraction
             return wide.view(np.uint64).astype(f"u{dtype.itemsize}").view(dtype)
-        kind = np.float32 if c.single else np.float64
+        return self._scaled(whole, c, np.dtype(np.float32 if c.single else np.float64), scales).astype(
+            dtype, copy=False
+        )
+
+    @staticmethod
+    def _scaled(whole: Array, c: FloatCalibration, kind: np.dtype[Any], scales: Array | None) -> Array:
         # One IEEE operation at a time, each rounded: the same bits on every machine.
         row = whole.astype(kind)
         if c.dark is not None:
             row = row - c.dark.astype(kind)
+        # Patterns without a scale have no counts but zeros.
+        by = None if scales is None else np.where(scales == 0, 1, scales).astype(kind)[:, None]
+        if by is not None and c.scale_first:
+            row = row / by if c.scale_divides else row * by
         if c.gain is not None:
             gain = c.gain.astype(kind)
             row = row / gain if c.gain_divides else row * gain
-        return row.astype(dtype, copy=False)
+        if by is not None and not c.scale_first:
+            row = row / by if c.scale_divides else row * by
+        return row
 
-    def _guess(self, values: Array) -> tuple[Array, Array]:
+    def _guess(self, values: Array, scales: Array | None) -> tuple[Array, Array]:
         """Counts, int64, and where there can be none."""
         c = self.calibration
         if isinstance(c, FloatCalibration):
             whole = values.astype(np.float64)
+            if scales is not None:
+                by = np.where(scales == 0, 1, scales)[:, None]
+                whole = whole * by if c.scale_divides else whole / by
             if c.gain is not None:
                 whole = whole * c.gain if c.gain_divides else whole / c.gain
             if c.dark is not None:
@@ -210,13 +299,14 @@ class CountsMap:
     def to_bytes(self) -> bytes:
         """Serialise: magic, version, flags and detector, the calibration, zeros, a checksum."""
         w = Writer()
-        w.varint(REVERSED * self.reversed)
+        w.varint(REVERSED * self.reversed | SCALED * self.scaled)
         for n in self.detector:
             w.varint(n)
         w.varint(isinstance(self.calibration, FloatCalibration))
         w.section(write_calibration(self.calibration, GroupLayout.of_shape((1, *self.detector))))
         w.section(encode_map(self.zero.reshape(self.detector)))
-        body = MAGIC + bytes([VERSION]) + w.getvalue()
+        # Only what an older reader would not understand has the newer version.
+        body = MAGIC + bytes([VERSION if self.scaled else 1]) + w.getvalue()
         return body + zlib.crc32(body).to_bytes(4, "little")
 
     @classmethod
@@ -232,13 +322,15 @@ class CountsMap:
         """
         if len(data) < 9 or data[:4] != MAGIC:
             raise CorruptChunkError("these bytes are no map of counts")
-        if data[4] != VERSION:
+        if not 1 <= data[4] <= VERSION:
             raise FormatVersionError(f"a map of counts has format version {data[4]}; upgrade stemcodecs to read it")
         if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
             raise CorruptChunkError("the checksum of the map of counts does not match")
         r = Reader(data[5:-4])
         flags, height, width, floats = r.varint(), r.varint(), r.varint(), r.varint()
-        if flags > REVERSED or floats > 1 or not 0 < height * width < 1 << 31:
+        scaled = bool(flags & SCALED)
+        known = flags <= (REVERSED | SCALED) and floats <= 1 and scaled == (data[4] == VERSION) and scaled <= floats
+        if not known or not 0 < height * width < 1 << 31:
             raise CorruptChunkError("the map of counts makes no sense")
         detector = (height, width)
         kind = np.dtype(np.float64 if floats else np.int64)
@@ -252,7 +344,11 @@ class CountsMap:
         r.end()
         if (np.abs(zero) >= 1 << 31).any():
             raise CorruptChunkError("the map of counts is out of range")
-        return cls(detector=detector, calibration=calibration, zero=zero, reversed=bool(flags))
+        if scaled and (flags & REVERSED or zero.any() or getattr(calibration, "dark", None) is not None):
+            raise CorruptChunkError("the map of counts has scales beside an offset")
+        return cls(
+            detector=detector, calibration=calibration, zero=zero, reversed=bool(flags & REVERSED), scaled=scaled
+        )
 
     def to_uri(self) -> str:
         """For a codec's configuration.
@@ -282,6 +378,17 @@ class CountsMap:
         if not isinstance(uri, str) or not uri.startswith(PREFIX):
             raise ConfigurationError("'map' must be a data: URI as CountsMap.to_uri writes it")
         return _parsed(uri)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Patterns that are mapped at once."""
+    rows = max(1, _BLOCK // max(1, shape[1]))
+    for first in range(0, shape[0], rows):
+        yield slice(first, first + rows)
+
+
+def _part(scales: Array | None, part: slice) -> Array | None:
+    return None if scales is None else scales[part]
 
 
 @lru_cache(maxsize=8)

@@ -40,8 +40,10 @@ def deviation_behind(
     rows = max(1, (1 << 22) // n_pixels)
     for first in range(0, len(a), rows):
         mine, other = a[first : first + rows], b[first : first + rows]
-        counts, unknown = behind.counts(mine)
-        decoded_counts, lost = behind.counts(other)
+        # Scales are those of the source: what decoded values would tell is no witness.
+        scales = behind.scales(mine)
+        counts, unknown = behind.counts(mine, scales)
+        decoded_counts, lost = behind.counts(other, scales)
         same = mine.view(bits) == other.view(bits)
         # A value without counts on either side is right only if nothing changed.
         broken = (unknown | lost) & ~same

@@ -108,7 +108,11 @@ class ExactValues:
         CorruptChunkError
             If these are no places of such an array.
         """
-        r = Reader(data)
+        return cls.read(Reader(data), shape, itemsize)
+
+    @classmethod
+    def read(cls, r: Reader, shape: tuple[int, int], itemsize: int) -> Self:
+        """As :meth:`from_bytes`, of the rest of what is being read."""
         without, _ = _read(r, shape[0], 0)
         pixels, pixel_bits = _read(r, shape[1], itemsize)
         at, bits = _read(r, shape[0] * shape[1], itemsize)

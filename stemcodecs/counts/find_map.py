@@ -80,6 +80,9 @@ def unlit_pixels(sample: Array, found: CountsMap) -> Array:
     c = found.calibration
     if not isinstance(c, FloatCalibration) or c.gain is None or c.dark is not None or (c.gain == c.gain[0]).all():
         return np.zeros(0, np.int64)
+    if found.scaled:
+        # Without the scales of their patterns its values tell nothing.
+        return np.zeros(0, np.int64)
     # A single value may be two counts as well as one.
     return np.flatnonzero(np.count_nonzero(sample.reshape(len(sample), -1), axis=0) < _LIT)
 
@@ -132,16 +135,31 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
     with np.errstate(all="ignore"):
         proposal = propose_floats(values)
     if proposal is None:
-        return FoundMap(problem="the values are no whole numbers, and no gain of their pixels makes them counts")
+        doses = _of_doses(values, detector)
+        problem = "the values are no whole numbers, and no gain of their pixels makes them counts"
+        return FoundMap(problem=problem) if doses is None else doses
     # One map of a scan is a formula: what it does not give in last digits stays exact.
     calibration = replace(proposal[1], corrections=None)
     if calibration.scale is not None:
-        return FoundMap(
-            problem="the counts were divided by a dose of every pattern, which one map of the scan cannot undo"
-        )
+        made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
+        return _proved(values, _without_dead(values, made))
     # Rounded up, so that no value is taken for more counts than it is.
     zero = nothing if calibration.dark is None else np.ceil(calibration.dark).astype(np.int64)
     return _proved(values, _without_stuck(values, CountsMap(detector=detector, calibration=calibration, zero=zero)))
+
+
+def _of_doses(values: Array, detector: tuple[int, int]) -> FoundMap | None:
+    """A map of patterns that only have a scale each, which hot pixels do not hide."""
+    if values.dtype.itemsize == 2:
+        return None
+    nothing, single = np.zeros(values.shape[1], np.int64), values.dtype.itemsize == 4
+    for divides in (True, False):
+        calibration = FloatCalibration(scale_divides=divides, single=single)
+        made = CountsMap(detector=detector, calibration=calibration, zero=nothing, scaled=True)
+        found = _proved(values, _without_dead(values, made))
+        if found.map is not None:
+            return found
+    return None
 
 
 def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
@@ -165,19 +183,50 @@ def _without_stuck(values: Array, found: CountsMap) -> CountsMap:
     return found
 
 
+def _without_dead(values: Array, found: CountsMap) -> CountsMap:
+    """The map with a gain of 0 for pixels that never change, so that they tell no scale, and have no counts."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    stuck = (bits == bits[:1]).all(axis=0) & (values[0] != 0)
+    if not stuck.any():
+        return found
+    gain = np.where(stuck, 0.0, 1.0 if c.gain is None else c.gain)
+    return replace(found, calibration=replace(c, gain=gain, gain_divides=c.gain_divides and c.gain is not None))
+
+
+def _without_doubtful(values: Array, found: CountsMap, unknown: Array) -> CountsMap:
+    """The map of scaled patterns, with a gain of 0 for pixels whose own gain may be that of two counts."""
+    c = found.calibration
+    assert isinstance(c, FloatCalibration)
+    if c.gain is None or not (lit := c.gain > 0).any() or (c.gain[lit] == c.gain[lit][0]).all():
+        return found
+    here = found.scales(values)
+    assert here is not None
+    times = np.count_nonzero(values[here > 0], axis=0)
+    doubtful = (times < _LIT) | (np.count_nonzero(unknown[here > 0], axis=0) > 0.1 * times)
+    return replace(found, calibration=replace(c, gain=np.where(doubtful, 0.0, c.gain)))
+
+
 def _proved(values: Array, found: CountsMap) -> FoundMap:
     """The map, if it gives most values of pixels that have more than one."""
     unknown = found.counts(values)[1]
     bits = values.view(f"u{values.dtype.itemsize}")
     alive = (bits != bits[:1]).any(axis=0)
     c = found.calibration
-    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None:
+    if isinstance(c, FloatCalibration) and c.gain is not None and c.dark is None and not found.scaled:
         # A gain that came from two counts does not give one.
         few = np.count_nonzero(unknown, axis=0) <= 0.1 * np.count_nonzero(values, axis=0)
         pixels = np.flatnonzero(alive & ~few)
         if pixels.size:
             found = with_gains_of(found, pixels, values[:, pixels])
             unknown[:, pixels] = found.counts(values)[1][:, pixels]
+    if found.scaled:
+        found = _without_doubtful(values, found, unknown)
+        unknown = found.counts(values)[1]
+        lit = (values != 0) & alive
+        if np.count_nonzero(unknown & lit) > (1 - _ENOUGH) * np.count_nonzero(lit):
+            return FoundMap(problem="its patterns have too few counts each to tell the dose that they were divided by")
     share = float(unknown[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")
@@ -230,7 +279,7 @@ def _of_integers(
             # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
             return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
         best = placed
-    if _changes_nothing(best) and not wide:
+    if best.changes_nothing and not wide:
         return FoundMap(plain=True)
     return FoundMap(map=best)
 
@@ -298,18 +347,10 @@ def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> Cou
     )  # fmt: skip
 
 
-def _changes_nothing(found: CountsMap) -> bool:
-    """Whether counts are the values themselves."""
-    c = found.calibration
-    assert isinstance(c, IntegerCalibration)
-    plain = c.fraction == 0 and (c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all())
-    return bool(plain and not found.reversed and (found.zero == 0).all())
-
-
 def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
     """Whether the value 0 is that of zero counts in all pixels, and nothing lies below."""
     zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))
-    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and _changes_nothing(found))
+    return bool((zero == 0).all()) and not negative and not found.reversed and not (shifted and found.changes_nothing)
 
 
 def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:

@@ -22,7 +22,7 @@ def words_of_map(found: CountsMap) -> str:
     """One line on the map of a scan."""
     c = found.calibration
     if isinstance(c, FloatCalibration):
-        return _of_floats(c)
+        return _of_floats(c, scaled=found.scaled)
     at_zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))[0]
     return _of_integers(c, at_zero, reversed_=found.reversed)
 
@@ -30,7 +30,7 @@ def words_of_map(found: CountsMap) -> str:
 def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: np.dtype[Any]) -> str | None:
     """One line on how the values of a chunk become counts; None where they are counts."""
     if isinstance(calibration, FloatCalibration):
-        words = _of_floats(calibration)
+        words = _of_floats(calibration, scaled=calibration.scale is not None)
     elif isinstance(calibration, IntegerCalibration):
         offset = np.zeros(1, np.int64) if calibration.offset is None else calibration.offset
         at_zero = offset >> calibration.fraction
@@ -55,12 +55,12 @@ def _of_numbers(numbers: NumberMap) -> str:
     return f"counts; offset {numbers.offset} ADU" if numbers.offset else ""
 
 
-def _of_floats(c: FloatCalibration) -> str:
+def _of_floats(c: FloatCalibration, *, scaled: bool) -> str:
     words = "counts" if c.dark is None else "(ADU less a dark reference per pixel)"
     if c.gain is not None:
         verb = "divided by" if c.gain_divides else "times"
         words += f" {verb} {_gain(c.gain)}"
-    if c.scale is not None:
+    if scaled:
         words += f" {'divided by' if c.scale_divides else 'times'} a dose of each pattern"
     if c.corrections is not None:
         words += ", corrected in last digits"
@@ -100,6 +100,8 @@ def _of_table(values: Array) -> str:
 
 
 def _gain(gain: Array) -> str:
+    # Those of dead pixels are no gains.
+    gain = gain[gain > 0] if (gain > 0).any() else gain
     if (gain == gain[0]).all():
         return f"{float(gain[0]):.7g}"
     low, high = (float(v) for v in np.quantile(gain, _BULK))

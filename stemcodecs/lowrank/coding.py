@@ -17,7 +17,15 @@ from stemcodecs.lowrank.residual import GROUP_POSITIONS, LARGEST, LARGEST_BOUNDE
 from stemcodecs.lowrank.residual_context import to_rates
 from stemcodecs.lowrank.stabilize import FRACTION_BITS, fixed_inverse_table, inverse_anscombe
 
-__all__ = ["decode_patterns", "encode_counts", "encode_prediction", "split_marked", "without_marks"]
+__all__ = [
+    "MOST_SCATTERED",
+    "decode_patterns",
+    "encode_counts",
+    "encode_prediction",
+    "expected_by",
+    "split_marked",
+    "without_marks",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -53,12 +61,17 @@ def without_marks(flat: Array, model: LowRankModel, *, largest: int, whole: bool
         return None
     if exact.scattered > MOST_SCATTERED * flat.size + 8:
         return None
-    mean = np.ldexp(model.mean.astype(np.float64), -model.mean_bits)
-    rates = inverse_anscombe(mean) if model.stabilised else np.maximum(mean, 0)
     filled = flat.copy()
     position, pixel = np.nonzero(none)
-    filled[position, pixel] = np.minimum(np.rint(rates), largest - 1)[pixel].astype(flat.dtype)
+    filled[position, pixel] = np.minimum(expected_by(model), largest - 1)[pixel].astype(flat.dtype)
     return filled, exact.to_bytes()
+
+
+def expected_by(model: LowRankModel) -> Array:
+    """What a model expects in every pixel, as whole counts: float64[pixels]."""
+    mean = np.ldexp(model.mean.astype(np.float64), -model.mean_bits)
+    rates: Array = np.rint(inverse_anscombe(mean) if model.stabilised else np.maximum(mean, 0))
+    return rates
 
 
 def split_marked(content: memoryview, head: Head) -> tuple[ExactValues, memoryview]:

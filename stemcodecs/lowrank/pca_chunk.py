@@ -18,6 +18,7 @@ __all__ = [
     "BIG_ENDIAN",
     "COLUMN_MAJOR",
     "LOW_RANK",
+    "MAPPED",
     "MARKED",
     "WHOLE",
     "Head",
@@ -30,8 +31,8 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPC"
-VERSION, WITH_MARKS = 1, 2
-WHOLE, LOW_RANK, MARKED = 0, 1, 2
+VERSION, WITH_MARKS, WITH_MAP = 1, 2, 3
+WHOLE, LOW_RANK, MARKED, MAPPED = 0, 1, 2, 3
 COLUMN_MAJOR, BIG_ENDIAN = 0x10, 0x20
 _DTYPE = re.compile(r"[|<][biuf][0-9]{1,2}")
 """Flags beside the kind: how Zarr format 2 had laid the values out in memory."""
@@ -48,8 +49,8 @@ class Head:
     shape : tuple of int
         Shape; the last two dimensions are the detector.
     kind : int
-        ``WHOLE``: entropy-coded without the model, ``LOW_RANK``, or ``MARKED``: low-rank but for values that are kept
-        exactly.
+        ``WHOLE``: entropy-coded without the model, ``LOW_RANK``, ``MARKED``: low-rank but for values that are kept
+        exactly, or ``MAPPED``: the same of the counts behind the values.
     flags : int
         ``COLUMN_MAJOR`` and ``BIG_ENDIAN``.
     """
@@ -73,7 +74,7 @@ class Head:
         """The chunk, given the model's digest."""
         name = self.dtype.str.encode()
         # Only what an older reader would not understand has the newer version.
-        version = WITH_MARKS if self.kind == MARKED else VERSION
+        version = {MARKED: WITH_MARKS, MAPPED: WITH_MAP}.get(self.kind, VERSION)
         body = b"".join(
             [
                 MAGIC,
@@ -101,16 +102,16 @@ def read(view: memoryview, digest: str, name: str) -> tuple[Head, memoryview]:
     if len(view) < 12 or bytes(view[:4]) != MAGIC:
         raise CorruptChunkError(f"not a {name} chunk")
     version, kind, dtype_size, ndim = struct.unpack_from("<BBBB", view, 4)
-    if version not in (VERSION, WITH_MARKS):
+    if version not in (VERSION, WITH_MARKS, WITH_MAP):
         raise FormatVersionError(
-            f"the chunk has format version {version}, this stemcodecs reads {WITH_MARKS}; upgrade it"
+            f"the chunk has format version {version}, this stemcodecs reads {WITH_MAP}; upgrade it"
         )
     flags = kind & (COLUMN_MAJOR | BIG_ENDIAN)
     kind ^= flags
     if zlib.crc32(view[:-4]) != struct.unpack_from("<I", view, len(view) - 4)[0]:
         raise CorruptChunkError("checksum mismatch")
     at = 8 + dtype_size
-    known = kind == MARKED if version == WITH_MARKS else kind in (WHOLE, LOW_RANK)
+    known = kind in {WITH_MARKS: (MARKED,), WITH_MAP: (MAPPED,)}.get(version, (WHOLE, LOW_RANK))
     if not known or not 2 <= ndim <= 32 or len(view) < at + 8 * ndim + 12:
         raise CorruptChunkError("the header is out of range")
     dtype_name = bytes(view[8:at]).decode("ascii", "replace")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,18 @@ from stemcodecs.errors import ConfigurationError, CorruptChunkError, Unsupported
 from stemcodecs.temporal.coherence import MOST_REPLACED, replaced
 from stemcodecs.temporal.decoders import gap_tv_frames, interpolated_frames
 from stemcodecs.temporal.image_coding import read_planes, write_planes
+from stemcodecs.temporal.runtime import AT_ONCE, network_frames, run_at_once
 from stemcodecs.temporal.sampling import Sampling
 from stemcodecs.temporal.tcs_chunk import EXACT, MEASURED, Entry, TcsHead
 from stemcodecs.temporal.weights import NETWORKS
 
-__all__ = ["Decoder", "check_movie", "decode_frames", "decode_sums", "encode_movies"]
+__all__ = ["Decoder", "check_movie", "decode_all", "decode_sums", "encode_movies"]
 
 Array = np.ndarray[Any, Any]
+
+MOST_AT_ONCE = 1 << 22
+"""Values of a measurement beyond which networks decode one at a time, each with all processors: so that two never take
+more memory than one of such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +39,21 @@ class Decoder:
         SHA-256 of the network's weights.
     model : str, optional
         The weights as a ``data:`` URI, where they do not come with the package.
+    at_once : int
+        Networks that run at the same time.
     """
 
     name: str
     weights: str = ""
     model: str | None = None
+    at_once: int = 1
 
     def __call__(self, total: Array, sampling: Sampling, shape: tuple[int, int]) -> Array:
         """Frames of a measurement: float32 (B, y, x)."""
         if self.name == "interpolate":
             return interpolated_frames(total, sampling, shape)
         if self.name in NETWORKS:
-            from stemcodecs.temporal.runtime import network_frames
-
-            return network_frames(total, sampling, shape, NETWORKS[self.name], self.weights, self.model)
+            return network_frames(total, sampling, shape, NETWORKS[self.name], self.weights, self.model, self.at_once)
         return gap_tv_frames(total, sampling, shape)
 
 
@@ -96,7 +103,12 @@ def encode_movies(chunk: Array, sampling: Sampling, *, keep_incoherent: bool, fl
             if keep_incoherent and replaced(frames, sampling.bin_edges) > MOST_REPLACED:
                 kind, payload = EXACT, _encode_exactly(frames)
             else:
-                payload = write_planes(sampling.quantise(sampling.measure(frames)), opened)
+                payload = write_planes(sampling.quantise(sampling.measure(frames)), opened, sampling.most_opened)
+                if keep_incoherent and len(frames) < sampling.frames:
+                    # The few that are left at the end of a movie may take no more bytes as they are.
+                    exactly = _encode_exactly(frames)
+                    if len(exactly) <= len(payload):
+                        kind, payload = EXACT, exactly
             entries.append(Entry(kind=kind, size=len(payload), crc=zlib.crc32(payload)))
             payloads.append(payload)
     head = TcsHead(dtype=native.dtype, shape=native.shape, flags=flags, used=tuple(used), entries=tuple(entries))
@@ -152,6 +164,26 @@ def decode_sums(head: TcsHead, sampling: Sampling, entry: Entry, count: int, pay
     most = (largest + sampling.step // 2) // sampling.step
     steps = read_planes(payload, sampling.plane_shape(shape), lambda: sampling.opened(shape), most)
     return steps * sampling.step
+
+
+def decode_all(
+    head: TcsHead, sampling: Sampling, decoder: Decoder, jobs: list[tuple[Entry, Array, memoryview]]
+) -> None:
+    """Frames of several entries, each into an array of (count, y, x) of its own; raises as :func:`decode_frames`."""
+    values = sampling.frames * math.prod(head.frame_shape)
+    together = decoder.name in NETWORKS and len(jobs) > 1 and values <= MOST_AT_ONCE
+    if together:
+        decoder = replace(decoder, at_once=AT_ONCE)
+
+    def decode(job: tuple[Entry, Array, memoryview]) -> None:
+        entry, out, payload = job
+        out[...] = decode_frames(head, sampling, decoder, entry, len(out), payload)
+
+    if together:
+        run_at_once(decode, jobs)
+    else:
+        for job in jobs:
+            decode(job)
 
 
 def decode_frames(

@@ -32,35 +32,36 @@ measurement could mix."""
 @kernel
 def _difference(one: Array, other: Array, step: int) -> tuple[float, float]:
     """Mean squared difference of pixels, and of sums over 2 × 2 pixels."""
-    pixels, blocks, count = 0.0, 0.0, 0
+    # Whole numbers, which the compiler may add up in any order: many at once.
+    pixels, blocks, count = np.int64(0), np.int64(0), 0
+    half = one.shape[1] // 2
     for y in range(0, one.shape[0] - 1, step):
-        for x in range(0, one.shape[1] - 1, 2):
-            sum_: Any = 0
-            for j in range(2):
-                for i in range(2):
-                    d = np.int64(one[y + j, x + i]) - np.int64(other[y + j, x + i])
-                    sum_ += d
-                    pixels += d * d
-            blocks += sum_ * sum_
-            count += 1
+        above, below, other_above, other_below = one[y], one[y + 1], other[y], other[y + 1]
+        for x in range(half):
+            a = np.int64(above[2 * x]) - np.int64(other_above[2 * x])
+            b = np.int64(above[2 * x + 1]) - np.int64(other_above[2 * x + 1])
+            c = np.int64(below[2 * x]) - np.int64(other_below[2 * x])
+            d = np.int64(below[2 * x + 1]) - np.int64(other_below[2 * x + 1])
+            pixels += a * a + b * b + c * c + d * d
+            blocks += (a + b + c + d) * (a + b + c + d)
+        count += half
     return pixels / (4 * count), blocks / count
 
 
 @kernel
 def _contrast(frame: Array, step: int) -> tuple[float, float]:
     """Variance of pixels, and of sums over 2 × 2 pixels."""
-    total, squares, blocks, count = 0.0, 0.0, 0.0, 0
+    total, squares, blocks, count = np.int64(0), np.int64(0), np.int64(0), 0
+    half = frame.shape[1] // 2
     for y in range(0, frame.shape[0] - 1, step):
-        for x in range(0, frame.shape[1] - 1, 2):
-            sum_: Any = 0
-            for j in range(2):
-                for i in range(2):
-                    v = np.int64(frame[y + j, x + i])
-                    sum_ += v
-                    squares += v * v
-            total += sum_
-            blocks += sum_ * sum_
-            count += 1
+        above, below = frame[y], frame[y + 1]
+        for x in range(half):
+            a, b = np.int64(above[2 * x]), np.int64(above[2 * x + 1])
+            c, d = np.int64(below[2 * x]), np.int64(below[2 * x + 1])
+            squares += a * a + b * b + c * c + d * d
+            total += a + b + c + d
+            blocks += (a + b + c + d) * (a + b + c + d)
+        count += half
     mean = total / count
     return squares / (4 * count) - mean * mean / 16, blocks / count - mean * mean
 

@@ -21,9 +21,6 @@ Array = np.ndarray[Any, Any]
 BLOCK = 16
 """Rows and columns of the blocks that the engine takes for patterns: a multiple of the tile of the masks, so that a
 pixel of a block always sees the same masks."""
-MODE = "pooled"
-"""Of the engine: what is left is noise, alike everywhere. More histograms, or neighbours, would gain a part in a
-thousand, and be slower than a camera."""
 
 
 @kernel(forceinline=True)
@@ -56,44 +53,62 @@ def _predicted(values: Array, opened: Array, t: int, y: int, x: int) -> Any:
     return (here * total + weight // 2) // weight
 
 
-@kernel(forceinline=True)
-def _alike(opened: Array, t: int, y: int) -> bool:
-    """Whether a row and the one above sum as many values everywhere, but perhaps in the last column."""
-    same = True
-    for x in range(opened.shape[2] - 1):
-        same &= (opened[t, y, x] == opened[t, y, 0]) & (opened[t, y - 1, x] == opened[t, y, 0])
-    return same
+@kernel
+def _difference(steps: Array, opened: Array, rows: Array, constants: Array, out: Array) -> None:
+    """Zigzag differences of ``steps`` (t, y, x) from their prediction, into blocks (t, rows, columns, BLOCK, BLOCK).
+
+    ``rows`` (6, x) is to work in, of float32 or float64, whichever holds all sums and products exactly: the quotient of
+    such numbers, rounded down, is that of integers, and many pixels are predicted at once. ``constants`` are ½, 1 and 2
+    of that type.
+    """
+    width = steps.shape[2]
+    line = np.zeros(out.shape[2] * BLOCK, np.uint32)
+    here, above, before = rows[0:2], rows[2:4], rows[4:6]
+    for t in range(steps.shape[0]):
+        for y in range(steps.shape[1]):
+            here, above = above, here
+            _copy_row(steps[t, y], opened[t, y], here)
+            # Pixels at the left and the right edge, and of the first row, lack neighbours.
+            stride = max(width - 1, 1) if y else 1
+            for x in range(0, width, stride):
+                d = np.int64(steps[t, y, x]) - _predicted(steps, opened, t, y, x)
+                line[x] = (d << 1) ^ (d >> 63)
+            if y:
+                if t:
+                    _copy_row(steps[t - 1, y], opened[t - 1, y], before)
+                _inner_pixels(here, above, before, t > 0, constants, line)
+            for c in range(out.shape[2]):
+                block = out[t, y // BLOCK, c, y % BLOCK]
+                for i in range(BLOCK):
+                    block[i] = line[c * BLOCK + i]
 
 
 @kernel
-def _difference(values: Array, opened: Array, out: Array) -> None:
-    """Zigzag differences of ``values`` int64 (t, y, x) from their prediction, into an array of whole blocks."""
-    width = values.shape[2]
-    for t in range(values.shape[0]):
-        for y in range(values.shape[1]):
-            first = 0
-            if y and width > 3 and _alike(opened, t, y) and (t == 0 or _alike(opened, t - 1, y)):
-                # As `_predicted` has it, in loops that take many pixels at once: nearly all rows come here.
-                d = values[t, y, 0] - _predicted(values, opened, t, y, 0)
-                out[t, y, 0] = (d << 1) ^ (d >> 63)
-                row, above = values[t, y], values[t, y - 1]
-                if t == 0:
-                    for x in range(1, width - 2):
-                        d = row[x] - ((row[x - 1] + above[x - 1] + above[x] + above[x + 1] + 2) >> 2)
-                        out[t, y, x] = (d << 1) ^ (d >> 63)
-                else:
-                    before, here = values[t - 1, y], opened[t, y, 0]
-                    weight = 4 * here + 2 * opened[t - 1, y, 0]
-                    half, divisor = weight // 2, float(weight)
-                    for x in range(1, width - 2):
-                        total = row[x - 1] + above[x - 1] + above[x] + above[x + 1] + 2 * before[x]
-                        # Sums are far below 2**50: their quotient by floating point, rounded down, is that of integers.
-                        d = row[x] - np.int64((here * total + half) / divisor)
-                        out[t, y, x] = (d << 1) ^ (d >> 63)
-                first = width - 2
-            for x in range(first, width):
-                d = values[t, y, x] - _predicted(values, opened, t, y, x)
-                out[t, y, x] = (d << 1) ^ (d >> 63)
+def _copy_row(values: Array, numbers: Array, row: Array) -> None:
+    for x in range(values.size):
+        row[0, x] = values[x]
+        row[1, x] = numbers[x]
+
+
+@kernel
+def _inner_pixels(here: Array, above: Array, before: Array, has_before: bool, constants: Array, line: Array) -> None:
+    """All pixels of a row but the first and the last: as `_predicted` has it.
+
+    Each row is of values, and of how many are summed in each.
+    """
+    half, one, two = constants[0], constants[1], constants[2]
+    twice = two if has_before else two - two
+    value, number = here[0], here[1]
+    value_above, number_above = above[0], above[1]
+    value_before, number_before = before[0], before[1]
+    for x in range(1, value.size - 1):
+        total = value[x - 1] + value_above[x - 1] + value_above[x] + value_above[x + 1] + twice * value_before[x]
+        weight = number[x - 1] + number_above[x - 1] + number_above[x] + number_above[x + 1]
+        weight += twice * number_before[x]
+        # Where no neighbour sums anything, their total is 0 as well.
+        expected = np.floor((number[x] * total + np.floor(half * weight)) / max(weight, one))
+        d = value[x] - expected
+        line[x] = np.uint32(max(two * d, -two * d - one))
 
 
 @kernel
@@ -118,7 +133,7 @@ def _blocked(shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
     return shape[0], -(-shape[1] // BLOCK), -(-shape[2] // BLOCK), BLOCK, BLOCK
 
 
-def write_planes(steps: Array, opened: Array) -> bytes:
+def write_planes(steps: Array, opened: Array, weight: int) -> bytes:
     """Bytes of a measurement.
 
     Parameters
@@ -127,17 +142,23 @@ def write_planes(steps: Array, opened: Array) -> bytes:
         Quantised sums, (planes, y, x), below 2³¹.
     opened : ndarray of int64
         How many values each of them sums.
+    weight : int
+        None sums more values than that.
     """
     from stemcodecs.entropy.chunk.encode import encode_array
-    from stemcodecs.entropy.fit.fit_model import FitOptions
+    from stemcodecs.entropy.chunk.encode_pooled import encode_pooled
 
+    most = int(steps.max(initial=0))
+    # The largest of all sums and products: below 2**24 they are exact in float32, and twice as many are taken at once.
+    exact = np.float32 if 6 * weight * (most + 1) < 1 << 24 else np.float64
     # Zigzag of a difference takes a bit more than the values.
-    wide = int(steps.max(initial=0)) >= 1 << 15
-    out = np.zeros(_whole_blocks(steps.shape), np.uint32 if wide else np.uint16)
-    _difference(steps.astype(np.int64), opened, out)
-    planes, rows, columns = _blocked(steps.shape)[:3]
-    blocks = out.reshape(planes, rows, BLOCK, columns, BLOCK).swapaxes(2, 3)
-    return encode_array(np.ascontiguousarray(blocks), FitOptions(mode=MODE))
+    out = np.zeros(_blocked(steps.shape), np.uint32 if most >= 1 << 15 else np.uint16)
+    _difference(steps, opened, np.zeros((6, steps.shape[2]), exact), np.array([0.5, 1, 2], exact), out)
+    if out.dtype == np.uint32 and int(out.max()) < 1 << 16:
+        out = out.astype(np.uint16)
+    # What is left is noise, alike everywhere: more histograms, or neighbours, would gain a part in a thousand, and be
+    # slower than a camera.
+    return encode_pooled(out) if out.dtype == np.uint16 else encode_array(out)
 
 
 def read_planes(data: memoryview, shape: tuple[int, int, int], opened: Callable[[], Array], largest: int) -> Array:

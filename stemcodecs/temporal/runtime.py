@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from stemcodecs.temporal.network_input import network_input
 from stemcodecs.temporal.sampling import Sampling
 from stemcodecs.temporal.weights import NETWORKS, fitting, load_weights
 
-__all__ = ["network_frames"]
+__all__ = ["AT_ONCE", "network_frames", "run_at_once"]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,8 +26,45 @@ SEEN_AT_ONCE, MARGIN = {"birnat": 128}, 8
 and those at the edges of such parts that are thrown away. Multiples of the tile of the masks."""
 
 
+AT_ONCE = 2
+"""Measurements that networks decode at a time, in the whole process: the layers of one leave processors waiting."""
+
+_pool: ThreadPoolExecutor | None = None
+_starting = threading.Lock()
+T = TypeVar("T")
+
+
+def _forget_pool() -> None:
+    # The threads of a pool do not survive a fork, and a lock may have been copied locked.
+    global _pool, _starting
+    _pool, _starting = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run_at_once(function: Callable[[T], None], jobs: list[T]) -> None:
+    """Call a function, which runs networks with a part of the processors, for several jobs at a time.
+
+    Many callers wait for each other, so that their networks do not take the memory of all at once.
+    """
+    global _pool
+    with _starting:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="stemcodecs-network")
+        pool = _pool
+    list(pool.map(function, jobs))
+
+
 def network_frames(
-    total: Array, sampling: Sampling, shape: tuple[int, int], network: str, sha256: str, model: str | None
+    total: Array,
+    sampling: Sampling,
+    shape: tuple[int, int],
+    network: str,
+    sha256: str,
+    model: str | None,
+    at_once: int = 1,
 ) -> Array:
     """Frames of one measurement, in units of the movie: float32 (B, y, x).
 
@@ -42,13 +82,15 @@ def network_frames(
         Of the weights.
     model : str, optional
         The weights as a ``data:`` URI, where they are not among those shipped.
+    at_once : int
+        Networks that run at the same time and share the processors.
 
     Raises
     ------
     ConfigurationError
         onnxruntime is missing, or the weights are unknown, damaged, or made for other measurements.
     """
-    session = _session(sha256, model)
+    session = _session(sha256, model, max(1, _threads() // at_once))
     _check_fit(session.get_modelmeta().custom_metadata_map, sampling, network)
     padded = (-(-shape[0] // TILE) * TILE, -(-shape[1] // TILE) * TILE)
     given = network_input(total, sampling.opened(shape))
@@ -118,7 +160,7 @@ def _threads() -> int:
 
 
 @lru_cache(maxsize=4)
-def _session(sha256: str, model: str | None) -> Any:
+def _session(sha256: str, model: str | None, threads: int) -> Any:
     try:
         import onnxruntime
     except ImportError:
@@ -127,7 +169,7 @@ def _session(sha256: str, model: str | None) -> Any:
             "or read the movie with the decoder gap-tv (stemcodecs.movies.with_decoder)"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Chunks are decoded by several threads at once: those of a network that wait must not take the time of the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -88,10 +88,14 @@ class Sampling:
         """How many values are summed in each value of a measurement: int64, of :meth:`plane_shape`, read-only."""
         return _opened(self, shape)
 
+    @property
+    def most_opened(self) -> int:
+        """No value of a measurement sums more values than that."""
+        return int(-(-self.frames // self.time_bins) * self.space_bins**2)
+
     def largest(self, dtype: np.dtype[Any]) -> int:
         """Largest sum that frames of a dtype can have."""
-        value = int(np.iinfo(dtype).max)
-        return value * (-(-self.frames // self.time_bins)) * self.space_bins**2
+        return int(np.iinfo(dtype).max) * self.most_opened
 
     def sum_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Dtype of the sums of frames of a dtype."""

@@ -40,14 +40,30 @@ def add_binned(frames: Array, edges: Array, space: int, sums: Array, out: Array)
                     frame = frames[min(b, last), j]
                     for x in range(width):
                         sums[x] += frame[x]
-            for x in range(width):
-                out[t, y, x // space] += sums[x]
+            row = out[t, y]
+            whole = width // space
+            if space == 2:
+                for x in range(whole):
+                    row[x] += sums[2 * x] + sums[2 * x + 1]
+            else:
+                for x in range(whole):
+                    for i in range(space):
+                        row[x] += sums[x * space + i]
+            for x in range(whole * space, width):
+                row[whole] += sums[x]
 
 
 @kernel
 def quantise(total: Array, step: int, out: Array) -> None:
-    """``out = (total + step // 2) // step`` of flat sums below 2³²."""
-    half, divisor = step // 2, float(step)
-    for i in range(total.size):
-        # The quotient of such numbers by floating point, rounded down, is that of integers, and takes many at once.
-        out[i] = np.int64((np.int64(total[i]) + half) / divisor)
+    """``out = (total + step // 2) // step`` of flat uint16 or uint32 sums."""
+    half = step // 2
+    # The quotient of such numbers by floating point, rounded down, is that of integers, and takes many at once: where a
+    # sum and a step are below 2**24 together, a quotient below a whole number is so by more than it is rounded.
+    if total.itemsize == 2:
+        offset, divisor = np.float32(half), np.float32(step)
+        for i in range(total.size):
+            out[i] = np.int32((np.float32(total[i]) + offset) / divisor)
+    else:
+        wide_offset, wide_divisor = np.float64(half), np.float64(step)
+        for i in range(total.size):
+            out[i] = np.int64((np.float64(total[i]) + wide_offset) / wide_divisor)

@@ -25,6 +25,8 @@ with warnings.catch_warnings():
     from zarr.testing.strategies import basic_indices, orthogonal_indices
 
 from stemcodecs.codecs.pca import NumcodecsPca, Pca
+from stemcodecs.counts.counts_map import CountsMap
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration
 from stemcodecs.errors import (
     ConfigurationError,
     CorruptChunkError,
@@ -421,6 +423,10 @@ GOLDEN = {
     ("v2", "gaps_none"): "none",
     ("v2", "gaps_bounded"): "bounded",
     ("v2", "nan_lossless"): "lossless",
+    ("v3", "gain_none"): "none",
+    ("v3", "steps_none"): "none",
+    ("v3", "monitor_bounded"): "bounded",
+    ("v3", "monitor_lossless"): "lossless",
 }
 
 
@@ -430,7 +436,31 @@ def golden_chunk(name: str) -> Array:
         return marked(counts.astype(np.int32), -1)
     if name.startswith("nan"):
         return marked(counts.astype(np.float32), np.nan)
+    if name.startswith(("gain", "monitor")):
+        scaled = counts.astype(np.float32) * golden_gain()
+        if name.startswith("monitor"):
+            scaled /= np.random.default_rng(8).normal(1, 0.05, (*counts.shape[:2], 1, 1)).astype(np.float32)
+        return marked(scaled, np.nan)
+    if name.startswith("steps"):
+        return marked(17 * counts.astype(np.int32) + 100, -1)
     return counts.astype(np.float32) + np.float32(0.25) if name == "whole" else counts
+
+
+def golden_gain() -> Array:
+    return np.random.default_rng(7).normal(0.4, 0.05, (7, 6)).astype(np.float32)
+
+
+def golden_map(name: str) -> str | None:
+    """How its values become counts."""
+    calibration: Any = {
+        "gain": FloatCalibration(gain=golden_gain().reshape(-1).astype(np.float64)),
+        "monitor": FloatCalibration(gain=golden_gain().reshape(-1).astype(np.float64), scale_divides=True),
+        "steps": IntegerCalibration(gain=np.full(42, 17), offset=np.full(42, 100)),
+    }.get(name.split("_")[0])
+    if calibration is None:
+        return None
+    nothing, scaled = np.zeros(42, np.int64), name.startswith("monitor")
+    return CountsMap(detector=(7, 6), calibration=calibration, zero=nothing, scaled=scaled).to_uri()
 
 
 def marked(counts: Array, mark: float) -> Array:
@@ -455,6 +485,31 @@ def test_golden_bytes(version: str, name: str) -> None:
         assert same_bits(decoded, golden_chunk(name))
 
 
+def test_mapped_chunks_need_their_map() -> None:
+    """Counts mean nothing without the very map, and damage is found at every byte."""
+    values = golden_chunk("monitor_bounded")
+    codec = Pca.from_model(MODEL, residual="bounded", map=golden_map("monitor"))
+    data = codec.encode_chunk(values)
+    for wrong in (None, golden_map("gain")):
+        with pytest.raises(CorruptChunkError):
+            Pca.from_model(MODEL, residual="bounded", map=wrong).decode_chunk(data)
+    for n in range(0, len(data), 7):
+        with pytest.raises(CorruptChunkError):
+            codec.decode_chunk(data[:n])
+    with pytest.raises(CorruptChunkError, match="do not agree"):
+        codec.decode_chunk(Pca.from_model(MODEL, residual="bounded").encode_chunk(golden_chunk("counts")))
+    with pytest.raises(ConfigurationError, match="not one of uint16"):
+        codec.encode_chunk(golden_chunk("counts"))
+    # What the map does not give is stored whole, and restored exactly.
+    others = np.random.default_rng(3).normal(3, 1, values.shape).astype(np.float32)
+    assert same_bits(codec.decode_chunk(codec.encode_chunk(others)), others)
+    other = NumcodecsPca(**codec.configuration())
+    for laid_out in (values, np.asfortranarray(values), values.astype(">f4")):
+        back = other.decode(other.encode(laid_out))
+        assert back.flags.f_contiguous == laid_out.flags.f_contiguous
+        assert back.astype(np.float32).tobytes() == codec.decode_chunk(data).tobytes()
+
+
 def write_golden_bytes() -> None:
     """Only for a new format version: ``python -m tests.codecs.test_pca``; fixtures of old
     versions stay.
@@ -464,7 +519,7 @@ def write_golden_bytes() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / f"{name}.chunk").exists():
             continue
-        codec = Pca.from_model(MODEL, residual=residual)  # type: ignore[arg-type]
+        codec = Pca.from_model(MODEL, residual=residual, map=golden_map(name))  # type: ignore[arg-type]
         data = codec.encode_chunk(golden_chunk(name))
         (folder / f"{name}.json").write_text(json.dumps(codec.configuration()))
         (folder / f"{name}.chunk").write_bytes(data)

@@ -252,7 +252,7 @@ def test_chunk_of_another_configuration_is_refused() -> None:
 
 def test_newer_version_is_named() -> None:
     data = bytearray(PoissonHistogram().encode_chunk(counts("uint8")))
-    data[4] = 3
+    data[4] = 4
     with pytest.raises(FormatVersionError, match="upgrade"):
         PoissonHistogram().decode_chunk(bytes(data))
 

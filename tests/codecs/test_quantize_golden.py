@@ -73,7 +73,7 @@ def test_golden_bytes_cover_the_format() -> None:
     assert {(chr(h[5]), h[6]) for h in packed} >= {("u", 1), ("u", 2), ("i", 2), ("u", 4), ("i", 4)}
     assert {h[8] & 0xC0 for h in packed} == {0, 64, 128}
     heads = {p.stem: p.read_bytes()[:20] for p in QUANTISED}
-    assert {h[4] for h in heads.values()} == {1, 2}
+    assert {h[4] for h in heads.values()} == {1, 2, 3}
     assert {(chr(h[5]), h[6]) for h in heads.values()} >= {("u", 1), ("u", 2), ("i", 2), ("i", 4), ("f", 4)}
     assert {flag for h in heads.values() for flag in (1, 2, 4) if h[7] & flag} == {1, 2, 4}
     assert {h[16:] != bytes(4) for h in heads.values()} == {True, False}  # with and without a table of offsets
@@ -91,4 +91,4 @@ def test_golden_bytes_are_never_written_over(codec: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_golden_bytes_are_small(codec: str) -> None:
-    assert sum(p.stat().st_size for p in (FIXTURES / codec).rglob("*") if p.is_file()) < 80_000
+    assert sum(p.stat().st_size for p in (FIXTURES / codec).rglob("*") if p.is_file()) < 90_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_measurements_can_be_read(movie, options, pipeline):
     assert np.array_equal(view[1:3, 2:5], view[...][1:3, 2:5])
     with pytest.raises(ConfigurationError, match="through a view"):
         view[0] = 0
+
+
+@pytest.mark.parametrize("step", [1, 300])
+@pytest.mark.parametrize("options", [{}, {"measurement": "random", "frames": 128}, BINS | {"time_bins": 3}], ids=str)
+def test_sums_of_white_noise_over_all_values_are_exact(options, step):
+    # Their differences take more than 16 bits, and their products more than the 24 of a float.
+    noise = np.random.default_rng(0).integers(0, 65536, (13, 37, 41), np.uint16)
+    noise[:, 5:20, :9], noise[:, 5:20, 9:15] = 0, 65535
+    codec = Tcs(**options, step=step, incoherent="measured")
+    view = replace(codec, decoder="measurement")
+    sums = np.concatenate([codec.sampling.measure(noise[a : a + codec.frames]) for a in range(0, 13, codec.frames)])
+    back = view.decode_chunk(codec.encode_chunk(noise))
+    assert np.array_equal(back, (sums.astype(np.int64) + step // 2) // step * step)
 
 
 def test_measurements_of_chunks_that_cut_frames(movie):
@@ -147,6 +161,19 @@ def test_a_cut_is_kept_exactly(movie):
     # Its measurement can be read all the same.
     view = Tcs(decoder="measurement")
     assert np.array_equal(view.decode_chunk(codec.encode_chunk(cut))[1], codec.sampling.measure(cut[10:20])[0])
+
+
+def test_a_frame_that_is_left_is_kept_exactly_where_that_is_smaller(movie):
+    codec = Tcs(**BINS)
+    data = codec.encode_chunk(movie[:11])
+    back = codec.decode_chunk(data)
+    assert np.array_equal(back[10], movie[10])
+    assert not np.array_equal(back[:10], movie[:10])
+    sums = replace(codec, decoder="measurement").decode_chunk(data)
+    assert np.array_equal(sums[4:], codec.sampling.measure(movie[10:11]))
+    measured = replace(codec, incoherent="measured")
+    assert len(measured.encode_chunk(movie[:11])) >= len(data)
+    assert not np.array_equal(measured.decode_chunk(measured.encode_chunk(movie[:11]))[10], movie[10])
 
 
 def test_it_says_that_nothing_is_guaranteed():

@@ -120,8 +120,8 @@ def _poisson(data: bytes, random: Random, generator: np.random.Generator) -> byt
     end = start + n + m
     head, codes = data[:end], data[end + 4 :]
     if m and random.random() < 0.4:
-        exact = _exact(head[start + n :], random)
-        head = head[:20] + struct.pack("<I", len(exact)) + head[24 : start + n] + exact
+        beside = _beside(head[start + n :], random, scaled=data[4] == 3)
+        head = head[:20] + struct.pack("<I", len(beside)) + head[24 : start + n] + beside
     elif random.random() < 0.5:
         codes = _entropy(codes, random, generator)
     else:
@@ -146,6 +146,23 @@ def _learned(data: bytes, random: Random, generator: np.random.Generator) -> byt
     if random.random() < 0.1:
         head[random.choice((4, 5, 6))] = random.choice((0, 1, 2, 255))
     return bytes(head) + _crc(head) + _entropy(data[12:], random, generator)
+
+
+def _beside(data: bytes, random: Random, *, scaled: bool) -> bytes:
+    """Exact values changed, or the scales before them."""
+    if not scaled:
+        return _exact(data, random)
+    r, out = Reader(data), Writer()
+    scales = bytes(r.section())
+    whole = Writer()
+    whole.section(scales)
+    rest = data[len(whole.getvalue()) :]
+    if random.random() < 0.5:
+        scales = bytes(_bytes_or_field(scales, random))
+    else:
+        rest = _exact(rest, random)
+    out.section(scales)
+    return out.getvalue() + rest
 
 
 def _exact(data: bytes, random: Random) -> bytes:
@@ -180,7 +197,16 @@ def _pca(data: bytes, random: Random, generator: np.random.Generator) -> bytes:
         lengths[random.randrange(ndim)] = random.choice((0, 1, 64, 71, 4096, 2**30, 2**62))
         struct.pack_into(f"<{ndim}Q", head, 8 + dtype_size, *lengths)
     elif choice == 2:
-        head[4:6] = random.choice((1, 2)).to_bytes(1, "little") + bytes([random.choice((0, 1, 2, 0x10, 0x11, 0x31))])
+        head[4:6] = random.choice((1, 2, 3)).to_bytes(1, "little") + bytes([random.choice((0, 1, 2, 3, 0x10, 0x31))])
+    elif data[4] == 3:
+        _, size = struct.unpack_from("<IQ", content)
+        beside, rest = content[12 : 12 + size], content[12 + size :]
+        if random.random() < 0.6:
+            # Three lists, and scales before them only in the one specimen that has them.
+            beside = _beside(beside, random, scaled=bool(beside) and beside[0] > 30)
+        else:
+            rest = _low_rank(rest, random, generator)
+        content = content[:4] + struct.pack("<Q", len(beside)) + beside + rest
     elif data[5] & 2:
         (size,) = struct.unpack_from("<Q", content)
         marks, rest = content[8 : 8 + size], content[8 + size :]

@@ -216,13 +216,20 @@ def _mapped(counts: Array) -> dict[str, tuple[dict[str, Any], Array]]:
     wide = (1000 * counts + 7).astype(np.int64)
     wide[..., 2, 2], wide[0, 0, 0, 1] = -1, 2**62
     cases: dict[str, tuple[Any, Array]] = {"mapped floats": (floats, corrected), "mapped integers": (steps, wide)}
-    nothing = np.zeros(30, np.int64)
+    # So many pixels that a pattern tells its scale.
+    doses = random.normal(1, 0.05, (5, 7, 1, 1)).astype(np.float32)
+    divided = FloatCalibration(gain=np.tile(floats.gain, 2), scale_divides=True)
+    cases["mapped doses"] = divided, corrected.reshape(5, 7, 10, 6) / doses
     return {
-        name: (
-            {"decoder": "centroid", "map": CountsMap(detector=(5, 6), calibration=c, zero=nothing).to_uri()}, array
-        )
+        name: ({"decoder": "centroid", "map": _map_of(c, array.shape[-2:], scaled=c is divided)}, array)
         for name, (c, array) in cases.items()
-    }  # fmt: skip
+    }
+
+
+def _map_of(calibration: Any, detector: tuple[int, ...], *, scaled: bool) -> str:
+    height, width = detector
+    nothing = np.zeros(height * width, np.int64)
+    return CountsMap(detector=(height, width), calibration=calibration, zero=nothing, scaled=scaled).to_uri()
 
 
 def _bit_pack() -> dict[str, Specimen]:
@@ -306,8 +313,20 @@ def _pca() -> dict[str, Specimen]:
         "marked lossless": ("lossless", _with_gaps(array.astype(np.float64), np.nan)),
     }
     found = {}
+    gain = random.normal(0.4, 0.05, 20).astype(np.float32)
+    floats = _with_gaps(counts.astype(np.float32) * gain.reshape(4, 5), np.nan)
+    # So many pixels that a pattern tells its scale.
+    doses = random.normal(1, 0.05, (10, 1, 1)).astype(np.float32)
+    cases |= {
+        "mapped none": ("none", floats), "mapped bounded": ("bounded", floats), "mapped lossless": ("lossless", floats),
+        "mapped doses": ("bounded", floats.reshape(10, 28, 5) / doses),
+    }  # fmt: skip
+    wide = LowRankModel.from_basis(exact_basis(counts.reshape(10, 28, 5), rank=2))
     for name, (residual, values) in cases.items():
-        codec = Pca.from_model(model, residual=residual)
+        scaled = name.endswith("doses")
+        calibration = FloatCalibration(gain=np.tile(gain, 7 if scaled else 1).astype(np.float64), scale_divides=True)
+        mapped = _map_of(calibration, values.shape[-2:], scaled=scaled) if name.startswith("mapped") else None
+        codec = Pca.from_model(wide if scaled else model, residual=residual, map=mapped)
         data = codec.encode_chunk(values)
         found[f"pca {name}"] = Specimen(
             family="pca", data=data, values=codec.decode_chunk(data), face3=codec,

@@ -18,7 +18,10 @@ from stemcodecs.entropy.chunk import header as header_module
 from stemcodecs.entropy.chunk.decode import decode_array, decode_positions
 from stemcodecs.entropy.chunk.describe import describe
 from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.find_shared import find_shared
 from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, PREFIX, STORED, read_header
+from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
+from stemcodecs.entropy.fit.scan_statistics import ScanSample, ScanStatistics
 from stemcodecs.entropy.values.calibration import Corrections, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 from tests import format_decoder
@@ -375,3 +378,25 @@ def test_older_readers_say_what_to_do() -> None:
     assert data[4] == 4
     with mock.patch.object(header_module, "VERSION", 3), pytest.raises(FormatVersionError, match="upgrade"):
         decode_array(data)
+
+
+def test_a_map_of_a_scan_is_not_changed_by_a_chunk() -> None:
+    """Stuck pixels and zeros with a sign have no codes in what a chunk shares with others."""
+    gained = SCANS[3]["counts x gain of pixel, float32"].values.copy()
+    scaled = SCANS[3]["ADU by gain of each pixel, rounded"].values.copy()
+    for values, stuck in ((gained, 0.123), (scaled, 60_001)):
+        found = find_shared(values)
+        assert found is not None
+        numbers, calibration, _ = found
+        behind = behind_bytes(numbers, calibration, (SIDE, SIDE))
+        sample = ScanSample(positions=np.arange(POSITIONS), numbers=numbers, calibration=calibration, behind=behind)
+        shared = ScanStatistics.block(values, np.arange(POSITIONS), sample).finalize("pixel")
+        other = values.copy()
+        other[:, 3, 4] = stuck
+        if values.dtype.kind == "f":
+            other[(other == 0) & (np.random.default_rng(1).random(other.shape) < 0.01)] = -0.0
+        data = encode_array(other, shared=shared)
+        assert data[4] == 3
+        assert same_bits(decode_array(data, shared), other)
+        detail = describe(data, shared)
+        assert detail.mode != "stored"

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stemcodecs.entropy.values import float_calibration, integer_calibration, row_blocks
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_counts
 from stemcodecs.entropy.values.float_calibration import express_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers
-from stemcodecs.entropy.values.joint_kernels import common_factor
+from stemcodecs.entropy.values.joint_kernels import FACTORS, common_factor
 from stemcodecs.entropy.values.narrow_kernels import narrow_counts
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 
@@ -117,7 +118,34 @@ def test_the_common_factor_is_found_whatever_it_is() -> None:
         floats = random.uniform(1, 2, 48).astype(np.float32).astype(np.float64)
         hidden = random.uniform(1, 2)
         known = 2 * np.frexp(floats * hidden)[0]
-        factor = common_factor(known, np.full(48, 0.2), 2)
+        factor = common_factor(known, np.full(48, 0.2), 2, 0, FACTORS)[0]
         scaled = known * factor
         scaled *= np.where(scaled < 1, 2, np.where(scaled < 2, 1, 0.5))
         np.testing.assert_array_equal(np.rint(scaled * 2**23), floats * 2**23)
+
+
+@pytest.mark.parametrize("gained", [False, True])
+def test_blocks_of_patterns_give_what_one_call_gives(gained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, values without a count at the seams among them: threads must not change a chunk."""
+    random = np.random.default_rng(4)
+    counts = random.poisson(3.0, (37, 50))
+    gain = random.normal(1, 0.1, 50).astype("f4").astype("f8")
+    values = (counts * gain).astype("f4") if gained else (16 * counts + 3).astype("u2")
+    strange = random.random(values.shape) < 0.01
+    strange[::5, :3], strange[10] = True, True
+    values[strange] = 0.77 if gained else 40000
+    integers = IntegerCalibration(gain=np.full(50, 16), offset=np.full(50, 3))
+
+    def plane() -> Any:
+        if gained:
+            return express_floats(values, NumberMap(), FloatCalibration(gain=gain))
+        return express_integers(values, NumberMap(), integers)
+
+    monkeypatch.setattr(float_calibration, "MAX_EXCEPTIONS", 0.5)
+    monkeypatch.setattr(integer_calibration, "MAX_EXCEPTIONS", 0.5)
+    whole = plane()
+    assert np.array_equal(np.sort(whole.exceptions_at), np.flatnonzero(strange))
+    monkeypatch.setattr(row_blocks, "_VALUES", 5 * 50)
+    parts = plane()
+    for name in ("counts", "exceptions_at", "exceptions"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,9 +15,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from stemcodecs.codecs import Tcs  # noqa: E402
-from stemcodecs.errors import ConfigurationError, SourceError  # noqa: E402
+from stemcodecs.errors import ConfigurationError, CorruptChunkError, SourceError  # noqa: E402
 from stemcodecs.movies import with_decoder  # noqa: E402
-from stemcodecs.temporal import Sampling, runtime, weights  # noqa: E402
+from stemcodecs.temporal import Sampling, coding, runtime, weights  # noqa: E402
 from stemcodecs.temporal.weights import as_uri  # noqa: E402
 from tests.codecs.test_tcs import write  # noqa: E402
 
@@ -141,6 +142,24 @@ def test_threads_change_nothing(movie, monkeypatch):
         runtime._session.cache_clear()
         found.append(codec.decode_chunk(data))
     assert np.array_equal(*found)
+
+
+def test_measurements_that_are_decoded_at_once_are_those_of_one_by_one(monkeypatch):
+    sampling = Sampling()
+    codec = Tcs(**asdict(sampling), decoder="network", weights=weights.shipped_for(sampling))
+    movie = np.random.default_rng(0).integers(50, 200, (35, 30, 41)).astype(np.uint8)
+    data = codec.encode_chunk(movie)
+    threads = []
+    run = runtime._run
+    monkeypatch.setattr(runtime, "_run", lambda *a: threads.append(threading.current_thread().name) or run(*a))
+    found = codec.decode_chunk(data)
+    assert {name[:18] for name in threads} == {"stemcodecs-network"}
+    monkeypatch.setattr(coding, "MOST_AT_ONCE", 0)
+    assert np.array_equal(codec.decode_chunk(data), found)
+    assert threads[4:] == 4 * [threading.current_thread().name]
+    # What goes wrong in one of them is told.
+    with pytest.raises(CorruptChunkError, match="checksum of a measurement"):
+        codec.decode_chunk(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def test_without_onnxruntime(movie, monkeypatch):

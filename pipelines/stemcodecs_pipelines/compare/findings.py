@@ -14,8 +14,7 @@ from stemcodecs.marks import find_marks
 from stemcodecs.readers.scan import Scan
 from stemcodecs_pipelines.compare.losses import CountsBehind
 from stemcodecs_pipelines.compare.sample import ChosenBlocks
-from stemcodecs_pipelines.methods.base import Learning
-from stemcodecs_pipelines.poisson.scan_counts import map_of_scan
+from stemcodecs_pipelines.run.map_of_scan import map_of_scan
 from stemcodecs_pipelines.store.survey import survey_scan
 from stemcodecs_pipelines.store.virtual_images import VirtualDetectors, block_sums, image_sums
 
@@ -72,7 +71,7 @@ def look_at(scan: Scan, chosen: ChosenBlocks) -> Look:
         Blocks of whole patterns.
     """
     if len(scan.shape) >= 3 and scan.dtype.kind in "iuf":
-        counts = CountsBehind(found=map_of_scan(scan, Learning(workers=1)))
+        counts = CountsBehind(found=map_of_scan(scan, workers=1))
     else:
         counts = CountsBehind(found=FoundMap(plain=scan.dtype.kind in "bu"))
     words = "" if counts.map is None else words_of_map(counts.map)

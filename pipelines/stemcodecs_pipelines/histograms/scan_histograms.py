@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["HistogramStatistics", "ScanHistograms", "histogram_graph", "histograms", "pixel_counts"]
 
 _LEAST_TAIL = 1 << 20
-_LOOKED_AT = 48
+_LOOKED_AT = 64
 """Patterns that are read to see whether values are counts in disguise."""
 
 
@@ -138,9 +138,10 @@ class HistogramStatistics:
             found = find_shared(read(sample.probes(pattern_bytes, sample.positions.size)))
         if found is None:
             return replace(self, sample=sample.read(patterns[np.isin(looked_at, sample.probes(pattern_bytes))]))
-        numbers, calibration = found
+        numbers, calibration, scaled = found
         behind = behind_bytes(numbers, calibration, self.detector)
-        return replace(self, sample=replace(sample, numbers=numbers, calibration=calibration, behind=behind))
+        agreed = replace(sample, numbers=numbers, calibration=calibration, behind=behind, scaled=scaled)
+        return replace(self, sample=agreed)
 
     def block(
         self, patterns: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]

@@ -20,6 +20,7 @@ import numpy as np
 from rich import filesize
 from threadpoolctl import threadpool_limits
 
+from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.lowrank.basis import PcaBasis, as_features, assemble, check_rank, exact_basis
 from stemcodecs.lowrank.rangefinder import (
@@ -171,6 +172,7 @@ def pca_basis(
     oversampling: int = 16,
     seed: int = 0,
     block_bytes: int = 8 << 20,
+    behind: CountsMap | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -202,6 +204,8 @@ def pca_basis(
     block_bytes : int
         Size of a block as float32. A block returns a product of pixels × sketch columns: over a network take larger
         ones.
+    behind : CountsMap, optional
+        How values become the counts that are fitted, where they are none.
     workers : int, optional
         Threads, where no engine is given. Default: one more than there are cores.
     engine : Engine, optional
@@ -224,7 +228,7 @@ def pca_basis(
     }
     engine = engine or ThreadEngine(workers or default_workers())
     with _patterns(source, **how) as scan:
-        return _basis(scan, rank, block_bytes, engine, progress, options)
+        return _basis(scan, rank, block_bytes, behind, engine, progress, options)
 
 
 def _patterns(source: Any, **how: Any) -> AbstractContextManager[Any]:
@@ -236,14 +240,15 @@ def _basis(
     scan: Any,
     rank: int | Literal["auto"],
     block_bytes: int,
+    behind: CountsMap | None,
     engine: Engine,
     progress: Progress | None,
     options: dict[str, Any],
 ) -> PcaBasis:
     # Plain values may be negative; those that are stabilised are counts.
-    blocks = PatternBlocks(source=scan, block_bytes=block_bytes, of_counts=options["stabilised"])
+    blocks = PatternBlocks(source=scan, block_bytes=block_bytes, of_counts=options["stabilised"], behind=behind)
     if rank == "auto":
-        choice = choose_rank(scan, block_bytes=block_bytes, engine=engine, progress=progress, **options)
+        choice = choose_rank(scan, block_bytes=block_bytes, behind=behind, engine=engine, progress=progress, **options)
         if choice.rank == 0:
             return _fit(blocks, 1, engine, progress, None, **options).truncate(0)
         rank = choice.rank
@@ -267,6 +272,7 @@ def choose_rank(
     oversampling: int = 16,
     seed: int = 0,
     block_bytes: int = 8 << 20,
+    behind: CountsMap | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -282,7 +288,7 @@ def choose_rank(
     """
     engine = engine or ThreadEngine(workers or default_workers())
     with _patterns(source, **how) as scan:
-        blocks = PatternBlocks(source=scan, block_bytes=block_bytes)
+        blocks = PatternBlocks(source=scan, block_bytes=block_bytes, behind=behind)
         largest = min(largest, blocks.pixels, max(1, blocks.positions // 2))
         basis = _fit(
             blocks, largest, engine, progress, seed,

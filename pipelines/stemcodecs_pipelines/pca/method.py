@@ -13,8 +13,11 @@ from stemcodecs.errors import ConfigurationError, VerificationError
 from stemcodecs_pipelines.methods.base import Comparison, Encoding, Learning, Method, check_exact, check_form, option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
+    from stemcodecs.counts.counts_map import CountsMap
     from stemcodecs.lowrank import LowRankModel, PcaBasis
     from stemcodecs.readers.scan import Region, Scan
     from stemcodecs_pipelines.pca.fit import PcaPlan
@@ -58,14 +61,23 @@ class PcaMethod(Method[PcaOptions]):
     Options = PcaOptions
     worth_comparing = ("", "residual=bounded")
 
+    def __init__(self, options: PcaOptions, text: str) -> None:
+        super().__init__(options, text)
+        self.map: CountsMap | None = None
+
     @property
     def guarantee(self) -> str:
         """See `Method.guarantee`."""
-        return {
+        words = {
             "none": "no pointwise guarantee",
             "bounded": f"|N' - N| <= {self.options.r!r} * sqrt(N) for every count N",
             "lossless": "lossless: every value is restored bit by bit",
         }[self.options.residual]
+        if self.map is None or self.options.residual != "bounded":
+            return words
+        from stemcodecs.counts.words import words_of_map
+
+        return f"{words} behind a value: {words_of_map(self.map)}; values without such a number are exact"
 
     @property
     def exact(self) -> bool:
@@ -82,6 +94,20 @@ class PcaMethod(Method[PcaOptions]):
         """An eigen-pattern is one of the whole detector."""
         return True
 
+    def of_array(self, metadata: Mapping[str, Any]) -> PcaMethod:
+        """See `Method.of_array`: the map that was found."""
+        from stemcodecs.counts.counts_map import CountsMap
+
+        codec = metadata["codecs"][-1]
+        while "codecs" in codec.get("configuration", {}):
+            codec = codec["configuration"]["codecs"][-1]
+        uri = codec.get("configuration", {}).get("map")
+        if uri is None:
+            return self
+        known = type(self)(self.options, self.text)
+        known.map = CountsMap.from_uri(uri)
+        return known
+
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """Fit the basis, which reads the scan twice, and put it into the codec, or into the store if it is large.
 
@@ -94,8 +120,11 @@ class PcaMethod(Method[PcaOptions]):
         from stemcodecs.lowrank.low_rank_model import WARN_BYTES
         from stemcodecs.lowrank.stored_model import model_objects
 
-        model = _fitted(scan, self.options, learning)
+        behind = _behind(scan, learning)
+        model = _fitted(scan, self.options, behind, learning)
         kind: dict[str, Any] = {"residual": self.options.residual, "bound": self.options.r}
+        if behind is not None:
+            kind["map"] = behind.to_uri()
         inside = model.uri_bytes
         self_contained = Pca.from_model(model, **kind) if inside <= WARN_BYTES else None
         if self_contained is not None and inside <= INSIDE_BYTES:
@@ -109,21 +138,36 @@ class PcaMethod(Method[PcaOptions]):
         if self.options.residual == "lossless":
             check_exact(source, decoded, region)
         elif self.options.residual == "bounded":
-            check_bounded(self.options.r, source, decoded, region)
+            check_bounded(self.options.r, source, decoded, region, self.map)
         else:
-            from stemcodecs_pipelines.pca.misfit import measure
+            from stemcodecs_pipelines.pca.misfit import measure, measure_behind
 
+            if self.map is not None:
+                return measure_behind(source, decoded, region, self.map)
             return measure(source, decoded, region)
         return None
 
 
-def _fitted(scan: Scan, options: PcaOptions, learning: Learning) -> LowRankModel:
+def _behind(scan: Scan, learning: Learning) -> CountsMap | None:
+    """How the values of a scan become counts, if they are none as they are and a few patterns tell it."""
+    from stemcodecs_pipelines.run.map_of_scan import map_of_scan
+
+    if scan.dtype.kind not in "iuf" or len(scan.shape) < 3:
+        return None
+    found = map_of_scan(scan, learning.engine, learning.workers)
+    # Whole numbers of 64 bits are counts as they are.
+    if found.map is None or found.problem or found.map.changes_nothing or found.map.largest(scan.dtype) < 1:
+        return None
+    return found.map
+
+
+def _fitted(scan: Scan, options: PcaOptions, behind: CountsMap | None, learning: Learning) -> LowRankModel:
     from stemcodecs_pipelines.pca.fit import LARGEST_RANK, choose_rank, pca_basis
 
     rank = options.rank
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = {"behind": behind}
     if learning.engine is not None:
-        where = {"engine": learning.engine, "block_bytes": CLUSTER_BLOCK_BYTES}
+        where |= {"engine": learning.engine, "block_bytes": CLUSTER_BLOCK_BYTES}
     if rank == "auto":
         plan = _affordable(scan, LARGEST_RANK, learning)
         text = f"choosing the rank by count splitting. {plan.describe()}"
@@ -134,7 +178,7 @@ def _fitted(scan: Scan, options: PcaOptions, learning: Learning) -> LowRankModel
     basis = pca_basis(scan, rank=max(rank, 1), workers=plan.workers, progress=partial(learning.report, text), **where)
     basis = basis.truncate(min(rank, basis.rank))
     if options.residual != "none" and options.rank == "auto":
-        model = _smallest(scan, basis, options)
+        model = _smallest(scan, basis, options, behind)
         learning.report(f"of ranks up to {basis.rank}, {model.rank} is stored smallest", 1, 1)
         return model
     return _model(basis, options)
@@ -150,7 +194,7 @@ def _model(basis: PcaBasis, options: PcaOptions) -> LowRankModel:
     return LowRankModel.from_basis(basis, step=step, precision=0.05 if alone else None)
 
 
-def _smallest(scan: Scan, basis: PcaBasis, options: PcaOptions) -> LowRankModel:
+def _smallest(scan: Scan, basis: PcaBasis, options: PcaOptions, behind: CountsMap | None) -> LowRankModel:
     """The model with which a sample of the scan is stored smallest, its own size included.
 
     Count splitting finds the rank that predicts best. With a residual nothing is lost at a lower one, and each
@@ -162,7 +206,7 @@ def _smallest(scan: Scan, basis: PcaBasis, options: PcaOptions) -> LowRankModel:
     from stemcodecs_pipelines.pca.fit import CANDIDATES
     from stemcodecs_pipelines.pca.pattern_blocks import PatternBlocks
 
-    blocks = PatternBlocks(source=scan)
+    blocks = PatternBlocks(source=scan, behind=behind)
     chosen = sorted({round(i) for i in np.linspace(0, len(blocks) - 1, SAMPLE // 64)})
     sample = np.concatenate([blocks.read(i)[: SAMPLE // len(chosen)] for i in chosen])
     bound = Fraction(repr(options.r)) if options.residual == "bounded" else None
@@ -196,8 +240,14 @@ def _affordable(scan: Scan, rank: int, learning: Learning) -> PcaPlan:
     )
 
 
-def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> None:
-    """Check |N' − N| ≤ r·√N for every value.
+def check_bounded(
+    r: float,
+    source: np.ndarray[Any, Any],
+    decoded: np.ndarray[Any, Any],
+    region: Region,
+    behind: CountsMap | None = None,
+) -> None:
+    """Check |N' − N| ≤ r·√N for every value, or for the count behind it.
 
     Raises
     ------
@@ -208,17 +258,9 @@ def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[An
 
     check_form(source, decoded, region)
     for first, (a, b) in enumerate(zip(source, decoded, strict=True)):
-        if np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+        if behind is None and np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
             continue
-        n = a.astype(np.float64)
-        # Decided in float64 with room for rounding; what the codec got wrong would be whole counts.
-        with np.errstate(invalid="ignore"):
-            broken = ~(np.abs(b.astype(np.float64) - n) <= r * np.sqrt(np.maximum(n, 0)) * (1 + 1e-12))
-        broken &= a != b
-        if a.dtype.kind == "f":
-            # No bound holds for what is not finite: it is a mark, and kept bit by bit.
-            bits = f"u{a.dtype.itemsize}"
-            broken = np.where(np.isfinite(a), broken, a.view(bits) != b.view(bits))
+        broken = _broken(r, a, b) if behind is None else _broken_behind(r, a, b, behind)
         if broken.any():
             inner = np.unravel_index(int(np.argmax(broken)), a.shape)
             local = (first, *(int(i) for i in inner))
@@ -228,3 +270,37 @@ def check_bounded(r: float, source: np.ndarray[Any, Any], decoded: np.ndarray[An
                 f"instead of {source[local]}; repair it with stemcodecs repair",
                 index,
             )
+
+
+def _broken(r: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    n = a.astype(np.float64)
+    # Decided in float64 with room for rounding; what the codec got wrong would be whole counts.
+    with np.errstate(invalid="ignore"):
+        broken = ~(np.abs(b.astype(np.float64) - n) <= r * np.sqrt(np.maximum(n, 0)) * (1 + 1e-12))
+    broken &= a != b
+    if a.dtype.kind == "f":
+        # No bound holds for what is not finite: it is a mark, and kept bit by bit.
+        bits = f"u{a.dtype.itemsize}"
+        broken = np.where(np.isfinite(a), broken, a.view(bits) != b.view(bits))
+    found: np.ndarray[Any, Any] = broken
+    return found
+
+
+def _broken_behind(
+    r: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], behind: CountsMap
+) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    from stemcodecs.lowrank.mapped import counts_behind
+
+    native = a.dtype.newbyteorder("=")
+    mine, other = (np.ascontiguousarray(v, native).reshape(-1, behind.zero.size) for v in (a, b))
+    counts, none, scales = counts_behind(mine, behind)
+    found, lost = behind.counts(other, scales)
+    bits = f"u{native.itemsize}"
+    changed = mine.view(bits) != other.view(bits)
+    apart = np.abs(found.astype(np.float64) - counts) > r * np.sqrt(np.maximum(counts, 0.0)) * (1 + 1e-12)
+    broken: np.ndarray[Any, Any] = (changed & (none | lost | apart)).reshape(a.shape)
+    return broken

@@ -8,13 +8,15 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.errors import VerificationError
+from stemcodecs.lowrank.mapped import counts_behind
 from stemcodecs.lowrank.marked import marked
 from stemcodecs.lowrank.stabilize import anscombe
 from stemcodecs.readers.scan import Region
 from stemcodecs_pipelines.methods.base import check_form
 
-__all__ = ["Misfit", "measure"]
+__all__ = ["Misfit", "measure", "measure_behind"]
 
 Array = np.ndarray[Any, Any]
 
@@ -102,17 +104,44 @@ def measure(source: Array, decoded: Array, region: Region) -> Misfit:
             a, b = a[counted], b[counted]
             if a.size == 0:
                 continue
-        apart = anscombe(np.maximum(b, 0)) - anscombe(np.maximum(a, 0))
-        found = found.merge(
-            Misfit(
-                values=a.size,
-                squares=float((apart**2).sum(dtype=np.float64)),
-                largest=float(np.abs(apart).max()),
-                counts=float(a.sum(dtype=np.float64)),
-                difference=float(b.sum(dtype=np.float64) - a.sum(dtype=np.float64)),
-            )
-        )
+        found = found.merge(_apart(a, b))
     return found
+
+
+def measure_behind(source: Array, decoded: Array, region: Region, behind: CountsMap) -> Misfit:
+    """As :func:`measure`, of the counts behind the values of a block of whole patterns.
+
+    Raises
+    ------
+    VerificationError
+        Shape or dtype differ, or a mark, or a value that is no count, was not kept.
+    """
+    check_form(source, decoded, region)
+    found = Misfit()
+    n_pixels, native = behind.zero.size, source.dtype.newbyteorder("=")
+    mine, other = (np.ascontiguousarray(v, native).reshape(-1, n_pixels) for v in (source, decoded))
+    rows = max(1, _ROWS // n_pixels)
+    bits = f"u{native.itemsize}"
+    for first in range(0, len(mine), rows):
+        a, b = mine[first : first + rows], other[first : first + rows]
+        counts, none, scales = counts_behind(a, behind)
+        lost = none & (a.view(bits) != b.view(bits))
+        if lost.any():
+            _refuse(source, decoded, region, first * n_pixels + int(np.argmax(lost)))
+        if not none.all():
+            found = found.merge(_apart(counts[~none], behind.rates(b, scales)[~none]))
+    return found
+
+
+def _apart(counts: Array, decoded: Array) -> Misfit:
+    apart = anscombe(np.maximum(decoded, 0)) - anscombe(np.maximum(counts, 0))
+    return Misfit(
+        values=counts.size,
+        squares=float((apart**2).sum(dtype=np.float64)),
+        largest=float(np.abs(apart).max()),
+        counts=float(counts.sum(dtype=np.float64)),
+        difference=float(decoded.sum(dtype=np.float64) - counts.sum(dtype=np.float64)),
+    )
 
 
 def _refuse(source: Array, decoded: Array, region: Region, flat: int) -> NoReturn:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.errors import ConfigurationError, UnsupportedDtypeError
 from stemcodecs.lowrank.basis import PcaBasis, as_features
+from stemcodecs.lowrank.mapped import counts_behind
 from stemcodecs.lowrank.marked import expected_counts, marked
 from stemcodecs.lowrank.rangefinder import PassSums, pass_sums
 from stemcodecs.lowrank.stabilize import inverse_anscombe
@@ -39,11 +41,14 @@ class PatternBlocks:
         anyway.
     of_counts : bool
         What is no count marks a gap, a dead or a saturated pixel; otherwise every value is one.
+    behind : CountsMap, optional
+        How values become the counts that are read.
     """
 
     source: Any
     block_bytes: int = 8 << 20
     of_counts: bool = True
+    behind: CountsMap | None = None
 
     def __post_init__(self) -> None:
         if len(self.source.shape) < 3:
@@ -106,6 +111,8 @@ class PatternBlocks:
             So many values are negative or not finite that these are no marks.
         """
         block = self._stored(index)
+        if self.behind is not None:
+            return self._behind(block, self.behind)
         none = marked(block) if self.of_counts else None
         if none is None:
             return block
@@ -120,6 +127,19 @@ class PatternBlocks:
         filled = block.copy()
         filled[position, pixel] = expected_counts(block, none)[pixel].astype(block.dtype)
         return filled
+
+    @staticmethod
+    def _behind(block: Array, behind: CountsMap) -> Array:
+        counts, none, _ = counts_behind(np.ascontiguousarray(block, block.dtype.newbyteorder("=")), behind)
+        if np.count_nonzero(none[:, ~none.all(axis=0)]) > _MOST_MARKS * block.size + 8:
+            raise ConfigurationError(
+                "many values of the scan lie below zero counts, or have no counts behind them, so that PCA cannot "
+                "model them; store it with poisson or pixel_histogram"
+            )
+        if none.any():
+            position, pixel = np.nonzero(none)
+            counts[position, pixel] = expected_counts(counts, none)[pixel].astype(counts.dtype)
+        return counts
 
     def _stored(self, index: int) -> Array:
         region = self._regions[index]

@@ -193,7 +193,7 @@ def _sampled(scan: Scan, options: PoissonOptions, learning: Learning) -> FoundMa
     """
     from stemcodecs.counts.find_map import FoundMap
     from stemcodecs.errors import UnsupportedDtypeError
-    from stemcodecs_pipelines.poisson.scan_counts import map_of_scan
+    from stemcodecs_pipelines.run.map_of_scan import map_of_scan
 
     narrow = scan.dtype.kind in "iu" and scan.dtype.itemsize <= 4
     # A user who says what a count is knows better.
@@ -201,7 +201,7 @@ def _sampled(scan: Scan, options: PoissonOptions, learning: Learning) -> FoundMa
     as_it_is = scan.dtype.kind not in "iuf" or len(scan.shape) < 3
     if as_it_is or (narrow and (said or (options.bits is not None and options.gain != "auto"))):
         return FoundMap(plain=True)
-    found = map_of_scan(scan, learning)
+    found = map_of_scan(scan, learning.engine, learning.workers)
     if narrow and options.bits is not None:
         return FoundMap(plain=True, dark=found.dark)
     placed = options.offset != 0 or options.gain == "auto"
@@ -218,11 +218,20 @@ def _behind(
     from dataclasses import replace
 
     from stemcodecs.counts.counts_map import MOST_COUNTS
+    from stemcodecs.marks import mark_of
 
+    if found.scaled and (options.offset or options.saturation is not None):
+        raise ConfigurationError(
+            "every pattern of this scan was divided by a dose of its own, so that a value is another count in each; "
+            "leave out offset= and saturation="
+        )
     if options.offset:
         found = found.beginning_at(options.offset)
     # Levels above would decode to values that the dtype does not hold.
     top = found.largest(dtype)
+    mark = None if found.reversed else mark_of(dtype)
+    if mark is not None:
+        top = min(top, found.counts_at(mark) - 1)
     if options.saturation is not None:
         top = min(top, found.counts_at(options.saturation) - 1)
     if top < 1:

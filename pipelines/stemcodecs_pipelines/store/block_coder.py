@@ -20,7 +20,7 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import cpu, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from stemcodecs.errors import CorruptChunkError
+from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.readers.scan import Region
 from stemcodecs.zarr_private import ArrayConfig, ArraySpec, ArrayV3Metadata, array_of, codec_pipeline, sync
 from stemcodecs_pipelines.methods.base import Encoding
@@ -107,6 +107,8 @@ class BlockCoder:
         ------
         CorruptChunkError
             The bytes are damaged.
+        ConfigurationError
+            The bytes may be sound, but nothing here decodes them: a package or a model is missing.
         """
         (stored,) = objects.values()
         array = self._array({})
@@ -124,7 +126,7 @@ class BlockCoder:
             assert decoded is not None
             # Chunks at the edge of the scan are padded.
             return decoded.as_numpy_array()[tuple(slice(0, s.stop - s.start) for s in region)]
-        except CorruptChunkError:
+        except (CorruptChunkError, ConfigurationError):
             raise
         except (ValueError, IndexError, RuntimeError, OSError) as error:
             # Zarr's own index of a shard is damaged.

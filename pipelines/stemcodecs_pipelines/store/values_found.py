@@ -79,7 +79,7 @@ def _of_histograms(place: Location, key: str, configuration: Mapping[str, Any]) 
     known = header.calibration
     if isinstance(known, SharedCalibration):
         shared = load_shared(configuration["model"], configuration["model_sha256"])
-        known = shared_calibration(shared, header.dtype)[1]
+        known = shared_calibration(shared, header.dtype, known)[1]
     return words_of_values(header.numbers, known, header.dtype.newbyteorder("="))
 
 

@@ -62,10 +62,10 @@ class MovieDistance:
     def summary(self) -> str:
         """One line for people."""
         rms = math.sqrt(self.squares / self.values) if self.values else 0.0
+        psnr = f", PSNR {self.psnr:.2f} dB" if math.isfinite(self.psnr) else ""
         return (
             f"no pointwise guarantee; over {self.values:,} values RMS difference from the noisy source {rms:.2f}, "
-            f"the largest {self.largest}, PSNR {self.psnr:.2f} dB; {self.exact} of {self.measurements} measurements "
-            "came back exactly"
+            f"the largest {self.largest}{psnr}; {self.exact} of {self.measurements} measurements came back exactly"
         )
 
 

@@ -17,6 +17,8 @@ import torch
 from stemcodecs.errors import ConfigurationError
 from stemcodecs.temporal.sampling import Sampling
 from stemcodecs.temporal.weights import fitting
+from stemcodecs_pipelines.temporal.networks import CompactNetwork
+from stemcodecs_pipelines.temporal.tiled_network import TiledNetwork
 from stemcodecs_pipelines.temporal.train import Training
 
 __all__ = ["export_onnx", "onnx_bytes"]
@@ -24,6 +26,8 @@ __all__ = ["export_onnx", "onnx_bytes"]
 OPSET = 17
 _PACKED = 256
 """Tensors of at least so many values are stored in 8 bits: biases and single numbers are not worth it."""
+_FINE = ".enter.weight"
+"""Kernels that are stored in 16 bits: of tiles, they are sums of those of all masks, larger than those of frames."""
 
 
 def onnx_bytes(network: torch.nn.Module, sampling: Sampling, kind: str = "compact") -> bytes:
@@ -52,6 +56,8 @@ def onnx_bytes(network: torch.nn.Module, sampling: Sampling, kind: str = "compac
         raise ConfigurationError(
             "exporting a network needs onnx; install it with: pip install 'stemcodecs[train]'"
         ) from None
+    if isinstance(network, CompactNetwork) and sampling.measurement == "tiled":
+        network = TiledNetwork(network, sampling)
     network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example: tuple[torch.Tensor, ...] = (torch.zeros(1, *sampling.plane_shape((32, 36))),)
     if sampling.measurement != "bins":
@@ -73,8 +79,9 @@ def onnx_bytes(network: torch.nn.Module, sampling: Sampling, kind: str = "compac
             name = tensor.name
             # Each row of a kernel in units of its own; onnxruntime multiplies them out once, when it reads the file.
             rows = np.abs(values).reshape(len(values), -1).max(axis=1).reshape(-1, *[1] * (values.ndim - 1))
-            scale = (np.maximum(rows, 1e-12) / 127).astype(np.float32)
-            whole = np.rint(values / scale).astype(np.int8)
+            bits = 16 if tensor.name.endswith(_FINE) else 8
+            scale = (np.maximum(rows, 1e-12) / (2 ** (bits - 1) - 1)).astype(np.float32)
+            whole = np.rint(values / scale).astype(f"i{bits // 8}")
             kept += [numpy_helper.from_array(whole, f"{name}.whole"), numpy_helper.from_array(scale, f"{name}.scale")]
             unpacked.append(helper.make_node("Cast", [f"{name}.whole"], [f"{name}.cast"], to=TensorProto.FLOAT))
             unpacked.append(helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]))

@@ -23,6 +23,8 @@ SCRATCH, NETWORK_SCRATCH = 26, 64
 network holds between its layers."""
 BIRNAT_SCRATCH = 160 << 20
 """What BIRNAT takes at least: attention within a part of 128 × 128 pixels, as measured."""
+TIME_BINS = 4
+"""Where the options do not say how many: with 2 × 2 pixels, as many numbers as one frame."""
 FITTING = {
     "bins": ("interpolate", "gap-tv", "network"),
     "tiled": ("gap-tv", "network", "birnat"),
@@ -47,7 +49,9 @@ class TcsOptions:
         "how readers get frames back",
         otherwise="what gives the frames of a sample best; network and birnat need onnxruntime to be read",
     )
-    time_bins: int = option(4, "of bins: time bins of a measurement", least=1)
+    time_bins: int | None = option(
+        None, "of bins: time bins of a measurement", otherwise="4, or as many as frames where these are fewer", least=1
+    )
     space_bins: int = option(2, "of bins: rows and columns that are summed", least=1, most=16)
     step: int | Literal["auto"] = option(
         "auto", "quantisation step of the sums, 1 keeps them exactly; auto: the noise of a sum", least=1, most=65536
@@ -69,6 +73,10 @@ class TcsMethod(Method[TcsOptions]):
 
     def __init__(self, options: TcsOptions, text: str) -> None:
         super().__init__(options, text)
+        if options.time_bins is not None and options.time_bins > options.frames:
+            raise ConfigurationError(
+                f"time_bins={options.time_bins} are more than frames={options.frames}; take as many at most"
+            )
         if options.measurement != "auto":
             self._candidates()
 
@@ -89,10 +97,15 @@ class TcsMethod(Method[TcsOptions]):
 
     def scratch_bytes(self, detector: tuple[int, int]) -> int:
         """See `Method.scratch_bytes`."""
+        from stemcodecs.temporal.coding import MOST_AT_ONCE
+        from stemcodecs.temporal.runtime import AT_ONCE
+
         codecs = self._candidates()
-        each = max(NETWORK_SCRATCH if codec.weights else SCRATCH for codec in codecs)
+        values = self.options.frames * detector[0] * detector[1]
+        if not any(codec.weights for codec in codecs):
+            return SCRATCH * values
         least = BIRNAT_SCRATCH if any(codec.decoder == "birnat" for codec in codecs) else 0
-        return max(least, each * self.options.frames * detector[0] * detector[1])
+        return max(least, NETWORK_SCRATCH * values) * (AT_ONCE if values <= MOST_AT_ONCE else 1)
 
     def build(self, scan: Scan, learning: Learning) -> Encoding:
         """The codec for a movie; a few measurements are tried first where the options leave a choice.
@@ -106,7 +119,7 @@ class TcsMethod(Method[TcsOptions]):
         """
         from stemcodecs.temporal.coding import check_movie
         from stemcodecs.temporal.coherence import MOST_REPLACED, replaced
-        from stemcodecs_pipelines.temporal.sampled_quality import distance, noise_step, samples_of, step_scale
+        from stemcodecs_pipelines.temporal.sampled_quality import noise_step, samples_of, squared_distance, step_scale
 
         check_movie(scan.dtype, len(scan.shape))
         candidates = self._candidates()
@@ -118,12 +131,16 @@ class TcsMethod(Method[TcsOptions]):
         if self.options.incoherent == "exact":
             # Those at a scene cut will not be measured.
             samples = [s for s in samples if replaced(s) <= MOST_REPLACED] or samples
-        found = [(distance(codec, samples), codec) for codec in stepped]
+        found = [(squared_distance(codec, samples), codec) for codec in stepped]
         best = min(found, key=lambda pair: pair[0])[1]
-        tried = ", ".join(f"{codec.measurement} with {codec.decoder} {error:.2f}" for error, codec in found)
+        # Of the squares an estimate may fall below 0: by no more than it may be wrong.
+        tried = ", ".join(f"{codec.measurement} with {codec.decoder} {max(0, e) ** 0.5:.2f}" for e, codec in found)
         needed = "; readers need onnxruntime (decoder=gap-tv does without)" if best.weights else ""
         learning.report(
-            f"distance from the frames without noise, about, of {len(samples)} samples: {tried}{needed}", 1, 1
+            f"distance from the frames without noise, about, of {len(samples)} "
+            f"{'sample' if len(samples) == 1 else 'samples'}: {tried}{needed}",
+            1,
+            1,
         )
         return Encoding(serializer=best)
 
@@ -141,12 +158,16 @@ class TcsMethod(Method[TcsOptions]):
                 "network or birnat, bins by interpolate, gap-tv or network"
             )
         out = [codec for kind, decoder in fit if (codec := self._codec(kind, decoder)) is not None]
+        if not out and any(self._weights(kind, decoder) for kind, decoder in fit):
+            raise ConfigurationError(
+                f"decoder={o.decoder} needs onnxruntime; install it with: pip install 'stemcodecs[learned]', or take "
+                "decoder=gap-tv"
+            )
         if not out:
             words = " or ".join(", ".join(f"{k}={v}" for k, v in self._measured(kind).items()) for kind, _ in fit)
             raise ConfigurationError(
-                f"no weights of {o.decoder} for {words} come with stemcodecs, or onnxruntime is not installed "
-                "(pip install 'stemcodecs[learned]'); take decoder=gap-tv, and read the store with weights of your own "
-                "by stemcodecs.movies.with_decoder"
+                f"no weights of {o.decoder} for {words} come with stemcodecs; take decoder=gap-tv, and read the store "
+                "with weights of your own by stemcodecs.movies.with_decoder"
             )
         return out
 
@@ -155,23 +176,28 @@ class TcsMethod(Method[TcsOptions]):
         o = self.options
         common: dict[str, Any] = {"measurement": kind, "frames": o.frames}
         if kind == "bins":
-            return common | {"time_bins": min(o.time_bins, o.frames), "space_bins": o.space_bins}
+            return common | {"time_bins": o.time_bins or min(TIME_BINS, o.frames), "space_bins": o.space_bins}
         return common | {"seed": o.seed}
+
+    def _weights(self, kind: str, decoder: str) -> str | None:
+        """Digest of the weights of a network that come with stemcodecs."""
+        from stemcodecs.temporal.sampling import Sampling
+        from stemcodecs.temporal.weights import NETWORKS, shipped_for
+
+        return shipped_for(Sampling(**self._measured(kind)), NETWORKS[decoder])
 
     def _codec(self, kind: str, decoder: str) -> Tcs | None:
         """Codec with this decoder; None where no weights for it come with stemcodecs, or nothing could run them."""
         from stemcodecs.codecs.tcs import Tcs
-        from stemcodecs.temporal.sampling import Sampling
-        from stemcodecs.temporal.weights import NETWORKS, shipped_for
+        from stemcodecs.temporal.weights import NETWORKS
 
         named: dict[str, Any] = {"decoder": decoder, "incoherent": self.options.incoherent}
-        measured = self._measured(kind)
         if decoder in NETWORKS:
-            weights = shipped_for(Sampling(**measured), NETWORKS[decoder])
+            weights = self._weights(kind, decoder)
             if weights is None or not find_spec("onnxruntime"):
                 return None
             named["weights"] = weights
-        return Tcs(**measured, **named)
+        return Tcs(**self._measured(kind), **named)
 
     def compare(self, source: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any], region: Region) -> MovieDistance:
         """How far the frames lie from their source."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stemcodecs.temporal.interpolate import between_bins
 from stemcodecs.temporal.sampling import Sampling
 
-__all__ = ["BinsNetwork", "CompactNetwork"]
+__all__ = ["ALIGNED", "BinsNetwork", "CompactNetwork", "UNet"]
 
 ALIGNED = 8
 """Channels that onnxruntime takes at once: where they are no multiple of it, a convolution takes twice the time."""
@@ -35,8 +35,18 @@ class _ResidualBlock(nn.Module):
         return out
 
 
-class _UNet(nn.Module):
-    """A U-Net of two scales, at a half and at a quarter of the resolution, with the frames as channels."""
+class UNet(nn.Module):
+    """A U-Net of two scales, at a half and at a quarter of the resolution, with the frames as channels.
+
+    Parameters
+    ----------
+    channels : int
+        Of what is given; they are filled up to a multiple of ``ALIGNED`` by more of the measurement.
+    frames : int
+        Channels of what comes out.
+    width, inner : int
+        Channels at a half and at a quarter of the resolution.
+    """
 
     def __init__(self, channels: int, frames: int, width: int, inner: int) -> None:
         super().__init__()
@@ -77,7 +87,7 @@ class CompactNetwork(nn.Module):
         super().__init__()
         self.frames = frames
         given = [frames + 1] + [2 * frames + 1] * (stages - 1)
-        self.stages = nn.ModuleList([_UNet(channels, frames, width, inner) for channels in given])
+        self.stages = nn.ModuleList([UNet(channels, frames, width, inner) for channels in given])
         self.step = nn.Parameter(torch.ones(stages - 1))
 
     def estimates(self, measured: Tensor, masks: Tensor) -> tuple[Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from stemcodecs.codecs.tcs import Tcs
 from stemcodecs.readers.scan import Scan
 
-__all__ = ["distance", "noise_step", "samples_of", "step_scale"]
+__all__ = ["noise_step", "samples_of", "squared_distance", "step_scale"]
 
 Array = np.ndarray[Any, Any]
 
@@ -45,8 +45,8 @@ def step_scale(codec: Tcs) -> int:
     return max(1, int(opened.mean() ** 0.5))
 
 
-def distance(codec: Tcs, samples: list[Array]) -> float:
-    """Root mean squared distance of decoded frames from the frames without noise, about.
+def squared_distance(codec: Tcs, samples: list[Array]) -> float:
+    """Mean squared distance of decoded frames from the frames without noise, about: an estimate, which may be negative.
 
     A decoder that hands the noise of the frames on would look best beside the noisy frames themselves. So noise n is
     added to what is measured, and n / `ADDED` ² taken off what it is compared with: the noise of both is then
@@ -71,7 +71,7 @@ def distance(codec: Tcs, samples: list[Array]) -> float:
         frames = measured.decode_chunk(measured.encode_chunk(noisier))
         apart = np.square(frames - (sample - noise / ADDED**2)).mean()
         found.append(apart - variance.mean() * (1 + 1 / ADDED**2))
-    return float(np.sqrt(max(0.0, float(np.mean(found)))))
+    return float(np.mean(found))
 
 
 def _variance(sample: Array) -> Array:

@@ -24,7 +24,7 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import PLANE_TOP
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["needs_extension", "read_calibration", "write_calibration"]
+__all__ = ["needs_extension", "read_calibration", "read_floats", "write_calibration", "write_floats"]
 
 Array = np.ndarray[Any, Any]
 
@@ -88,7 +88,7 @@ def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended
         w.varint(flags | CORRECTED * (c.corrections is not None))
         for flag, values in floats:
             if values is not None:
-                _write_floats(w, values, positions if flag == POSITIONS else layout.detector)
+                write_floats(w, values, positions if flag == POSITIONS else layout.detector)
         if c.corrections is not None:
             w.section(encode_map(c.corrections.first.reshape(layout.detector)))
             w.section(encode_map(c.corrections.lengths.reshape(layout.detector)))
@@ -158,9 +158,9 @@ def read_calibration(
         flags = r.varint()
         if flags >= (2 * CORRECTED if extended else 2 * DOUBLE):
             raise CorruptChunkError("impossible calibration")
-        dark = _read_floats(r, layout.detector) if flags & OFFSET else None
-        gain = _read_floats(r, layout.detector) if flags & GAIN else None
-        scale = _read_floats(r, positions) if flags & POSITIONS else None
+        dark = read_floats(r, layout.detector) if flags & OFFSET else None
+        gain = read_floats(r, layout.detector) if flags & GAIN else None
+        scale = read_floats(r, positions) if flags & POSITIONS else None
         calibration = FloatCalibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
@@ -229,7 +229,7 @@ def _in_range(values: Array) -> Array:
     return values
 
 
-def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
+def write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
     """Bits of floats, of single precision where that is enough, as integers in the order of the floats."""
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
@@ -243,7 +243,14 @@ def _write_floats(w: Writer, values: Array, shape: tuple[int, int]) -> None:
     w.section(bytes(numcodecs.Zstd(5).encode((ordered & 0xFFFFFFFF).astype("<u4").view(np.uint8))))
 
 
-def _read_floats(r: Reader, shape: tuple[int, int]) -> Array:
+def read_floats(r: Reader, shape: tuple[int, int]) -> Array:
+    """Inverse of :func:`write_floats`: float64[rows * columns], all finite.
+
+    Raises
+    ------
+    CorruptChunkError
+        If these are no floats of this shape.
+    """
     width = r.varint()
     if width > DOUBLE_BITS:
         raise CorruptChunkError("impossible width of floats")

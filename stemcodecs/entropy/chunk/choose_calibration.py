@@ -136,8 +136,8 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     values = array.reshape(layout.n_positions, layout.n_pixels)
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
-            return express_floats(values, numbers, calibration)
-    return express_integers(_signed(values), numbers, calibration)
+            return express_floats(values, numbers, calibration, fixed=True)
+    return express_integers(_signed(values), numbers, calibration, fixed=True)
 
 
 def _signed(values: Array) -> Array:

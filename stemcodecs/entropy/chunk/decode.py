@@ -35,7 +35,7 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration, restore_calibrated
+from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration, restore_calibrated, room_for_values
 from stemcodecs.entropy.values.plane import insert_exceptions, restore
 from stemcodecs.errors import CorruptChunkError
 
@@ -190,7 +190,7 @@ def decode_positions(header: Header, fetch: Fetch, positions: Array | None, shar
     calibration = None
     if isinstance(header.calibration, SharedCalibration) and shared is not None:
         # The digest of the model, which was compared, is that of its calibration too.
-        calibration = shared_calibration(shared, header.dtype)[1]
+        calibration = shared_calibration(shared, header.dtype, header.calibration)[1]
     return decode_groups(header, fetch, positions, decoder.margin, of_chain, calibration)
 
 
@@ -230,6 +230,7 @@ def decode_groups(
     counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
     low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
     jobs = header.jobs(wanted)
+    room = None if calibration is None else room_for_values(counts, header.numbers, calibration, native)
 
     def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
         # One allocation for all steps of a chain: later steps look back into the rows of earlier ones.
@@ -237,19 +238,34 @@ def decode_groups(
             # Contexts of the first rows look above the detector: there must be zeros, not what the last chunk left.
             rows[:margin] = 0
             decode = of_chain(chain, n_steps)
-            return _decode_chain(
+            found = _decode_chain(
                 header, layout, decode, margin, fetch, rows, chain, first_entry, n_steps, row_of, counts, low
             )
+        if room is not None and calibration is not None:
+            # While the counts of the chain are in the cache, on the thread that decoded them.
+            for part in _runs(layout, chain, n_steps, row_of):
+                restore_calibrated(counts[part], header.numbers, calibration, native, wanted[part], room[part])
+        return found
 
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
     values = np.concatenate([v for _, v in found]) if found else np.zeros(0, np.uint64)
-    if calibration is not None:
-        out = restore_calibrated(counts, header.numbers, calibration, native, wanted)
+    if room is not None:
+        out = room
         insert_exceptions(out.reshape(-1), at, values)
     else:
         out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
     return out.reshape(header.shape if everything else counts.shape)
+
+
+def _runs(layout: GroupLayout, chain: int, n_steps: int, row_of: Array) -> list[slice]:
+    """Rows of the result that some steps of a chain have filled, as few slices as there can be."""
+    positions = layout.chains[chain, :n_steps]
+    rows = row_of[positions[positions >= 0]]
+    rows = np.sort(rows[rows >= 0])
+    ends = np.flatnonzero(np.diff(rows, append=-1) != 1)
+    starts = np.concatenate([[0], ends[:-1] + 1]) if rows.size else ends
+    return [slice(int(rows[a]), int(rows[b]) + 1) for a, b in zip(starts, ends, strict=True)]
 
 
 def _decode_chain(

@@ -109,7 +109,7 @@ def describe(data: bytes, shared: SharedModel | None = None) -> ChunkDetail:
     known = header.calibration
     if isinstance(known, SharedCalibration):
         assert shared is not None
-        known = shared_calibration(shared, header.dtype)[1]
+        known = shared_calibration(shared, header.dtype, known)[1]
     plane = to_plane(array) if known is None else plane_behind(array, header.numbers, known)
     assert plane is not None
     model = model_of(header, shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from stemcodecs.entropy.chunk.header import (
 from stemcodecs.entropy.chunk.shared_calibration import calibration_of
 from stemcodecs.entropy.chunk.unrolled_model import decoder_of
 from stemcodecs.entropy.fit.fit_model import Fit, FitOptions, fit_model
-from stemcodecs.entropy.fit.grouped_counts import MOST_SAMPLED, GroupedCounts
+from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
@@ -35,11 +36,12 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Writer, write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import FloatCalibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, SharedCalibration
+from stemcodecs.entropy.values.pattern_scales import with_scales
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 
-__all__ = ["encode_array", "size_by_pixel"]
+__all__ = ["encode_array", "size_by_pixel", "smaller_of_small", "state_blocks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -50,8 +52,6 @@ FOUR_BLOCKS_FROM, TWO_BLOCKS_FROM = 60_000, 15_000
 bytes beyond the bits it holds, a block of sixteen 34: so the states of a group stay below 0.5 % of it."""
 _PATCHES_OF_ANOTHER_MODEL = 20
 """Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
-POOLED_GROUPS = 4
-"""Groups that one histogram for all pixels is fitted to: tens of thousands of values tell it."""
 PROBE = 1 << 16
 """Bytes of an array that the generic coder is tried on, if not a 64th of it."""
 
@@ -93,7 +93,6 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
-    pooled = options.mode == "pooled"
     plane = rival = None
     if shared is not None and shared.behind and array.size:
         plane = _by_shared(array, shared)
@@ -101,7 +100,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
         shared = shared if plane is not None else None
     if plane is None:
         plane = to_plane(array)
-        if shared is None and array.size and not pooled:
+        if shared is None and array.size:
             plane, rival = calibrated_plane(array, plane, size_by_pixel)
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
@@ -109,11 +108,18 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     if rival is not None:
         other = _encode_counts(array, rival, options, flags, shared)
         data = other if len(other) <= len(data) else data
-    may = array.nbytes >= PROBE and not pooled
-    if array.nbytes < SMALL or (may and _may_store_smaller(array, len(data))):
+    if array.nbytes >= PROBE and _may_store_smaller(array, len(data)):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data
-    return data
+    return smaller_of_small(array, data, flags)
+
+
+def smaller_of_small(array: Array, data: bytes, flags: int = 0) -> bytes:
+    """The chunk ``data`` of an array, or what the generic coder makes of a small one, if that is smaller."""
+    if array.nbytes >= SMALL:
+        return data
+    stored = _encode_stored(array, flags)
+    return stored if len(stored) < len(data) else data
 
 
 def _by_shared(array: Array, shared: SharedModel) -> Plane | None:
@@ -122,6 +128,8 @@ def _by_shared(array: Array, shared: SharedModel) -> Plane | None:
     numbers, calibration = calibration_of(shared)
     if isinstance(calibration, FloatCalibration) != (array.dtype.kind == "f") or array.dtype.kind == "b":
         return None
+    if shared.scaled and isinstance(calibration, FloatCalibration):
+        calibration = with_scales(array.reshape(-1, math.prod(array.shape[-2:])), calibration)
     return plane_behind(array, numbers, calibration)
 
 
@@ -179,16 +187,16 @@ def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, 
         # The doses of all chunks relative to one pattern: the model was fitted to those.
         counts.set_reference(shared.mean_frame_sum)
         fit = Fit(model=model, program=decoder.program, selections={})
-        blocks = _blocks(counts, fit.model)
+        blocks = state_blocks(fit.model)
         groups = _encode_groups(counts, fit, plane, blocks)
         patches = sum(g.sizes[2] for g in groups)
         if patches * _PATCHES_OF_ANOTHER_MODEL < sum(len(g.payload) for g in groups):
             return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
         # The model is of other data than this: the chunk is better off with its own.
         return _encode_counts(array, plane, options, flags, None)
-    counts = GroupedCounts(patterns, layout, margin, POOLED_GROUPS if options.mode == "pooled" else MOST_SAMPLED)
+    counts = GroupedCounts(patterns, layout, margin)
     fit = fit_model(counts, options)
-    blocks = _blocks(counts, fit.model)
+    blocks = state_blocks(fit.model)
     # The model's bytes are made while the groups are coded: they need nothing of each other.
     serialised = begin(write_histogram_model, fit.model)
     groups = _encode_groups(counts, fit, plane, blocks)
@@ -201,7 +209,7 @@ def _assemble(
 ) -> bytes:  # fmt: skip
     header = Header(
         kind=COUNTS, dtype=array.dtype, shape=array.shape, flags=flags, numbers=plane.numbers,
-        calibration=SharedCalibration() if shared and plane.calibration is not None else plane.calibration,
+        calibration=_shared(plane.calibration) if shared else plane.calibration,
         tile=counts.layout.tile, blocks=blocks, shared=shared, model=model,
         doses=counts.doses.astype(np.int64) if fit.model.neighbours else np.zeros(0, np.int64),
         selections=np.array([np.packbits(s, bitorder="little") for s in fit.selections.values()], np.uint8),
@@ -210,7 +218,14 @@ def _assemble(
     return b"".join([head, *(g.payload for g in groups)])
 
 
-def _blocks(counts: GroupedCounts, model: HistogramModel) -> int:
+def _shared(calibration: Calibration | None) -> SharedCalibration | None:
+    """What a chunk has of a calibration whose other parts the shared model has."""
+    if calibration is None:
+        return None
+    return SharedCalibration(calibration.scale if isinstance(calibration, FloatCalibration) else None)
+
+
+def state_blocks(model: HistogramModel) -> int:
     """Blocks of lanes to use: all four are fastest, but their states would weigh too much in a group of few bytes."""
     per_group = typical_bits(model.means()[model.levels >= 0] / 2.0**16).sum() / 8 * LANES
     return 4 if per_group > FOUR_BLOCKS_FROM else 2 if per_group > TWO_BLOCKS_FROM else 1

@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import needs_extension, read_calibration, write_calibration
+from stemcodecs.entropy.chunk.calibration_bytes import (
+    needs_extension,
+    read_calibration,
+    read_floats,
+    write_calibration,
+    write_floats,
+)
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration
@@ -23,9 +29,10 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 4
+VERSION = 5
 """The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, or of
-version 4 if that is of a kind which version 2 does not have; version 3 has that of a shared model."""
+version 4 if that is of a kind which version 2 does not have; one with that of the shared model of version 3, or 5 if
+its patterns have scales besides."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -176,7 +183,9 @@ class Header:
 def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     """Serialise a header; ``sizes`` is int64[n_groups, 4], ``crcs`` uint32[n_groups]."""
     w = Writer()
-    version = 1 if header.calibration is None else 3 if isinstance(header.calibration, SharedCalibration) else 2
+    version = 1 if header.calibration is None else 2
+    if isinstance(header.calibration, SharedCalibration):
+        version = 3 if header.calibration.scale is None else 5
     if header.kind == COUNTS:
         n = header.numbers
         # Offsets are modulo 2**64, so that those of uint64 fit as well.
@@ -188,6 +197,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
             extended = needs_extension(header.calibration, layout)
             version = 4 if extended else 2
             w.section(write_calibration(header.calibration, layout, extended=extended))
+        if isinstance(header.calibration, SharedCalibration) and header.calibration.scale is not None:
+            w.section(_scales(header.calibration.scale))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -206,6 +217,21 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
     return head + struct.pack("<I", checksum(head))
+
+
+def _scales(scale: Array) -> bytes:
+    w = Writer()
+    write_floats(w, scale, (1, scale.size))
+    return w.getvalue()
+
+
+def _read_scales(section: memoryview, n_positions: int, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind != "f":
+        raise CorruptChunkError("scales of patterns that are no floats")
+    r = Reader(section)
+    scale = read_floats(r, (1, n_positions))
+    r.end()
+    return scale
 
 
 def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> int:
@@ -361,6 +387,8 @@ def _counts_header(
         # All values of 16 bits are counts, and floats have no low bits: the planes would be wider than the array.
         raise CorruptChunkError("impossible number map")
     calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
+    if version == 5:
+        calibration = SharedCalibration(_read_scales(r.section(), math.prod(shape[:-2]), dtype))
     if version in (2, 4):
         calibration = read_calibration(r.section(), shape, dtype, extended=version == 4)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from stemcodecs.entropy.chunk.calibration_bytes import FLOATS, read_calibration,
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, SharedCalibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError
 
@@ -40,19 +41,28 @@ def behind_bytes(numbers: NumberMap, calibration: Calibration, detector: tuple[i
     return w.getvalue()
 
 
-def shared_calibration(shared: SharedModel, dtype: np.dtype[Any]) -> tuple[NumberMap, Calibration]:
-    """How a shared model says that values of a dtype become counts.
+def shared_calibration(
+    shared: SharedModel, dtype: np.dtype[Any], of_chunk: SharedCalibration
+) -> tuple[NumberMap, Calibration]:
+    """How a shared model, and what a chunk has of its own, say that values of a dtype become counts.
 
     Raises
     ------
     CorruptChunkError
-        If it says nothing, or not of values of this dtype.
+        If the model says nothing, or not of values of this dtype, or of a chunk with scales where it has none.
     """
     if not shared.behind:
         raise CorruptChunkError("its values come from counts by a map that the array's metadata do not have")
     numbers, calibration = calibration_of(shared)
+    if shared.scaled and not isinstance(calibration, FloatCalibration):
+        raise CorruptChunkError("a shared model with scales of what is no float")
     if isinstance(calibration, FloatCalibration) != (dtype.kind == "f"):
         raise CorruptChunkError("its values are not of the kind that the map of the shared model gives")
+    if shared.scaled != (of_chunk.scale is not None):
+        raise CorruptChunkError("it and the shared model do not agree whether its patterns have scales")
+    if of_chunk.scale is not None:
+        assert isinstance(calibration, FloatCalibration)
+        calibration = replace(calibration, scale=of_chunk.scale)
     return numbers, calibration
 
 

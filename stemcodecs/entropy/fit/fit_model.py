@@ -12,7 +12,7 @@ import numpy as np
 
 from stemcodecs.entropy.fit.context import fit_context, mix_classes
 from stemcodecs.entropy.fit.grouped_counts import GroupedCounts, PixelStatistics
-from stemcodecs.entropy.fit.static import fit_levels, one_level, static_classes
+from stemcodecs.entropy.fit.static import fit_levels, static_classes
 from stemcodecs.entropy.fit.symbols import count_symbols
 from stemcodecs.entropy.fit.weights import (
     FIRST_RING,
@@ -50,8 +50,7 @@ class FitOptions:
     Attributes
     ----------
     mode : str
-        ``pixel``, ``neighbour``, ``scan`` or ``auto``; ``pooled`` where all pixels are known to be alike, as what a
-        prediction leaves of an image is: one histogram for all of them, and nothing else is tried.
+        ``pixel``, ``neighbour``, ``scan`` or ``auto``.
     """
 
     mode: str = "auto"
@@ -79,9 +78,7 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
         Of the whole scan, where ``counts`` are a sample of it.
     """
     # Levels need sums only, the rows are needed next: both at once.
-    fitted = begin(
-        one_level if options.mode == "pooled" else fit_levels, pixels or counts.pixels, counts.layout.detector
-    )
+    fitted = begin(fit_levels, pixels or counts.pixels, counts.layout.detector)
     counts.keep(counts.sample())
     level_scale, levels, constants = fitted()
     static = static_classes(counts, level_scale, levels)
@@ -90,7 +87,7 @@ def fit_model(counts: GroupedCounts, options: FitOptions, pixels: PixelStatistic
         constants=constants, classes=tuple(static), neighbours=(), frequencies=np.zeros((0, SYMBOLS), np.int32),
     )  # fmt: skip
     selections: dict[tuple[int, int], Array] = {}
-    if options.mode not in ("pixel", "pooled") and static:
+    if options.mode != "pixel" and static:
         edges = context_edges(levels, level_scale)
         tentative, chosen = _with_context(counts, model, edges, options)
         context = fit_context(counts, tentative, edges, chosen)

@@ -54,8 +54,6 @@ class GroupedCounts:
         Which position is which lane.
     margin : int
         Rows of zeros before the first group of every chain, for contexts that reach back.
-    most_sampled : int
-        Groups that a model is fitted to, at most.
 
     Attributes
     ----------
@@ -65,10 +63,9 @@ class GroupedCounts:
         Sum over the detector.
     """
 
-    def __init__(self, plane: Array, layout: GroupLayout, margin: int, most_sampled: int = MOST_SAMPLED) -> None:
+    def __init__(self, plane: Array, layout: GroupLayout, margin: int) -> None:
         self.layout = layout
         self.margin = margin
-        self.most_sampled = most_sampled
         self._plane = plane
         self._kept: dict[int, Array] = {}
         self._lock = threading.Lock()
@@ -185,7 +182,7 @@ class GroupedCounts:
     @property
     def n_sampled(self) -> int:
         """Groups that a model is fitted to."""
-        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 3, self.most_sampled))
+        return int(np.clip(_SAMPLED_VALUES // (self.layout.n_pixels * LANES), 3, MOST_SAMPLED))
 
     def lanes(self, chain: int, step: int) -> Array:
         """0xFFFF for lanes that hold a position, else 0: uint16[64]."""

@@ -21,6 +21,7 @@ from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration
 from stemcodecs.entropy.values.float_calibration import express_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
+from stemcodecs.entropy.values.pattern_scales import with_scales
 from stemcodecs.entropy.values.plane import NumberMap, apply_map, to_plane
 from stemcodecs.errors import ConfigurationError
 
@@ -78,12 +79,15 @@ class ScanSample:
         How they do instead, where they are counts in disguise.
     behind : bytes
         Both, as the shared model will carry them; empty without a calibration.
+    scaled : bool
+        Whether each pattern has a scale besides.
     """
 
     positions: Array
     numbers: NumberMap = field(default_factory=NumberMap)
     calibration: Calibration | None = None
     behind: bytes = b""
+    scaled: bool = False
 
     @classmethod
     def of(cls, n_positions: int, detector: tuple[int, int]) -> Self:
@@ -125,8 +129,8 @@ class ScanStatistics:
         Over all positions seen.
     numbers : NumberMap
         How values became counts.
-    behind : bytes
-        As that of :class:`ScanSample`.
+    behind, scaled
+        As those of :class:`ScanSample`.
     unknown : int
         Values seen that are not counts.
     sampled : int64[k]
@@ -142,6 +146,7 @@ class ScanStatistics:
     unknown: int
     sampled: Array
     patterns: Array
+    scaled: bool = False
 
     @classmethod
     def block(cls, patterns: Array, positions: Array, sample: ScanSample | None = None) -> ScanStatistics:
@@ -170,7 +175,7 @@ class ScanStatistics:
             counts, unknown = apply_map(patterns, sample.numbers)
         else:
             native = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(flat.size, -1)
-            counts, unknown = _counts_behind(native, sample.numbers, sample.calibration)
+            counts, unknown = _counts_behind(native, sample)
         counts = counts.reshape(flat.size, -1)
         n_pixels = counts.shape[1]
         total, low, high = (
@@ -189,6 +194,7 @@ class ScanStatistics:
             unknown=unknown,
             sampled=flat[keep],
             patterns=counts[keep].astype(np.uint16),
+            scaled=sample.scaled,
         )
 
     def merge(self, other: ScanStatistics) -> ScanStatistics:
@@ -217,6 +223,7 @@ class ScanStatistics:
             unknown=self.unknown + other.unknown,
             sampled=sampled,
             patterns=patterns,
+            scaled=self.scaled,
         )
 
     def finalize(self, mode: str = "auto") -> SharedModel:
@@ -244,17 +251,21 @@ class ScanStatistics:
             mean_frame_sum=mean_frame_sum,
             model=write_histogram_model(fit.model),
             behind=self.behind,
+            scaled=self.scaled,
         )
 
 
-def _counts_behind(values: Array, numbers: NumberMap, calibration: Calibration) -> tuple[Array, int]:
+def _counts_behind(values: Array, sample: ScanSample) -> tuple[Array, int]:
     """As :func:`apply_map`, of native values[n, n_pixels] in disguise."""
+    numbers, calibration = sample.numbers, sample.calibration
+    assert calibration is not None
     if isinstance(calibration, FloatCalibration):
-        plane = express_floats(values, numbers, calibration)
+        calibration = with_scales(values, calibration) if sample.scaled else calibration
+        plane = express_floats(values, numbers, calibration, fixed=True)
     else:
         # Integers with a sign, as calibrations are modulo 2**64.
         signed = values.view(np.int64) if values.dtype == np.uint64 else values
-        plane = express_integers(signed, numbers, calibration)
+        plane = express_integers(signed, numbers, calibration, fixed=True)
     if plane is None:
         return np.zeros(values.shape, np.uint16), values.size
     plane.counts[plane.exceptions_at] = 0

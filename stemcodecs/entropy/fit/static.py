@@ -15,7 +15,7 @@ from stemcodecs.entropy.kernels.threads import in_parts
 from stemcodecs.entropy.model.histogram_model import PixelClass
 from stemcodecs.entropy.model.range_coder import map_prediction
 
-__all__ = ["TABLE_BITS", "fit_levels", "one_level", "static_classes"]
+__all__ = ["TABLE_BITS", "choose_coding", "fit_levels", "static_classes", "value_histograms"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,8 +32,6 @@ d**2 is w**2 / 12: 2 / (12 ln 2) = 0.24.
 NARROWEST_CLASS = 0.03
 """Below this a class loses 0.24 * 0.03**2 = 0.0002 bits a value, which no second histogram is worth."""
 _LEAST_RANGE = 0.5
-_ONE_LEVEL = 64
-"""Level of pixels that share one: its scale then tells their mean to a part in thousands."""
 LEVEL_STEP = 1.2
 """Step of the pixel levels in units of 1 / sqrt(positions), that is 2.4 standard errors of a root-mean count."""
 MOST_POSITIONS = 1 << 14
@@ -107,13 +105,6 @@ def fit_levels(pixels: PixelStatistics, detector: tuple[int, int]) -> tuple[int,
     return max(1, round(step * step * 2**32)), levels, constants
 
 
-def one_level(pixels: PixelStatistics, detector: tuple[int, int]) -> tuple[int, Array, Array]:
-    """As `fit_levels`, with the same level for every pixel."""
-    n = detector[0] * detector[1]
-    mean = float(pixels.total.sum()) / (pixels.n * n)
-    return max(1, round(mean / _ONE_LEVEL**2 * 2**32)), np.full(n, _ONE_LEVEL, np.int64), np.zeros(n, np.int64)
-
-
 def _box_mean(image: Array, radius: int = 2) -> Array:
     padded = np.pad(image, radius, mode="edge")
     total = np.zeros_like(image)
@@ -124,7 +115,8 @@ def _box_mean(image: Array, radius: int = 2) -> Array:
 
 
 @kernel
-def _value_histograms(rows, origin, lanes, classes, shifts, first, step, out):
+def value_histograms(rows, origin, lanes, classes, shifts, first, step, out):
+    """Add ``value >> shift`` of some pixels and lanes (bool[64] or uint16[64]) to the histograms of their classes."""
     for p in range(first, classes.shape[0], step):
         c = classes[p]
         if c >= 0:
@@ -168,13 +160,13 @@ def static_classes(counts: GroupedCounts, level_scale: int, levels: Array) -> li
             rows, origin = counts.group(chain, position)
             # Another phase for every group, so that the sample meets every pixel.
             first = k % stride + part * stride
-            _value_histograms(rows, origin, counts.lanes(chain, position), of, pre, first, parts * stride, out)
+            value_histograms(rows, origin, counts.lanes(chain, position), of, pre, first, parts * stride, out)
         return out
 
-    return _choose_coding(edges, np.sum(in_parts(histograms_of), axis=0), pre)
+    return choose_coding(edges, np.sum(in_parts(histograms_of), axis=0), pre)
 
 
-def _choose_coding(edges: Array, histograms: Array, pre: Array) -> list[PixelClass]:
+def choose_coding(edges: Array, histograms: Array, pre: Array) -> list[PixelClass]:
     """The cheapest coding of every class, from its histogram of ``value >> pre``."""
     h = histograms[:, : int(np.flatnonzero(histograms.any(axis=0)).max(initial=0)) + 1].astype(np.float64)
     total = np.maximum(h.sum(axis=1), 1.0)

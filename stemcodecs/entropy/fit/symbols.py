@@ -18,13 +18,13 @@ from stemcodecs.entropy.kernels.rans import BLOCK, LANES
 from stemcodecs.entropy.kernels.threads import in_parts
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 
-__all__ = ["bits_per_pixel_map", "count_symbols"]
+__all__ = ["COUNTED_AT_ONCE", "bits_per_pixel_map", "count_group", "count_symbols"]
 
 Array = np.ndarray[Any, Any]
 
 _COUNTED_VALUES = 6_000_000
 """Values whose symbols are counted: more would cost time, and hardly change a histogram."""
-_AT_ONCE = 512
+COUNTED_AT_ONCE = 512
 """Pixels whose symbols are found at a time: they stay in cache."""
 
 
@@ -76,11 +76,11 @@ def _weigh(pixels, program, masks, symbols, offsets, outside, costs, bits):
 
 
 @kernel
-def _count_group(simd, group, program, pixels, found, histograms):
+def count_group(simd, group, program, pixels, found, histograms):
     """Add the symbols of some pixels of a group, see :func:`_count`."""
     symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
-    for first in range(0, pixels.shape[0], _AT_ONCE):
-        some = pixels[first : first + _AT_ONCE]
+    for first in range(0, pixels.shape[0], COUNTED_AT_ONCE):
+        some = pixels[first : first + COUNTED_AT_ONCE]
         _symbols(simd, group, program, some, found)
         _count(some, program.methods, group.step_masks, symbols, offsets, found.outside, histograms)
 
@@ -89,8 +89,8 @@ def _count_group(simd, group, program, pixels, found, histograms):
 def _weigh_group(simd, group, program, pixels, found, costs, bits):
     """Add what some pixels of a group take, see :func:`_weigh`."""
     symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
-    for first in range(0, pixels.shape[0], _AT_ONCE):
-        some = pixels[first : first + _AT_ONCE]
+    for first in range(0, pixels.shape[0], COUNTED_AT_ONCE):
+        some = pixels[first : first + COUNTED_AT_ONCE]
         _symbols(simd, group, program, some, found)
         _weigh(some, program, group.step_masks, symbols, offsets, found.outside, costs, bits)
 
@@ -110,7 +110,7 @@ def _over_groups(
     phases = np.arange(live.size) % stride
 
     def add_up(part: int, parts: int) -> Array:
-        found = room_for_symbols(_AT_ONCE)
+        found = room_for_symbols(COUNTED_AT_ONCE)
         out = np.zeros_like(empty)
         for k, (chain, step) in enumerate(groups):
             chosen = np.flatnonzero(live & (always | (phases == k % stride)))
@@ -132,7 +132,7 @@ def count_symbols(
     stride = -(-len(groups) * counts.layout.n_pixels * LANES // _COUNTED_VALUES) | 1
     empty = np.zeros((2, n_tables * STRIDE), np.uint32)
     # Counted into 32 bits by each thread and summed in 64: the sample is far below 2**32 values.
-    histograms = _over_groups(_count_group, counts, (model, program, selections), groups, stride, empty)
+    histograms = _over_groups(count_group, counts, (model, program, selections), groups, stride, empty)
     return histograms.sum(axis=0, dtype=np.int64).reshape(n_tables, STRIDE)[:, :SYMBOLS].copy()
 
 

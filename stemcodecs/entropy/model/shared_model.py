@@ -21,8 +21,8 @@ Array = np.ndarray[Any, Any]
 
 _MAGIC = b"SCPM"
 _HEAD = struct.Struct("<4sBIId")
-_VERSION = 2
-"""The highest: a model without a calibration is of version 1."""
+_VERSION = 3
+"""The highest: a model without a calibration is of version 1, one whose patterns have no scales of version 2."""
 _BEHIND = struct.Struct("<I")
 _PREFIX = "data:application/octet-stream;base64,"
 LARGE, TOO_LARGE = 4 << 20, 16 << 20
@@ -42,17 +42,21 @@ class SharedModel:
         As in a chunk's header.
     behind : bytes
         How the values of the scan become the counts that the model is of; empty where a chunk finds that out.
+    scaled : bool
+        Whether each pattern has a scale besides, which stands in its chunk.
     """
 
     detector: tuple[int, int]
     mean_frame_sum: float
     model: bytes
     behind: bytes = b""
+    scaled: bool = False
 
     @cached_property
     def data(self) -> bytes:
         """The model as bytes, as the digest and the configuration have it."""
-        head = _HEAD.pack(_MAGIC, 2 if self.behind else 1, *self.detector, self.mean_frame_sum)
+        version = 3 if self.scaled else 2 if self.behind else 1
+        head = _HEAD.pack(_MAGIC, version, *self.detector, self.mean_frame_sum)
         return head + (_BEHIND.pack(len(self.behind)) + self.behind if self.behind else b"") + self.model
 
     @cached_property
@@ -103,4 +107,4 @@ def load_shared(model: str, digest: str) -> SharedModel:
         behind, rest = rest[_BEHIND.size : _BEHIND.size + size], rest[_BEHIND.size + size :]
         if not behind or len(behind) != size:
             raise ConfigurationError("the shared model is cut off: the array's metadata was altered")
-    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=rest, behind=behind)
+    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=rest, behind=behind, scaled=version == 3)

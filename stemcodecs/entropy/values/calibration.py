@@ -133,9 +133,17 @@ class FloatCalibration:
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedCalibration:
-    """In the place of a chunk's own: that of the model which the chunks of an array share."""
+    """In the place of a chunk's own: that of the model which the chunks of an array share.
+
+    Attributes
+    ----------
+    scale : float64[n_positions] or None
+        Of the patterns of the chunk, where they have any.
+    """
+
+    scale: Array | None = None
 
 
 def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Array, Array]:
@@ -187,8 +195,21 @@ def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
     return np.array([s % 2 ** (8 * dtype.itemsize) for s in numbers.specials], f"u{dtype.itemsize}")
 
 
+def room_for_values(counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any]) -> Array:
+    """Where :func:`restore_calibrated` writes the values of counts of this shape: in their place, or beside them."""
+    # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
+    later = bool(numbers.specials) or getattr(calibration, "corrections", None) is not None
+    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not later)
+    return counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
+
+
 def restore_calibrated(
-    counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any], positions: Array
+    counts: Array,
+    numbers: NumberMap,
+    calibration: Calibration,
+    dtype: np.dtype[Any],
+    positions: Array,
+    out: Array | None = None,
 ) -> Array:
     """Values of some patterns.
 
@@ -205,6 +226,8 @@ def restore_calibrated(
         Native, of the values.
     positions : int64[n]
         Scan position of each pattern.
+    out : ndarray, optional
+        Rows of :func:`room_for_values`, where the result goes.
 
     Returns
     -------
@@ -212,10 +235,7 @@ def restore_calibrated(
         Of ``dtype``, shape (n, n_pixels); exceptions are not in it yet.
     """
     specials = special_bits(numbers, dtype)
-    # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
-    later = bool(specials.size) or getattr(calibration, "corrections", None) is not None
-    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not later)
-    out = counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
+    out = room_for_values(counts, numbers, calibration, dtype) if out is None else out
     bits = out.view(f"u{dtype.itemsize}")
     top = PLANE_TOP - numbers.negatives
     if isinstance(calibration, ValueTable):

@@ -20,7 +20,6 @@ from stemcodecs.entropy.values.calibration import (
 )
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane import Plane, wide_bits
-from stemcodecs.entropy.values.stuck_values import with_marks
 
 __all__ = ["express_corrected"]
 
@@ -77,10 +76,9 @@ def express_corrected(values: Array, numbers: NumberMap, calibration: FloatCalib
     # The value before should not surprise a model.
     flat[wrong] = flat[np.maximum(wrong - 1, 0)]
     exceptions = wide_bits(values.reshape(-1)[wrong])
-    plane = Plane(
+    return Plane(
         numbers=numbers, counts=flat, low=None, exceptions_at=wrong, exceptions=exceptions, calibration=found
     )  # fmt: skip
-    return with_marks(plane, n_pixels)
 
 
 def _blocks(n_positions: int) -> list[slice]:

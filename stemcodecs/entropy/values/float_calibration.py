@@ -24,6 +24,7 @@ from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_latti
 from stemcodecs.entropy.values.loose_kernels import loose_gains, loose_lines
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, float_map, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
+from stemcodecs.entropy.values.row_blocks import by_row_blocks
 from stemcodecs.entropy.values.stuck_values import with_marks
 
 __all__ = ["express_floats", "propose_alike", "propose_floats"]
@@ -276,17 +277,32 @@ def _float_of(bits: int, dtype: np.dtype[Any]) -> float:
     return float(np.array([bits], f"u{dtype.itemsize}").view(dtype)[0])
 
 
-def express_floats(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
-    """Counts by a formula, every value proved; None if more than 2 % of them have none."""
+def express_floats(
+    values: Array, numbers: NumberMap, calibration: FloatCalibration, *, fixed: bool = False
+) -> Plane | None:
+    """Counts by a formula, every value proved; None if more than 2 % of them have none.
+
+    fixed : whether the plane must have the very marks and formula that are given: those of a whole scan.
+    """
     if calibration.corrections is not None:
-        return express_corrected(values, numbers, calibration)
-    if not calibration.signed_zeros:
+        plane = express_corrected(values, numbers, calibration)
+    elif calibration.signed_zeros:
+        plane = _with_signed_zeros(values, numbers, calibration)
+    elif fixed:
         plane = _express(values, numbers, calibration)
-        if plane is not None and plane.exceptions_at.size <= _RARE * values.size:
-            return plane
-        other_sign = int((values[_signed(values, calibration)] == 0).sum())
-        if calibration.dark is not None or other_sign <= _RARE * values.size:
-            return plane
+    else:
+        plane = _with_either_zeros(values, numbers, calibration)
+    return plane if fixed or plane is None else with_marks(plane, values.shape[1])
+
+
+def _with_either_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+    """Counts by a formula, with two codes of zero counts if many have the other sign."""
+    plane = _express(values, numbers, calibration)
+    if plane is not None and plane.exceptions_at.size <= _RARE * values.size:
+        return plane
+    other_sign = int((values[_signed(values, calibration)] == 0).sum())
+    if calibration.dark is not None or other_sign <= _RARE * values.size:
+        return plane
     return _with_signed_zeros(values, numbers, calibration)
 
 
@@ -367,15 +383,24 @@ def _express(values: Array, numbers: NumberMap, calibration: FloatCalibration) -
         back, back_scale = _inverses(c, values.shape)
         counts = np.empty(values.shape, np.uint16)
         wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
-        n = float_counts(
-            values, values.view(bits), PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype), whole,
-            *parameters, back, back_scale, counts, wrong,
-        )  # fmt: skip
+        top, specials = PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype)
+        dark, gain, scale, *divides = parameters
+
+        def code(part: slice, found: Array, missing: Array) -> int:
+            some = values[part]
+            of_patterns = scale[part] if scale.size else scale
+            return int(
+                float_counts(
+                    some, some.view(bits), top, specials, whole, dark, gain, of_patterns, *divides, back,
+                    back_scale[part], found, missing,
+                )
+            )  # fmt: skip
+
+        n = by_row_blocks(code, counts, wrong)
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
-    plane = Plane(
+    return Plane(
         numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
         exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
     )  # fmt: skip
-    return with_marks(plane, n_pixels)

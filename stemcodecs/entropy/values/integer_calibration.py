@@ -21,6 +21,7 @@ from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, P
 from stemcodecs.entropy.values.pixel_calibration import propose_pixels, within
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 from stemcodecs.entropy.values.residual_statistics import median_residuals, pattern_shifts
+from stemcodecs.entropy.values.row_blocks import by_row_blocks
 from stemcodecs.entropy.values.stuck_values import with_marks
 from stemcodecs.entropy.values.value_tables import FAR, propose_table
 
@@ -150,8 +151,13 @@ def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
     return tuple(int(v) for v in distinct[most])
 
 
-def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration) -> Plane | None:
-    """Counts by a calibration, every value proved; None if more than 2 % of them have none."""
+def express_integers(
+    values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration, *, fixed: bool = False
+) -> Plane | None:
+    """Counts by a calibration, every value proved; None if more than 2 % of them have none.
+
+    fixed : whether the plane must have the very marks that are given: those of a whole scan.
+    """
     counts = np.empty(values.shape, np.uint16)
     wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
     if isinstance(calibration, ValueTable):
@@ -170,15 +176,23 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
             # Around the base, values have a sign.
             forwards = forwards.view(f"i{values.dtype.itemsize}")
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
-        code = integer_counts
+        kernel = integer_counts
         if values.dtype.itemsize <= 2 and _narrow(gain, offset, shift, calibration.fraction):
-            code = narrow_counts
+            kernel = narrow_counts
             gain = np.zeros(0, np.int32) if calibration.gain is None and not calibration.fraction else gain
             gain, offset, shift = (a.astype(np.int32) for a in (gain, offset, shift))
-        n = code(
-            forwards, forwards.view(f"u{values.dtype.itemsize}"), PLANE_TOP - numbers.negatives, specials,
-            gain, offset, calibration.fraction, shift, counts, wrong,
-        )  # fmt: skip
+        top = PLANE_TOP - numbers.negatives
+
+        def code(part: slice, found: Array, missing: Array) -> int:
+            some = forwards[part]
+            unsigned = some.view(f"u{values.dtype.itemsize}")
+            return int(
+                kernel(
+                    some, unsigned, top, specials, gain, offset, calibration.fraction, shift[part], found, missing
+                )
+            )  # fmt: skip
+
+        n = by_row_blocks(code, counts, wrong)
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
@@ -186,7 +200,7 @@ def express_integers(values: Array, numbers: NumberMap, calibration: ValueTable 
         numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
         exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
     )  # fmt: skip
-    return with_marks(plane, values.shape[1])
+    return plane if fixed else with_marks(plane, values.shape[1])
 
 
 def _narrow(gain: Array, offset: Array, shift: Array, fraction: int) -> bool:

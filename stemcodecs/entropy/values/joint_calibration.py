@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.values.calibration import FloatCalibration
 from stemcodecs.entropy.values.joint_kernels import (
+    FACTORS,
     best_scales,
     common_factor,
     fitted_scales,
@@ -31,6 +33,8 @@ _WITNESSES = 48
 _ENOUGH = 0.98
 _LIT = 1024
 """Values other than 0 of a pattern that choose its scale."""
+_PARTS = 8
+"""Of the factors, each searched by one thread."""
 _SETTLED = 1e-10
 """Relative change of a scale below which another round gives nothing: far below single precision."""
 
@@ -57,7 +61,7 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
     if best.size < _WITNESSES // 2:
         return None
     mantissas = 2 * np.frexp(gains[best])[0]
-    factor = common_factor(mantissas, np.clip(4 / np.sqrt(times[best]), 0.1, 0.25), 2)
+    factor = _common_factor(mantissas, np.clip(4 / np.sqrt(times[best]), 0.1, 0.25))
     if factor == 0:
         return None
     whole = np.where(usable, gains * factor, 1.0).astype(np.float32)
@@ -76,6 +80,14 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
                 gain=whole.astype(np.float64), scale=found.astype(np.float64), scale_divides=divides, scale_first=first
             )
     return None
+
+
+def _common_factor(gains: Array, tolerances: Array) -> float:
+    """The factor with the least squares of all, or 0."""
+    step = FACTORS // _PARTS
+    parts = [(gains, tolerances, 2, first, first + step) for first in range(0, FACTORS, step)]
+    # The first of equals, as without parts.
+    return float(min(run_all(common_factor, parts), key=lambda found: found[1])[0])
 
 
 def _scales_of(patterns: Array, gains: Array) -> Array:

@@ -108,18 +108,23 @@ def refined_gains(values, scales, gains, times):
             gains[p] *= total[p] / times[p]
 
 
+FACTORS = 1 << 23
+"""Factors that there are: the first gain may be any float of 24 digits."""
+
+
 @kernel
-def common_factor(gains, tolerances, misses):
+def common_factor(gains, tolerances, misses, begin_at, end_at):
     """Factor that turns all gains into floats of 24 digits, or 0: gains and scales are only known up to one.
 
-    gains : in 1 to 2, the best known first; tolerances : in units of the last digit. Factors next to the right one move
-    gains of about the same size by whole digits, nearly: the one with the least squares is taken.
+    gains : in 1 to 2, the best known first; tolerances : in units of the last digit; begin_at, end_at : which of the
+    ``FACTORS`` are tried. Factors next to the right one move gains of about the same size by whole digits, nearly: the
+    one with the least squares is taken. Returns these squares as well.
     """
     digits = 2.0**23
     best, least = 0.0, np.inf
     first_few = min(_AT_FIRST, gains.shape[0] - 1)
     wrong_of = np.empty(_FACTORS, np.int32)
-    for start in range(0, int64(1) << 23, _FACTORS):
+    for start in range(begin_at, end_at, _FACTORS):
         wrong_of[:] = 0
         # Most factors miss several of the first gains. The part behind the point, in 32 bits, grows by the same from
         # one factor to the next.
@@ -151,7 +156,7 @@ def common_factor(gains, tolerances, misses):
                     break
             if wrong <= misses and squares < least:
                 best, least = factor, squares
-    return best
+    return best, least
 
 
 @kernel

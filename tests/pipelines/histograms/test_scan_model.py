@@ -110,6 +110,8 @@ DISGUISES = {
     "dark reference of each pixel added": "an offset per pixel",
     "counts x gain of pixel, float32": "counts times a gain per pixel",
     "(ADU - dark) x gain, float32": "a dark reference per pixel",
+    "counts / sum of pattern, float32": "counts divided by a dose of each pattern",
+    "counts x gain / monitor, float32": "divided by a dose of each pattern",
 }
 
 

@@ -21,6 +21,8 @@ DISK = 5.0 * (np.hypot(*(np.mgrid[:16, :16] - 7.5)) < 5) + 0.2
 COUNTS = RANDOM.poisson(DISK * (1 + 0.2 * np.sin(np.arange(16) / 5))[:, None, None], (*SCAN, *DETECTOR))
 GAIN = RANDOM.normal(0.4, 0.04, DETECTOR).astype(np.float32)
 DARK = RANDOM.normal(20, 2, DETECTOR).astype(np.float32)
+MONITOR = RANDOM.normal(1, 0.05, (*SCAN, 1, 1)).astype(np.float32)
+DOSE = COUNTS.sum((2, 3), keepdims=True)
 GAP = np.zeros(DETECTOR, bool)
 GAP[3, 2:9], GAP[12, 12] = True, True
 
@@ -38,6 +40,13 @@ DISGUISES: dict[str, tuple[Callable[[], Array], str]] = {
     "reversed": (lambda: (65535 - COUNTS).astype("u2"), "65535 less counts"),
     "int64": (lambda: (1_000_000 * COUNTS).astype("i8"), "counts times 1000000"),
     "uint64": (lambda: COUNTS.astype("u8"), "counts"),
+    "divided by the dose": (
+        (lambda: COUNTS.astype("f4") / DOSE.astype("f4")),
+        "counts divided by a dose of each pattern",
+    ),
+    "divided by the dose, float64": ((lambda: COUNTS / DOSE), "counts divided by a dose of each pattern"),
+    "times a scale": (lambda: COUNTS.astype("f4") * MONITOR, "counts times a dose of each pattern"),
+    "gain and monitor": (lambda: COUNTS.astype("f4") * GAIN / MONITOR, "counts times a gain per pixel"),
     "rounded gains": (lambda: np.rint(COUNTS * (GAIN * 40)).astype("u2"), "counts times a gain per pixel"),
 }
 
@@ -83,8 +92,9 @@ def test_the_bound_is_that_of_the_counts(name: str, tmp_path: Path, size_of_coun
     assert f"the bound holds for {values.size} values" in output
     decoded = data_of(store)[:]
     assert decoded.dtype == values.dtype
-    # Values stand for counts one to one, pixel by pixel.
-    counts = dict(zip(values.ravel(), COUNTS.ravel(), strict=True)) if "pixel" not in words else None
+    # Values stand for counts one to one, pixel by pixel, and pattern by pattern.
+    alike = "pixel" not in words and "pattern" not in words
+    counts = dict(zip(values.ravel(), COUNTS.ravel(), strict=True)) if alike else None
     if counts is not None:
         known = np.isin(decoded, values)
         behind = np.array([counts[v] for v in decoded[known].ravel()])
@@ -106,9 +116,36 @@ def test_counts_times_a_gain_decode_to_counts_times_the_gain(tmp_path: Path) -> 
     assert (np.abs(counts - COUNTS) <= 0.5 * np.sqrt(COUNTS)).all()
 
 
+@pytest.mark.parametrize(("dtype", "gained"), [("f4", False), ("f4", True), ("f8", False)])
+def test_counts_of_a_dose_decode_to_counts_of_that_dose(dtype: str, gained: bool, tmp_path: Path) -> None:
+    """To the bit, and within the noise of the counts, whatever a pattern was divided by."""
+    gain = GAIN.astype(dtype) if gained else np.ones(DETECTOR, dtype)
+    dose = (MONITOR if gained else DOSE).astype(dtype)
+    values = COUNTS.astype(dtype) * gain / dose
+    _, store, _ = compress(values, tmp_path, "poisson:r=1")
+    decoded = data_of(store)[:]
+    counts = np.rint(decoded.astype("f8") * dose / gain).astype(np.int64)
+    assert (counts.astype(dtype) * gain / dose == decoded).all()
+    assert (np.abs(counts - COUNTS) <= np.sqrt(COUNTS)).all()
+    assert (counts != COUNTS).any()
+    data = data_of(store)
+    for part in (np.s_[2, 3], np.s_[1:9:3, 2, 3:5, 1:9], np.s_[13, :, 3]):
+        assert data[part].tobytes() == np.ascontiguousarray(decoded[part]).tobytes()
+    # One count more than the noise allows is found.
+    y, x = np.unravel_index(int(np.argmax(COUNTS[7, 7])), DETECTOR)
+    n = int(COUNTS[7, 7, y, x])
+    wrong = values.copy()
+    wrong[7, 7, y, x] = np.array(n + 3 * int(np.sqrt(n)) + 3, dtype) * gain[y, x] / dose[7, 7, 0, 0]
+    np.save(tmp_path / "other.npy", wrong)
+    code, output = run("verify", tmp_path / "other.npy", store)
+    assert code == 2
+    assert f"(7, 7, {y}, {x})" in output
+
+
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("method", ["poisson:r=1", "poisson:preset=huang-191"])
-def test_marks_and_what_is_no_count_stay_exact(method: str, tmp_path: Path) -> None:
-    values = COUNTS.astype("f4") * GAIN
+def test_marks_and_what_is_no_count_stay_exact(method: str, scaled: bool, tmp_path: Path) -> None:
+    values = COUNTS.astype("f4") * GAIN / (MONITOR if scaled else 1)
     values[..., GAP] = np.nan
     values[..., 6, 6] = 0.123  # a hot pixel that is always the same
     values[2, 3, 4, 5], values[3, 3, 4, 6], values[4, 4, 4, 4] = -7.25, -0.0, np.inf
@@ -156,9 +193,9 @@ def test_verify_finds_an_altered_byte_and_repair_mends_it(tmp_path: Path) -> Non
 
 def test_a_chunk_beyond_the_sample_is_kept_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the sample did not show is no reason for wrong values: patterns of other values, multiples of no gain."""
-    from stemcodecs_pipelines.poisson import scan_counts
+    from stemcodecs_pipelines.run import map_of_scan
 
-    monkeypatch.setattr(scan_counts, "MOST_PATTERNS", 56)
+    monkeypatch.setattr(map_of_scan, "MOST_PATTERNS", 56)
     values = COUNTS.astype("f4") * GAIN
     values[5, 3:5] = RANDOM.normal(3, 1, (2, *DETECTOR))
     source, store, _ = compress(values, tmp_path)
@@ -166,11 +203,11 @@ def test_a_chunk_beyond_the_sample_is_kept_exact(tmp_path: Path, monkeypatch: py
     assert run("verify", source, store)[0] == 0
 
 
+FEW = RANDOM.poisson(0.05, COUNTS.shape)
 REFUSED: dict[str, tuple[Callable[[], Array], str, str]] = {
     "floats": (lambda: RANDOM.normal(3, 1, COUNTS.shape).astype("f4"), "poisson", "no gain of their pixels makes them"),
-    "dose": (
-        lambda: (COUNTS / COUNTS.sum((2, 3), keepdims=True)).astype("f4"), "poisson", "a dose of every pattern"
-    ),
+    "dim doses": (lambda: FEW / np.maximum(FEW.sum((2, 3), keepdims=True), 1), "poisson", "too few counts each"),
+    "offset of doses": (lambda: COUNTS / DOSE, "poisson:offset=1", "leave out offset= and saturation="),
     "zero unknown": (
         lambda: (17 * RANDOM.integers(-40, 40, COUNTS.shape)).astype("i8"), "poisson", "say it with offset="
     ),
@@ -238,6 +275,18 @@ def test_gaps_and_marks_of_integers_stay_exact(dtype: str, tmp_path: Path) -> No
     assert run("verify", source, store)[0] == 0
 
 
+def test_the_mark_of_shifted_counts_stays_exact(tmp_path: Path) -> None:
+    """65535 in a chunk is no count, although the map that other patterns told would give it one."""
+    _, store, _ = compress((COUNTS + 30000).astype("u2"), tmp_path)
+    codec = data_of(store).metadata.codecs[-1]
+    assert codec.map is not None
+    values = (COUNTS[:2, :3] + 30000).astype("u2")
+    values[0, 1, 2:4] = 65535
+    decoded = codec.decode_chunk(codec.encode_chunk(values))
+    assert (decoded[0, 1, 2:4] == 65535).all()
+    assert (decoded != values).any()
+
+
 def test_plain_counts_take_no_map(tmp_path: Path) -> None:
     _, store, output = compress(COUNTS.astype("u2"), tmp_path)
     assert "the values are" not in output
@@ -247,9 +296,9 @@ def test_plain_counts_take_no_map(tmp_path: Path) -> None:
 def test_pixels_that_the_sample_leaves_dark_are_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stemcodecs_pipelines.poisson import scan_counts
+    from stemcodecs_pipelines.run import map_of_scan
 
-    monkeypatch.setattr(scan_counts, "MOST_PATTERNS", 56)
+    monkeypatch.setattr(map_of_scan, "MOST_PATTERNS", 56)
     dim = RANDOM.poisson(0.02, COUNTS.shape) + np.where(DISK > 1, COUNTS, 0)
     source, store, output = compress(dim.astype("f4") * GAIN, tmp_path)
     kept = int(output.split(" values kept exactly")[0].split()[-1])

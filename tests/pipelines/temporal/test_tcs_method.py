@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from stemcodecs.errors import ConfigurationError
 from stemcodecs.movies import with_decoder
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_movie
+from stemcodecs.temporal import runtime
 from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.methods.registry import parse_method
 from stemcodecs_pipelines.run.plan import make_plan
 from stemcodecs_pipelines.temporal.distance import measure
-from stemcodecs_pipelines.temporal.sampled_quality import distance
+from stemcodecs_pipelines.temporal.sampled_quality import squared_distance
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,36 @@ def test_a_network_where_it_is_asked_for(movie: Path, tmp_path: Path) -> None:
     assert codec.weights is not None
 
 
+@pytest.mark.slow
+def test_without_onnxruntime_a_store_is_not_called_damaged(
+    movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    store = tmp_path / "out.zarr"
+    code, output = run("compress", movie, store, "--method", "tcs:measurement=bins,decoder=network")
+    assert code == 0, output
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    runtime._session.cache_clear()
+    for command in (("verify", movie, store), ("verify", store), ("decompress", store, tmp_path / "back.npy")):
+        code, output = run(*command)
+        assert code == 2
+        assert "needs onnxruntime; install it with: pip install 'stemcodecs[learned]'" in output
+        assert "corrupt" not in output
+    assert run("info", store)[0] == 0
+
+
+def test_options_that_cannot_be_are_refused(movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(method: str) -> str:
+        code, output = run("compress", movie, tmp_path / "no.zarr", "--method", method)
+        assert code == 2
+        return output
+
+    assert "time_bins=6 are more than frames=5" in refused("tcs:frames=5,time_bins=6")
+    assert "no weights of network for" in refused("tcs:frames=11,decoder=network")
+    monkeypatch.setattr("stemcodecs_pipelines.temporal.method.find_spec", lambda name: None)
+    assert "decoder=network needs onnxruntime; install it with" in refused("tcs:decoder=network")
+
+
 @pytest.mark.parametrize(
     ("method", "with_onnxruntime", "without"),
     [
@@ -119,7 +151,7 @@ def test_the_distance_is_that_from_the_frames_without_noise() -> None:
         ):
             frames = codec.decode_chunk(codec.encode_chunk(movie.frames)).astype(float)
             true = np.sqrt(np.square(frames - movie.clean).mean())
-            assert distance(codec, [movie.frames]) == pytest.approx(true, rel=0.25)
+            assert squared_distance(codec, [movie.frames]) ** 0.5 == pytest.approx(true, rel=0.25)
 
 
 def test_chunks_hold_whole_measurements(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from stemcodecs_pipelines.cli import app  # noqa: E402
 from stemcodecs_pipelines.temporal.birnat import Birnat  # noqa: E402
 from stemcodecs_pipelines.temporal.export import onnx_bytes  # noqa: E402
 from stemcodecs_pipelines.temporal.networks import BinsNetwork, CompactNetwork  # noqa: E402
+from stemcodecs_pipelines.temporal.tiled_network import TiledNetwork  # noqa: E402
 from stemcodecs_pipelines.temporal.train import Training, TrainingOptions  # noqa: E402
 from stemcodecs_pipelines.temporal.train_tcs import draw_curve, train_tcs  # noqa: E402
 from stemcodecs_pipelines.temporal.training_movies import TrainingMovies  # noqa: E402
@@ -108,6 +109,22 @@ def test_export_agrees_with_torch(kind: str, sampling: Sampling) -> None:
     found = network_frames(total, sampling, (32, 44), kind, hashlib.sha256(weights).hexdigest(), as_uri(weights))
     scale = network_input(total, sampling.opened((32, 44)))
     assert np.abs(found - (wanted * scale.scale + scale.shift)).max() < 1e-2
+
+
+@pytest.mark.parametrize("frames", [4, 7])
+def test_one_channel_for_all_tiled_masks_gives_the_same_frames(frames: int) -> None:
+    torch.manual_seed(2)
+    network = CompactNetwork(frames, stages=3, width=8, inner=8)
+    for parameter in network.parameters():
+        parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
+    sampling = Sampling(frames=frames, seed=3)
+    for shape in ((4, 4), (8, 12), (20, 16)):
+        measured = torch.randn(1, 1, *shape)
+        masks = torch.from_numpy(sampling.masks(shape)[None].astype("f4"))
+        with torch.no_grad():
+            wanted = network(measured, masks)
+            found = TiledNetwork(network, sampling)(measured, masks)
+        assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.std()))
 
 
 def test_birnat_is_given_what_the_equations_say() -> None:
