@@ -28,6 +28,7 @@ from tests.strategies import MODES, same_bits
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "pixel_histogram"
 WRITTEN = range(1, VERSION + 1)
+CHUNKS = sorted(FOLDER.glob("v*/*.bin"))
 
 
 def configuration(path: Path) -> dict[str, str]:
