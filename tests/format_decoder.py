@@ -229,7 +229,7 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2, 3, 5)
+    assert version in (1, 2, 3, 4, 5)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -249,7 +249,9 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
 class Calibration:
     """1.9.1: from counts to calibrated values."""
 
-    def __init__(self, data: bytes, detector: tuple[int, int], positions: int, dtype: Any) -> None:
+    def __init__(
+        self, data: bytes, detector: tuple[int, int], positions: int, dtype: Any, extended: bool = False
+    ) -> None:
         s = Sections(data)
         self.kind = s.varint()
         assert (self.kind == 2) == (dtype.kind == "f")
@@ -269,8 +271,23 @@ class Calibration:
         elif self.kind == 1:
             self.fraction, flags = s.varint(), s.varint()
             n = math.prod(detector)
+            self.base = struct.unpack("<q", s.section())[0] if flags & 64 else 0
             self.gain = pixels() if flags & 1 else [2**self.fraction] * n
-            self.offset = pixels() if flags & 2 else [2**self.fraction // 2] * n
+            assert flags < (128 if extended else 8)
+            self.offset = [2**self.fraction // 2] * n
+            if flags & 16:
+                height, width = detector
+                self.offset, bent = [0] * n, s.numbers()
+                for p in range(n):
+                    above = [self.offset[p - width], self.offset[p - width - 1]] if p >= width else [0, 0]
+                    left = self.offset[p - 1] if p % width else 0
+                    self.offset[p] = bent[p] + left + above[0] - (above[1] if p % width else 0)
+                assert len(bent) == height * width
+            elif flags & 2:
+                self.offset = pixels()
+            if flags & 32:
+                self.offset = [(o << self.fraction) + 2**self.fraction // 2 for o in self.offset]
+            self.reversed = bool(flags & 8)
             self.shift = of_positions() if flags & 4 else None
         else:
             self.flags = s.varint()
@@ -278,6 +295,13 @@ class Calibration:
             self.dark = self.floats(s, pixels) if self.flags & 2 else None
             self.gains = self.floats(s, pixels) if self.flags & 1 else None
             self.scale = self.floats(s, of_positions) if self.flags & 4 else None
+            assert self.flags < (512 if extended else 128)
+            self.corrections: list[dict[int, int]] = []
+            if self.flags & 256:
+                first, lengths, steps = pixels(), pixels(), s.numbers()
+                for a, n in zip(first, lengths, strict=True):
+                    self.corrections.append({a + k: steps.pop(0) for k in range(n)})
+                assert not steps
         assert s.at == len(data)
 
     @staticmethod
@@ -294,19 +318,28 @@ class Calibration:
     def integer(self, c: int, u: int, pixel: int, position: int) -> int:
         if self.kind == 0:
             return self.table[c] if c < len(self.table) else 0
-        return ((self.gain[pixel] * u + self.offset[pixel]) >> self.fraction) + (
-            self.shift[position] if self.shift else 0
-        )
+        value = (self.gain[pixel] * u + self.offset[pixel]) >> self.fraction
+        value += self.shift[position] if self.shift else 0
+        return (~value if self.reversed else value) + self.base
 
-    def number(self, u: int, pixel: int, position: int) -> Any:
+    def number(self, c: int, u: int, pixel: int, position: int, dtype: Any) -> Any:
         x = self.type(u)
+        if self.flags & 128 and u == c and c > 0:
+            x = self.type(c - 1 if c > 1 else -0.0)
         if self.dark is not None:
             x = x - self.type(self.dark[pixel])
         factors = [(self.gains, pixel, 8), (self.scale, position, 16)]
         for values, at, divides in factors[::-1] if self.flags & 32 else factors:
             if values is not None:
                 x = x / self.type(values[at]) if self.flags & divides else x * self.type(values[at])
-        return x
+        step = self.corrections[pixel].get(c, 0) if self.corrections else 0
+        if step == 0:
+            return x
+        width = 8 * dtype.itemsize
+        (b,) = np.array([x]).astype(dtype).view(f"<i{dtype.itemsize}").tolist()
+        b = (~b ^ -(2 ** (width - 1)) if b < 0 else b) + step
+        b = ~b ^ -(2 ** (width - 1)) if b < 0 else b
+        return np.array([b]).astype(f"<i{dtype.itemsize}").view(dtype)[0]
 
 
 class Counts:
@@ -321,7 +354,7 @@ class Counts:
         self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
         specials = np.frombuffer(section[20:], "<u8").tolist()
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
-        calibration = body.section() if version == 2 else None
+        calibration = body.section() if version in (2, 4) else None
         scales = Sections(body.section()) if version == 5 else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
@@ -343,7 +376,7 @@ class Counts:
                 assert behind.varint() == self.negatives or version < 3
                 assert behind.section() == section[20:] or version < 3
                 of_scan = behind.section()
-                if version >= 3:
+                if version in (3, 5):
                     assert (of_shared, scales is not None) in ((2, False), (3, True))
                     self.calibration = Calibration(of_scan, self.detector, 0, dtype)
                 if scales is not None:
@@ -351,9 +384,9 @@ class Counts:
                     read = scales
                     self.calibration.scale = Calibration.floats(read, lambda: Adaptive(read.section()).map(1, n)[0])
                     assert read.at == len(read.data)
-        assert (version < 3) or self.calibration
+        assert version not in (3, 5) or self.calibration
         if calibration is not None:
-            self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype)
+            self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype, version == 4)
         self.model = model(model_bytes, *self.detector)
         self.doses = [4096 + d for d in body.numbers()]
         self.selections = body.section()
@@ -534,7 +567,7 @@ class Counts:
                         out[positions[j], pixel] = self.cut(self.specials[c])
                     elif self.dtype.kind == "f":
                         with np.errstate(over="ignore"):
-                            out[positions[j], pixel] = self.calibration.number(u, pixel, positions[j])
+                            out[positions[j], pixel] = self.calibration.number(c, u, pixel, positions[j], self.dtype)
                     else:
                         out[positions[j], pixel] = self.cut(self.calibration.integer(c, u, pixel, positions[j]))
                     continue

@@ -144,7 +144,8 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         doses = _of_doses(values, detector)
         problem = "the values are no whole numbers, and no gain of their pixels makes them counts"
         return FoundMap(problem=problem) if doses is None else doses
-    calibration = proposal[1]
+    # One map of a scan is a formula: what it does not give in last digits stays exact.
+    calibration = replace(proposal[1], corrections=None)
     if calibration.scale is not None:
         made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
         return _proved(values, _without_dead(values, made))
@@ -251,14 +252,19 @@ def _of_integers(
     negative = bool(varying.any()) and float(below[:, varying].mean()) > _RARE
     candidates: list[CountsMap] = []
     shifted = negative
-    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers):
+    for _, calibration in propose_integers(signed, None if plane is None else plane.numbers, detector):
         if isinstance(calibration, ValueTable):
             made = _of_table(calibration.values, detector)
             pedestal = negative or int(calibration.values[0]) > 0
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
             shifted |= pedestal
-        elif calibration.shift is None and calibration.gain is not None:
+        elif (
+            calibration.shift is None
+            and calibration.gain is not None
+            and not calibration.reversed
+            and not calibration.base
+        ):
             candidates.append(_of_gains(calibration, detector))
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
@@ -321,14 +327,13 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
 def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
     """Multiples of one gain, rounded: as the values of a single pixel."""
     zero, gain = core[:1].copy(), np.zeros(1)
-    integer_gains(core[None], zero, gain)
+    integer_gains(core[None], zero, 0.0, gain)
     if not gain[0] > 1:
         return None
     low, high = gain * 0.5, gain * 1.5
     column = np.ascontiguousarray(core[:, None])
-    gain_intervals(
-        column, np.zeros(core.size, np.int64), int(core[0]), int(core[-1]), zero, gain, low, high, np.zeros(0)
-    )
+    nothing = np.zeros(core.size, np.int64)
+    gain_intervals(column, nothing, int(core[0]), int(core[-1]), zero, gain, low, high, np.zeros(0))
     for fraction in range(17):
         whole = np.ceil(low[0] * 2.0**fraction)
         if whole < high[0] * 2.0**fraction:

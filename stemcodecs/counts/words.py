@@ -14,6 +14,9 @@ __all__ = ["words_of_map", "words_of_values"]
 
 Array = np.ndarray[Any, Any]
 
+_ALIKE = 0.97
+_BULK = (0.01, 0.99)
+
 
 def words_of_map(found: CountsMap) -> str:
     """One line on the map of a scan."""
@@ -31,7 +34,11 @@ def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: 
     elif isinstance(calibration, IntegerCalibration):
         offset = np.zeros(1, np.int64) if calibration.offset is None else calibration.offset
         at_zero = offset >> calibration.fraction
-        words = _of_integers(calibration, at_zero, reversed_=False)
+        if calibration.reversed:
+            limits = np.iinfo(dtype)
+            at_zero = int(limits.min) + int(limits.max) - at_zero
+        at_zero = at_zero + calibration.base
+        words = _of_integers(calibration, at_zero, reversed_=calibration.reversed)
     elif isinstance(calibration, ValueTable):
         words = _of_table(calibration.values)
     else:
@@ -55,7 +62,9 @@ def _of_floats(c: FloatCalibration, *, scaled: bool) -> str:
         words += f" {verb} {_gain(c.gain)}"
     if scaled:
         words += f" {'divided by' if c.scale_divides else 'times'} a dose of each pattern"
-    return words
+    if c.corrections is not None:
+        words += ", corrected in last digits"
+    return f"{words}; zeros of both signs" if c.signed_zeros else words
 
 
 def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool) -> str:
@@ -66,11 +75,15 @@ def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool) -> s
             words += ", rounded"
     if c.shift is not None:
         words += "; an offset of each pattern"
-    if (at_zero == at_zero[0]).all():
+    # Stuck pixels have offsets that say nothing.
+    common = int(np.median(at_zero))
+    if float((at_zero == common).mean()) > _ALIKE:
         if reversed_:
-            return f"{int(at_zero[0])} less {words}"
-        return f"{words}; offset {int(at_zero[0])} ADU" if at_zero[0] else words
-    return f"{words}; an offset per pixel, {int(at_zero.min())} to {int(at_zero.max())} ADU"
+            return f"{common} less {words}"
+        return f"{words}; offset {common} ADU" if common else words
+    ends = (int(v) for v in np.quantile(at_zero, _BULK if c.shift is not None else (0, 1), method="nearest"))
+    of_pixels = "an offset per pixel, {} to {} ADU".format(*ends)
+    return f"{of_pixels}, less {words}" if reversed_ else f"{words}; {of_pixels}"
 
 
 def _of_table(values: Array) -> str:
@@ -91,7 +104,7 @@ def _gain(gain: Array) -> str:
     gain = gain[gain > 0] if (gain > 0).any() else gain
     if (gain == gain[0]).all():
         return f"{float(gain[0]):.7g}"
-    low, high = (float(v) for v in np.quantile(gain, (0.01, 0.99)))
+    low, high = (float(v) for v in np.quantile(gain, _BULK))
     return f"a gain per pixel ({low:.4g} to {high:.4g})"
 
 

@@ -27,7 +27,7 @@ from tests import format_decoder
 from tests.strategies import MODES, same_bits
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "pixel_histogram"
-WRITTEN = (1, 2, 3, VERSION)
+WRITTEN = range(1, VERSION + 1)
 CHUNKS = sorted(FOLDER.glob("v*/*.bin"))
 
 
@@ -88,6 +88,22 @@ def test_golden_bytes_cover_calibrations() -> None:
     floats = [c for c in found if isinstance(c, FloatCalibration)]
     assert all(any(getattr(c, part) is not None for c in floats) for part in ("dark", "gain", "scale"))
     assert {c.single for c in floats} == {c.scale_divides for c in floats} == {False, True}
+
+
+def test_golden_bytes_cover_what_version_2_does_not_have() -> None:
+    paths = [p for p in CHUNKS if p.parent.name == "v4"]
+    assert {p.read_bytes()[4] for p in paths} == {4}
+    found = [read_header(p.read_bytes()).calibration for p in paths]
+    integers = [c for c in found if isinstance(c, IntegerCalibration)]
+    assert {c.reversed for c in integers} == {False, True}
+    assert {c.fraction > 0 for c in integers if c.reversed} == {False, True}
+    assert any(c.shift is not None for c in integers)
+    assert {c.base != 0 for c in integers} == {False, True}
+    floats = [c for c in found if isinstance(c, FloatCalibration)]
+    assert {c.signed_zeros for c in floats} == {c.corrections is not None for c in floats} == {False, True}
+    signed = [c for c in floats if c.signed_zeros]
+    assert any(c.gain is not None and (c.gain < 0).any() for c in signed)
+    assert any(c.scale is not None for c in signed)
 
 
 def test_golden_bytes_cover_calibrations_of_a_scan() -> None:

@@ -38,6 +38,7 @@ def _arrays() -> dict[str, tuple[str, Array]]:
         "pixel_gain": ("pixel", np.rint(few * gain * 99).astype(np.int32) + random.integers(0, 50, (5, 14, 1, 1))),
         "float_gain": ("neighbour", few * gain),
         "float_scale": ("pixel", few.astype(np.float32) / monitor.astype(np.float32)),
+        **_calibrated_further(),
         "sparse": ("pixel", sparse),
         "pixel": ("pixel", bright.astype(np.uint16)),
         "neighbour": ("neighbour", bright.astype(np.uint16)),
@@ -53,6 +54,25 @@ def _arrays() -> dict[str, tuple[str, Array]]:
         "one_pixel": ("neighbour", bright.astype(np.uint16)[:3, :, :, :1]),
         "stored": ("auto", random.normal(size=(3, 4, 5)).astype(np.float32)),
         "stored_empty": ("auto", np.zeros((3, 0, 5), np.uint16)),
+    }
+
+
+def _calibrated_further() -> dict[str, tuple[str, Array]]:
+    """Arrays of format version 4: reversed, rows and columns, zeros with a sign, corrections in last digits."""
+    random = np.random.default_rng(12)
+    counts = simulated_scan((5, 14, 5, 6), 3.0, seed=8)
+    gain, dark = random.normal(1, 0.05, (5, 6)), random.normal(30, 1, (5, 6)).astype(np.float32)
+    turned = -np.rint(17.3 * gain * counts).astype(np.int32)
+    turned[..., 1, 2] = 2**31 - 1
+    rows_of = (np.rint(17.3 * gain * counts) + random.integers(0, 90, (5, 1))).astype(np.uint16)
+    signed = np.where((counts == 0) & (random.random(counts.shape) < 0.3), -0.0, counts) * gain
+    single = gain.astype(np.float32)
+    adu = np.rint(4 * counts + 30 + random.standard_normal(counts.shape)).astype(np.float32)
+    return {
+        "reversed_gain": ("pixel", turned),
+        "row_offset": ("neighbour", rows_of),
+        "signed_zeros": ("pixel", signed),
+        "corrected": ("pixel", adu * single - dark * single),
     }
 
 

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from stemcodecs.codecs.pixel_histogram import PixelHistogram
 from stemcodecs.entropy.chunk import encode
+from stemcodecs.entropy.chunk import header as header_module
 from stemcodecs.entropy.chunk.decode import decode_array, decode_positions
 from stemcodecs.entropy.chunk.describe import describe
 from stemcodecs.entropy.chunk.encode import encode_array
+from stemcodecs.entropy.chunk.find_shared import find_shared
 from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, PREFIX, STORED, read_header
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.errors import CorruptChunkError
+from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
+from stemcodecs.entropy.fit.scan_statistics import ScanSample, ScanStatistics
+from stemcodecs.entropy.values.calibration import Corrections, FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.errors import CorruptChunkError, FormatVersionError
 from tests import format_decoder
 from tests.benchmarks.calibrated_scans import calibrated_scans
 from tests.entropy.chunk_surgery import assemble, group_bytes, reseal, sizes_of
@@ -270,7 +274,7 @@ def test_few_positions_with_dead_and_hot_pixels_pay_for_the_map_only(kind: str, 
     y, x = np.mgrid[:40, :40] - 20
     counts = random.poisson(np.where(y**2 + x**2 < 13**2, 4.0, 0.2), (positions, 40, 40))
     values = with_defects(MAPS[kind](counts, random), 1, 0, 9_999)
-    with mock.patch.object(encode, "calibrated_plane", lambda array, plane, size: plane):
+    with mock.patch.object(encode, "calibrated_plane", lambda array, plane, size: (plane, None)):
         plain = bits(with_defects(counts, 1, 0, 9_999).astype(np.uint16))
         without = bits(values.astype(np.uint16))
     a_map = 12 / positions if "pixels" in kind or "rows" in kind else 0.0
@@ -278,3 +282,121 @@ def test_few_positions_with_dead_and_hot_pixels_pay_for_the_map_only(kind: str, 
         data = encode_array(values.astype(dtype))
         assert same_bits(decode_array(data), values.astype(dtype))
         assert 8 * len(data) / values.size < min(1.015 * plain + a_map, without)
+
+
+def corrected_scan(kind: str) -> tuple[Array, Array]:
+    """Values that cameras' software hands out in floats, and what is behind them."""
+    random = np.random.default_rng(7)
+    y, x = np.mgrid[:32, :32] - 16
+    counts = random.poisson(np.where(y**2 + x**2 < 81, 4.0, 0.2), (256, 32, 32))
+    adu = np.rint(20 * counts + 100 + 3 * random.standard_normal(counts.shape)).astype("f4")
+    gain, dark = random.normal(1, 0.05, (32, 32)).astype("f4"), random.normal(100, 1, (32, 32)).astype("f4")
+    dose = counts.sum((1, 2), keepdims=True).astype("f4")
+    single, wide = counts.astype("f4"), adu.astype("f8")
+    values: dict[str, tuple[Array, Array]] = {
+        "half gain": (counts.astype("f2") * gain.astype("f2"), counts),
+        "half of single": ((single * gain).astype("f2"), counts),
+        "half dose": ((single / dose).astype("f2"), counts),
+        "negative gain": (-single * gain, counts),
+        "gains of both signs": (single * np.where(random.random((32, 32)) < 0.5, -gain, gain), counts),
+        "divided by gain": (single / gain, counts),
+        "double gain": ((counts * random.normal(1, 0.05, (32, 32))).astype("f4"), counts),
+        "double dark": (((wide - dark) * gain.astype("f8")).astype("f4"), adu),
+        "gain before dark": (adu * gain - dark * gain, adu),
+        "fused": ((wide * gain - (dark * gain)).astype("f4"), adu),
+        "dark divided by gain": ((adu - dark) / gain, adu),
+        "dark of 64 bits": ((wide - random.normal(100, 1, (32, 32))) * gain, adu),
+    }
+    return values[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "digits"),
+    [
+        ("half gain", 24), ("half of single", 24), ("half dose", 8), ("negative gain", 26), ("gains of both signs", 40),
+        ("divided by gain", 40), ("double gain", 40), ("double dark", 90), ("gain before dark", 420), ("fused", 420),
+        ("dark divided by gain", 420), ("dark of 64 bits", 700),
+    ],
+)  # fmt: skip
+def test_orders_of_rounding(kind: str, digits: float) -> None:
+    """The size of the counts, and so many bits a pixel for its gain, dark reference and corrections."""
+    values, behind = corrected_scan(kind)
+    data = encode_array(values)
+    assert same_bits(decode_array(data), values)
+    assert read_header(data).kind == COUNTS
+    assert 8 * len(data) / values.size < bits(behind.astype(np.uint16)) * 1.015 + digits / len(values) + 0.01
+    some = np.array([3, 100, 255])
+    found = decode_positions(read_header(data), lambda start, stop: data[start:stop], some)
+    assert same_bits(found.reshape(-1, 32, 32), values[some])
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("kind", ["", "gain", "dose"])
+@pytest.mark.parametrize("share", [0.03, 0.5])
+def test_zeros_of_both_signs_cost_their_mask(dtype: str, kind: str, share: float) -> None:
+    counts = SCANS[3]["counts times 17"].behind
+    random = np.random.default_rng(5)
+    minus = (counts == 0) & (random.random(counts.shape) < share)
+    values = np.where(minus, -0.0, counts).astype(dtype)
+    if kind == "gain":
+        values *= random.normal(1, 0.05, (SIDE, SIDE)).astype(dtype)
+    elif kind == "dose":
+        values /= counts.sum((1, 2), keepdims=True).astype(dtype)
+    data = encode_array(values)
+    assert same_bits(decode_array(data), values)
+    mask = -(share * np.log2(share) + (1 - share) * np.log2(1 - share)) * float((counts == 0).mean())
+    a_map = {"": 0.0, "gain": 56.0 if dtype == "f8" else 26.0, "dose": 0.1}[kind] / POSITIONS
+    assert 8 * len(data) / values.size < (bits(counts) + mask) * 1.02 + a_map + 0.02
+
+
+def further() -> list[Any]:
+    """Calibrations that format version 4 could say, but must not."""
+    n = SIDE * SIDE
+    nothing, ones = np.zeros(n, np.int64), np.ones(n, np.int64)
+    corrections = [
+        Corrections(first=nothing - 1, lengths=ones, steps=ones),
+        Corrections(first=nothing, lengths=nothing - 1, steps=nothing[:0]),
+        Corrections(first=nothing + 65535, lengths=ones + 1, steps=np.ones(2 * n, np.int64)),
+        Corrections(first=nothing, lengths=ones, steps=ones[1:]),
+        Corrections(first=nothing, lengths=ones * 3 * POSITIONS, steps=np.ones(3 * n * POSITIONS, np.int64)),
+    ]
+    return [FloatCalibration(gain=np.ones(n), corrections=c) for c in corrections]
+
+
+def test_impossible_corrections_are_refused() -> None:
+    data = encode_array(SCANS[3]["counts x gain of pixel, float32"].values)
+    header = read_header(data)
+    for calibration in further():
+        with pytest.raises(CorruptChunkError):
+            read_header(assemble(replace(header, calibration=calibration), sizes_of(header), group_bytes(data, header)))
+
+
+def test_older_readers_say_what_to_do() -> None:
+    """A chunk of version 4 is refused by its version, before anything of it is read."""
+    values = (1000 - SCANS[3]["counts times 17"].behind - np.arange(SIDE)).astype(np.uint16)
+    data = encode_array(values)
+    assert data[4] == 4
+    with mock.patch.object(header_module, "VERSION", 3), pytest.raises(FormatVersionError, match="upgrade"):
+        decode_array(data)
+
+
+def test_a_map_of_a_scan_is_not_changed_by_a_chunk() -> None:
+    """Stuck pixels and zeros with a sign have no codes in what a chunk shares with others."""
+    gained = SCANS[3]["counts x gain of pixel, float32"].values.copy()
+    scaled = SCANS[3]["ADU by gain of each pixel, rounded"].values.copy()
+    for values, stuck in ((gained, 0.123), (scaled, 60_001)):
+        found = find_shared(values)
+        assert found is not None
+        numbers, calibration, _ = found
+        behind = behind_bytes(numbers, calibration, (SIDE, SIDE))
+        sample = ScanSample(positions=np.arange(POSITIONS), numbers=numbers, calibration=calibration, behind=behind)
+        shared = ScanStatistics.block(values, np.arange(POSITIONS), sample).finalize("pixel")
+        other = values.copy()
+        other[:, 3, 4] = stuck
+        if values.dtype.kind == "f":
+            other[(other == 0) & (np.random.default_rng(1).random(other.shape) < 0.01)] = -0.0
+        data = encode_array(other, shared=shared)
+        assert data[4] == 3
+        assert same_bits(decode_array(data, shared), other)
+        detail = describe(data, shared)
+        assert detail.mode != "stored"

@@ -1,4 +1,4 @@
-"""The bytes of a calibration, in a header of format version 2. ``FORMAT.md`` has them bit by bit."""
+"""The bytes of a calibration, in a header of format version 2 or 4. ``FORMAT.md`` has them bit by bit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 from stemcodecs.entropy.chunk.zstd_frame import decompress
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.model.range_coder import decode_map, encode_map
+from stemcodecs.entropy.model.range_coder import decode_map, encode_map, encode_numbers
 from stemcodecs.entropy.values.calibration import (
+    MAX_CORRECTIONS,
     MAX_FRACTION,
     Calibration,
+    Corrections,
     FloatCalibration,
     IntegerCalibration,
     ValueTable,
@@ -22,19 +24,36 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import PLANE_TOP
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["read_calibration", "read_floats", "write_calibration", "write_floats"]
+__all__ = ["needs_extension", "read_calibration", "read_floats", "write_calibration", "write_floats"]
 
 Array = np.ndarray[Any, Any]
 
 TABLE, INTEGERS, FLOATS = 0, 1, 2
 GAIN, OFFSET, POSITIONS = 1, 2, 4
-GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE = 8, 16, 32, 64
+REVERSED, PLANAR, WHOLE, BASE = 8, 16, 32, 64
+GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS, CORRECTED = 8, 16, 32, 64, 128, 256
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
+_SUMS = 0.8
+"""Share of the pixels of which rows and columns must explain the offset."""
 
 
-def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
-    """Serialise a calibration; maps are coded like the level map of a model."""
+def needs_extension(calibration: Calibration, layout: GroupLayout) -> bool:
+    """Whether format version 2 cannot hold a calibration, or version 4 holds it in clearly fewer bytes."""
+    if isinstance(calibration, FloatCalibration):
+        return calibration.signed_zeros or calibration.corrections is not None
+    if isinstance(calibration, ValueTable):
+        return False
+    planar, whole = _forms_of_offsets(calibration, layout)
+    return calibration.reversed or planar or whole or calibration.base != 0
+
+
+def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended: bool = False) -> bytes:
+    """Serialise a calibration; maps are coded like the level map of a model.
+
+    extended : bool
+        Whether it is for format version 4.
+    """
     w = Writer()
     positions = (1, layout.n_positions)
     if isinstance(calibration, ValueTable):
@@ -44,9 +63,20 @@ def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
         w.varint(INTEGERS)
         w.varint(calibration.fraction)
         maps = ((GAIN, calibration.gain), (OFFSET, calibration.offset), (POSITIONS, calibration.shift))
-        w.varint(sum(flag for flag, values in maps if values is not None))
+        flags = sum(flag for flag, values in maps if values is not None)
+        planar, whole = _forms_of_offsets(calibration, layout) if extended else (False, False)
+        flags |= REVERSED * calibration.reversed | PLANAR * planar | WHOLE * whole
+        w.varint(flags | BASE * (calibration.base != 0))
+        if calibration.base:
+            w.section(calibration.base.to_bytes(8, "little", signed=True))
         for flag, values in maps:
-            if values is not None:
+            if values is None:
+                continue
+            if flag == OFFSET and whole:
+                values = values >> calibration.fraction
+            if flag == OFFSET and planar:
+                w.numbers(_bent(values.reshape(layout.detector)).ravel())
+            else:
                 w.section(encode_map(values.reshape(positions if flag == POSITIONS else layout.detector)))
     else:
         w.varint(FLOATS)
@@ -54,14 +84,39 @@ def write_calibration(calibration: Calibration, layout: GroupLayout) -> bytes:
         floats = ((OFFSET, c.dark), (GAIN, c.gain), (POSITIONS, c.scale))
         flags = sum(flag for flag, values in floats if values is not None)
         flags |= GAIN_DIVIDES * c.gain_divides | SCALE_DIVIDES * c.scale_divides
-        w.varint(flags | SCALE_FIRST * c.scale_first | DOUBLE * (not c.single))
+        flags |= SCALE_FIRST * c.scale_first | DOUBLE * (not c.single) | SIGNED_ZEROS * c.signed_zeros
+        w.varint(flags | CORRECTED * (c.corrections is not None))
         for flag, values in floats:
             if values is not None:
                 write_floats(w, values, positions if flag == POSITIONS else layout.detector)
+        if c.corrections is not None:
+            w.section(encode_map(c.corrections.first.reshape(layout.detector)))
+            w.section(encode_map(c.corrections.lengths.reshape(layout.detector)))
+            w.numbers(c.corrections.steps)
     return w.getvalue()
 
 
-def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Calibration:
+def _forms_of_offsets(calibration: IntegerCalibration, layout: GroupLayout) -> tuple[bool, bool]:
+    """Whether offsets are sums of rows and columns, whose map is short, and whether they are whole numbers."""
+    offset, fraction = calibration.offset, calibration.fraction
+    if offset is None or (offset == offset[0]).all():
+        return False, False
+    whole = bool(fraction and (offset & ((1 << fraction) - 1) == (1 << fraction) >> 1).all())
+    image = (offset >> fraction if whole else offset).reshape(layout.detector)
+    # Dead pixels stand out of the sums four times, but nothing else does.
+    bent = _bent(image)
+    planar = np.abs(bent).max() < _LIMIT and float((bent == 0).mean()) > _SUMS
+    return bool(planar and len(encode_numbers(bent)) < len(encode_map(image))), whole
+
+
+def _bent(image: Array) -> Array:
+    """What sums of rows and columns do not explain: the inverse of two cumulative sums."""
+    return np.diff(np.diff(image, axis=0, prepend=0), axis=1, prepend=0)
+
+
+def read_calibration(
+    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False
+) -> Calibration:
     """Inverse of :func:`write_calibration`.
 
     Raises
@@ -80,17 +135,28 @@ def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
         calibration = ValueTable(values=_read_table(r))
     elif kind == INTEGERS:
         fraction, flags = r.varint(), r.varint()
-        if fraction > MAX_FRACTION or flags >= 2 * POSITIONS:
+        if fraction > MAX_FRACTION or flags >= (2 * BASE if extended else 2 * POSITIONS):
             raise CorruptChunkError("impossible calibration")
+        if flags & (PLANAR | WHOLE) and not flags & OFFSET:
+            raise CorruptChunkError("a form of offsets without offsets")
+        base = _read_base(r) if flags & BASE else 0
         gain = _read_map(r, layout.detector) if flags & GAIN else None
         if gain is not None and (gain < 1).any():
             raise CorruptChunkError("a gain of a calibration is not positive")
-        offset = _read_map(r, layout.detector) if flags & OFFSET else None
+        offset = None
+        if flags & PLANAR:
+            offset = _read_sums(r, layout.detector)
+        elif flags & OFFSET:
+            offset = _read_map(r, layout.detector)
+        if offset is not None and flags & WHOLE:
+            offset = _in_range((offset << fraction) + ((1 << fraction) >> 1))
         shift = _read_map(r, positions) if flags & POSITIONS else None
-        calibration = IntegerCalibration(fraction=fraction, gain=gain, offset=offset, shift=shift)
+        calibration = IntegerCalibration(
+            fraction=fraction, gain=gain, offset=offset, shift=shift, reversed=bool(flags & REVERSED), base=base
+        )
     else:
         flags = r.varint()
-        if flags >= 2 * DOUBLE:
+        if flags >= (2 * CORRECTED if extended else 2 * DOUBLE):
             raise CorruptChunkError("impossible calibration")
         dark = read_floats(r, layout.detector) if flags & OFFSET else None
         gain = read_floats(r, layout.detector) if flags & GAIN else None
@@ -98,6 +164,8 @@ def read_calibration(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
         calibration = FloatCalibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
+            signed_zeros=bool(flags & SIGNED_ZEROS),
+            corrections=_read_corrections(r, layout) if flags & CORRECTED else None,
         )  # fmt: skip
     r.end()
     return calibration
@@ -125,7 +193,37 @@ def _read_table(r: Reader) -> Array:
 
 
 def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
-    values = decode_map(r.coded(shape[0] * shape[1]), shape).ravel()
+    return _in_range(decode_map(r.coded(shape[0] * shape[1]), shape).ravel())
+
+
+def _read_base(r: Reader) -> int:
+    section = r.section()
+    if len(section) != 8:
+        raise CorruptChunkError("impossible base of a calibration")
+    return int.from_bytes(section, "little", signed=True)
+
+
+def _read_corrections(r: Reader, layout: GroupLayout) -> Corrections:
+    first, lengths = _read_map(r, layout.detector), _read_map(r, layout.detector)
+    if int(lengths.sum()) > MAX_CORRECTIONS * layout.n_positions * layout.n_pixels:
+        raise CorruptChunkError("more corrections than a calibration may have")
+    if (first < 0).any() or (lengths < 0).any() or (first + lengths > PLANE_TOP).any():
+        raise CorruptChunkError("corrections of codes that there are not")
+    steps = r.numbers(int(lengths.sum()))
+    if steps.size != int(lengths.sum()):
+        raise CorruptChunkError("corrections are not as many as their codes")
+    return Corrections(first=first, lengths=lengths, steps=steps)
+
+
+def _read_sums(r: Reader, shape: tuple[int, int]) -> Array:
+    bent = r.numbers(shape[0] * shape[1])
+    if bent.size != shape[0] * shape[1]:
+        raise CorruptChunkError("offsets of a calibration are not of the detector")
+    # Up to 2**32 numbers below 2**32: no sum is beyond 64 bits.
+    return _in_range(np.cumsum(np.cumsum(bent.reshape(shape), axis=1), axis=0).ravel())
+
+
+def _in_range(values: Array) -> Array:
     if ((values < -_LIMIT) | (values >= _LIMIT)).any():
         raise CorruptChunkError("a map of a calibration is out of range")
     return values

@@ -11,14 +11,14 @@ import numpy as np
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
+from stemcodecs.entropy.values.float_calibration import express_floats, propose_alike, propose_floats
 from stemcodecs.entropy.values.integer_calibration import (
     Proposal,
     express_integers,
     propose_integers,
     sampled_positions,
 )
-from stemcodecs.entropy.values.number_map import NumberMap
+from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
 __all__ = ["calibrated_plane", "plane_behind"]
@@ -31,10 +31,14 @@ LEAST_GAIN = 0.003
 _SPARSE, _CLEAR_VALUES = 4, 1 << 17
 """One detector row in so many, where that leaves so many values, is looked at first."""
 _CLEARLY = 0.9
-"""Size relative to all others below which that look is enough."""
+"""Size relative to all others below which that look is enough, and nothing else need be tried."""
+_MANY = 1e-3
+"""Share of exceptions among floats from which zeros may have a sign."""
+_SEEN_WHOLE = 1 << 18
+"""Values up to which the sample is the array: the parameters of a small one weigh too much to be estimated."""
 
 
-def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | None:
+def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Plane | None, Plane | None]:
     """The plane of counts that takes least: ``basic``, or one behind a calibration.
 
     Parameters
@@ -45,31 +49,48 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> Plane | N
         Its counts without a calibration, if it has any.
     size : callable
         Bytes of an array and its plane.
+
+    Returns
+    -------
+    Plane or None
+        The best, by a sample.
+    Plane or None
+        Another that may take less, where the sample leaves a doubt.
     """
     if array.dtype.kind not in "iuf":
-        return basic
+        return basic, None
     layout = GroupLayout.of_shape(array.shape)
     values = array.reshape(layout.n_positions, layout.n_pixels)
     if array.dtype.kind == "f":
         # Signalling NaNs raise a flag when they are cast; whatever is computed from them is compared bit by bit.
         with np.errstate(all="ignore"):
-            formula = propose_floats(values) if basic is None else None
-            return basic if formula is None else express_floats(values, *formula)
+            return _float_plane(values, basic), None
     values = _signed(values)
-    proposals = propose_integers(values, None if basic is None else basic.numbers)
+    proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
     if not proposals:
-        return basic
-    best = _smallest(values, array.dtype, layout, proposals, size)
-    if best is None:
-        return basic
-    return express_integers(values, *best) or basic
+        return basic, None
+    best, clear = _smallest(values, array.dtype, layout, proposals, size)
+    plane = None if best is None else express_integers(values, *best)
+    return (basic, None) if plane is None else (plane, None if clear else basic)
+
+
+def _float_plane(values: Array, basic: Plane | None) -> Plane | None:
+    if basic is None or basic.exceptions_at.size > _MANY * values.size or basic.numbers.negatives == PLANE_TOP // 2:
+        alike = propose_alike(values)
+        plane = None if alike is None else express_floats(values, *alike)
+        if plane is not None and (basic is None or plane.exceptions_at.size <= basic.exceptions_at.size):
+            return plane
+    formula = propose_floats(values) if basic is None else None
+    return basic if formula is None else express_floats(values, *formula)
 
 
 def _smallest(
     values: Array, dtype: np.dtype[Any], layout: GroupLayout, proposals: list[Proposal], size: Size
-) -> Proposal | None:
-    """What takes least on some patterns, if it is less than without a calibration."""
+) -> tuple[Proposal | None, bool]:
+    """What takes least on some patterns, if it is less than without a calibration, and whether that is clear."""
     positions = sampled_positions(layout.n_positions, layout.n_pixels, min(max(24, layout.n_positions // 24), 64))
+    if values.size <= _SEEN_WHOLE:
+        positions = np.arange(layout.n_positions)
     sample = np.ascontiguousarray(values[positions]).reshape(-1, *layout.detector)
     share = positions.size / layout.n_positions
     # A few rows of the detector tell most cases at a third of the time.
@@ -80,13 +101,15 @@ def _smallest(
         together = [n + m for n, m in zip(sizes[1:], most, strict=True)]
         first = int(np.argmin(together))
         if all(together[first] < _CLEARLY * n for k, n in enumerate((sizes[0], *together)) if k != first + 1):
-            return proposals[first]
-    fixed = [share * len(write_calibration(calibration, layout)) for _, calibration in proposals]
+            return proposals[first], True
+    fixed = [share * len(write_calibration(calibration, layout, extended=True)) for _, calibration in proposals]
     sizes = _sizes(sample, dtype, [(numbers, _part(c, positions)) for numbers, c in proposals], size)
     # The map is paid once, however long the scan.
     together = [n + m for n, m in zip(sizes[1:], fixed, strict=True)]
     first = int(np.argmin(together))
-    return proposals[first] if together[first] < sizes[0] * (1 - LEAST_GAIN) else None
+    if together[first] >= sizes[0] * (1 - LEAST_GAIN):
+        return None, True
+    return proposals[first], together[first] < _CLEARLY * sizes[0]
 
 
 def _sizes(sample: Array, dtype: np.dtype[Any], proposals: list[Proposal], size: Size) -> list[float]:
@@ -113,8 +136,8 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     values = array.reshape(layout.n_positions, layout.n_pixels)
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
-            return express_floats(values, numbers, calibration)
-    return express_integers(_signed(values), numbers, calibration)
+            return express_floats(values, numbers, calibration, fixed=True)
+    return express_integers(_signed(values), numbers, calibration, fixed=True)
 
 
 def _signed(values: Array) -> Array:

@@ -81,7 +81,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
-    plane = None
+    plane = rival = None
     if shared is not None and shared.behind and array.size:
         plane = _by_shared(array, shared)
         # Values that the scan's map does not give have a map and a model of their own.
@@ -89,10 +89,13 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     if plane is None:
         plane = to_plane(array)
         if shared is None and array.size:
-            plane = calibrated_plane(array, plane, size_by_pixel)
+            plane, rival = calibrated_plane(array, plane, size_by_pixel)
     if plane is None or array.size == 0:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags, shared)
+    if rival is not None:
+        other = _encode_counts(array, rival, options, flags, shared)
+        data = other if len(other) <= len(data) else data
     if array.nbytes >= PROBE and _may_store_smaller(array, len(data)):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data

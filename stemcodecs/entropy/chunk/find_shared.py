@@ -26,10 +26,13 @@ def find_shared(patterns: Array) -> tuple[NumberMap, Calibration, bool] | None:
     where values are counts themselves, or where patterns have an offset of their own.
     """
     array = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("="))
-    plane = calibrated_plane(array, to_plane(array), size_by_pixel)
+    plane, _ = calibrated_plane(array, to_plane(array), size_by_pixel)
     if plane is None or plane.calibration is None:
         return None
     found = plane.calibration
+    # What only chunks of version 4 have is no map of a scan.
+    if isinstance(found, FloatCalibration) and (found.signed_zeros or found.corrections is not None):
+        return None
     if isinstance(found, FloatCalibration) and found.scale is not None:
         return plane.numbers, _telling(array.reshape(len(array), -1), replace(found, scale=None)), True
     if not of_scan(found):

@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, read_floats, write_calibration, write_floats
+from stemcodecs.entropy.chunk.calibration_bytes import (
+    needs_extension,
+    read_calibration,
+    read_floats,
+    write_calibration,
+    write_floats,
+)
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
-from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
@@ -24,8 +30,9 @@ Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
 VERSION = 5
-"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, one with
-that of the shared model of version 3, or 5 if its patterns have scales besides."""
+"""The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, or of
+version 4 if that is of a kind which version 2 does not have; one with that of the shared model of version 3, or 5 if
+its patterns have scales besides."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -176,6 +183,9 @@ class Header:
 def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     """Serialise a header; ``sizes`` is int64[n_groups, 4], ``crcs`` uint32[n_groups]."""
     w = Writer()
+    version = 1 if header.calibration is None else 2
+    if isinstance(header.calibration, SharedCalibration):
+        version = 3 if header.calibration.scale is None else 5
     if header.kind == COUNTS:
         n = header.numbers
         # Offsets are modulo 2**64, so that those of uint64 fit as well.
@@ -183,7 +193,10 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         specials = struct.pack(f"<{len(n.specials)}Q", *n.specials)
         w.section(_NUMBER_MAP.pack(offset, n.gain, n.divide, n.low_bits, n.negatives) + specials)
         if header.calibration is not None and not isinstance(header.calibration, SharedCalibration):
-            w.section(write_calibration(header.calibration, GroupLayout.of_shape(header.shape)))
+            layout = GroupLayout.of_shape(header.shape)
+            extended = needs_extension(header.calibration, layout)
+            version = 4 if extended else 2
+            w.section(write_calibration(header.calibration, layout, extended=extended))
         if isinstance(header.calibration, SharedCalibration) and header.calibration.scale is not None:
             w.section(_scales(header.calibration.scale))
         w.varint(header.tile[0])
@@ -200,9 +213,6 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     body = w.getvalue()
     shape = struct.pack(f"<{len(header.shape)}Q", *header.shape)
     length = PREFIX + len(shape) + len(body) + 4
-    version = 1 if header.calibration is None else 2
-    if isinstance(header.calibration, SharedCalibration):
-        version = 3 if header.calibration.scale is None else 5
     code = DTYPES.index(header.dtype.newbyteorder("<").str)
     prefix = MAGIC + _PREFIX.pack(version, header.kind, code, header.flags, len(header.shape), 0, 0, length)
     head = prefix + shape + body
@@ -254,17 +264,20 @@ def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = N
         )
     if version < 1 or not PREFIX + 4 <= length <= MAX_HEADER:
         raise CorruptChunkError("impossible format version or header length")
-    if declared is not None and length > _most_header(declared):
+    if declared is not None and length > _most_header(declared, version):
         raise CorruptChunkError(f"a header of {length} bytes is longer than any of a chunk of shape {declared}")
     return int(length)
 
 
-def _most_header(shape: tuple[int, ...]) -> int:
+def _most_header(shape: tuple[int, ...], version: int) -> int:
     """Bytes that no header of a chunk of this shape exceeds."""
     layout = GroupLayout.of_shape(shape)
     # Dose, four sizes, weight sets and checksum: a group has one position or more. Level and constant of a pixel.
     per_position = (1 + 4) * NUMBER_BYTES + 8 + 4
-    return _MODEL_BYTES + per_position * layout.n_positions + 2 * NUMBER_BYTES * layout.n_pixels
+    # Two maps of double precision, and two of corrections, which are in no proportion to positions or pixels alone.
+    per_pixel = 8 if version == 4 else 2
+    corrections = MAX_CORRECTIONS * layout.n_positions * layout.n_pixels if version == 4 else 0
+    return _MODEL_BYTES + per_position * layout.n_positions + NUMBER_BYTES * (per_pixel * layout.n_pixels + corrections)
 
 
 def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> Header:
@@ -292,7 +305,6 @@ def read_header(data: bytes | memoryview, declared: tuple[int, ...] | None = Non
     version, kind, code, flags, ndim, zero, zeros, _ = _PREFIX.unpack_from(data, 4)
     if (
         kind not in (STORED, COUNTS)
-        or version == 4
         or (version > 1 and kind != COUNTS)
         or code >= len(DTYPES)
         or flags > 3
@@ -377,8 +389,8 @@ def _counts_header(
     calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
     if version == 5:
         calibration = SharedCalibration(_read_scales(r.section(), math.prod(shape[:-2]), dtype))
-    if version == 2:
-        calibration = read_calibration(r.section(), shape, dtype)
+    if version in (2, 4):
+        calibration = read_calibration(r.section(), shape, dtype, extended=version == 4)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):
         raise CorruptChunkError("raw low bits or booleans with a calibration")
     tile = (r.varint(), r.varint())

@@ -20,10 +20,16 @@ __all__ = ["behind_bytes", "calibration_of", "of_scan", "shared_calibration"]
 
 
 def of_scan(calibration: Calibration) -> bool:
-    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan."""
+    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan.
+
+    What only chunks of version 4 hold is not of a scan either: shared models have no such calibrations.
+    """
     if isinstance(calibration, FloatCalibration):
-        return calibration.scale is None
-    return not isinstance(calibration, IntegerCalibration) or calibration.shift is None
+        of_chunks = calibration.signed_zeros or calibration.corrections is not None
+        return calibration.scale is None and not of_chunks
+    if isinstance(calibration, IntegerCalibration):
+        return calibration.shift is None and not calibration.reversed and not calibration.base
+    return True
 
 
 def behind_bytes(numbers: NumberMap, calibration: Calibration, detector: tuple[int, int]) -> bytes:

@@ -261,11 +261,11 @@ def _counts_behind(values: Array, sample: ScanSample) -> tuple[Array, int]:
     assert calibration is not None
     if isinstance(calibration, FloatCalibration):
         calibration = with_scales(values, calibration) if sample.scaled else calibration
-        plane = express_floats(values, numbers, calibration)
+        plane = express_floats(values, numbers, calibration, fixed=True)
     else:
         # Integers with a sign, as calibrations are modulo 2**64.
         signed = values.view(np.int64) if values.dtype == np.uint64 else values
-        plane = express_integers(signed, numbers, calibration)
+        plane = express_integers(signed, numbers, calibration, fixed=True)
     if plane is None:
         return np.zeros(values.shape, np.uint16), values.size
     plane.counts[plane.exceptions_at] = 0

@@ -11,22 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration_kernels import float_values, integer_values
+from stemcodecs.entropy.values.calibration_kernels import add_last_digits, float_values, integer_values
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane_kernels import look_up
 
 __all__ = [
+    "MAX_CORRECTIONS",
     "MAX_FRACTION",
     "Calibration",
+    "Corrections",
     "FloatCalibration",
     "IntegerCalibration",
     "SharedCalibration",
     "ValueTable",
     "restore_calibrated",
+    "without_base",
 ]
 
 Array = np.ndarray[Any, Any]
 
+MAX_CORRECTIONS = 2
+"""Corrections for each value of an array: with more of them the list is no better than the values."""
 MAX_FRACTION = 24
 """Most binary digits of an integer calibration behind the point."""
 
@@ -46,7 +51,7 @@ class ValueTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerCalibration:
-    """Integers ``((gain[pixel] * count + offset[pixel]) >> fraction) + shift[position]``.
+    """Integers ``((gain[pixel] * count + offset[pixel]) >> fraction) + shift[position]``, or the complement of these.
 
     Attributes
     ----------
@@ -58,12 +63,37 @@ class IntegerCalibration:
         None: what rounds to the nearest integer.
     shift : int64[n_positions] or None
         None: nothing.
+    reversed : bool
+        Whether values are the complement (``~``) of that: more counts are lower values, within the same dtype.
+    base : int
+        Added to all, signed 64-bit: what maps of 32 bits do not hold. Sums are modulo the width of the dtype.
     """
 
     fraction: int = 0
     gain: Array | None = None
     offset: Array | None = None
     shift: Array | None = None
+    reversed: bool = False
+    base: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corrections:
+    """How many last digits the values of each pixel and code lie beside a formula.
+
+    Attributes
+    ----------
+    first : int64[n_pixels]
+        Lowest code of each pixel that has a correction.
+    lengths : int64[n_pixels]
+        How many codes from there on have one.
+    steps : int64[sum of lengths]
+        The corrections, those of a pixel after those of the one before: floats that are passed over.
+    """
+
+    first: Array
+    lengths: Array
+    steps: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +112,11 @@ class FloatCalibration:
         Whether the scale comes before the gain.
     single : bool
         Whether every operation is rounded to float32 rather than to float64.
+    corrections : Corrections or None
+        What is added to the results, in last digits of the dtype.
+    signed_zeros : bool
+        Whether there are two codes of zero counts, 0 and, for the one with the other sign, 1; those of others are one
+        higher.
     """
 
     dark: Array | None = None
@@ -91,6 +126,8 @@ class FloatCalibration:
     scale_divides: bool = False
     scale_first: bool = False
     single: bool = True
+    signed_zeros: bool = False
+    corrections: Corrections | None = None
 
 
 Calibration = ValueTable | IntegerCalibration | FloatCalibration
@@ -119,6 +156,12 @@ def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Arra
     return gain, offset
 
 
+def without_base(bits: Array, base: Any, calibration: IntegerCalibration) -> Array:
+    """Unsigned bits of values, before the base was added and the complement taken."""
+    bits = bits - base if base else bits
+    return ~bits if calibration.reversed else bits
+
+
 def largest_product(gain: Array, offset: Array) -> int:
     """Bound of what a count times a gain plus an offset is, without its sign."""
     far = max(int(offset.max(initial=0)), -int(offset.min(initial=0)))
@@ -138,8 +181,13 @@ def float_parameters(calibration: FloatCalibration, positions: Array, n_pixels: 
 def whole_numbers(numbers: NumberMap, calibration: FloatCalibration) -> Array:
     """Number of every code, negative ones among them, in the precision to compute in."""
     codes = np.arange(PLANE_TOP)
-    whole = codes - PLANE_TOP * (codes >= PLANE_TOP - numbers.negatives)
-    return whole.astype(np.float32 if calibration.single else np.float64)
+    negative = codes >= PLANE_TOP - numbers.negatives
+    whole = (codes - PLANE_TOP * negative).astype(np.float32 if calibration.single else np.float64)
+    if calibration.signed_zeros:
+        top = PLANE_TOP - numbers.negatives
+        whole[1:top] = whole[: top - 1].copy()
+        whole[1] = -0.0
+    return whole
 
 
 def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
@@ -149,10 +197,9 @@ def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
 
 def room_for_values(counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any]) -> Array:
     """Where :func:`restore_calibrated` writes the values of counts of this shape: in their place, or beside them."""
-    # New pages take as long as the arithmetic. Marks of integers are looked up in the codes once more, after it.
-    in_place = dtype.itemsize == counts.itemsize and not (
-        isinstance(calibration, IntegerCalibration) and numbers.specials
-    )
+    # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
+    later = bool(numbers.specials) or getattr(calibration, "corrections", None) is not None
+    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not later)
     return counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
 
 
@@ -202,14 +249,25 @@ def restore_calibrated(
         if largest_product(gain, offset) < 2**31:
             gain, offset = gain.astype(np.int32), offset.astype(np.int32)
         shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
+        base = bits.dtype.type(calibration.base % 2 ** (8 * dtype.itemsize))
+        specials = without_base(specials, base, calibration)
         integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
+        if calibration.reversed:
+            np.invert(bits, out=bits)
+        if base:
+            np.add(bits, base, out=bits)
     else:
-        values = out if dtype.itemsize > 2 else np.empty(counts.shape, np.float32)
+        precision = np.float32 if calibration.single else np.float64
+        values = out if dtype.itemsize > 2 else np.empty(counts.shape, precision)
         with np.errstate(all="ignore"):
             parameters = float_parameters(calibration, positions, counts.shape[1])
             float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
             if values is not out:
                 out[...] = values
+        if calibration.corrections is not None:
+            c = calibration.corrections
+            begins = np.cumsum(c.lengths) - c.lengths
+            add_last_digits(counts, c.first, c.lengths, begins, c.steps, out.view(f"i{dtype.itemsize}"))
         if specials.size:
             for k, special in enumerate(specials):
                 bits[counts == numbers.code(k)] = special

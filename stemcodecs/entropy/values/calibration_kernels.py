@@ -167,6 +167,22 @@ def float_values(counts, whole, dark, gain, scale, gain_divides, scale_divides, 
 
 
 @kernel
+def add_last_digits(codes, first, lengths, begins, steps, bits):
+    """Move floats, given as signed ``bits``, by the correction of their pixel and code, where there is one."""
+    # Negative floats run backwards; this turns them round, and itself back.
+    turn = ~int64(0) ^ (int64(-1) << int64(8 * bits.itemsize - 1))
+    for i in range(codes.shape[0]):
+        for p in range(codes.shape[1]):
+            k = int64(codes[i, p]) - first[p]
+            if 0 <= k < lengths[p]:
+                step = steps[begins[p] + k]
+                if step != 0:
+                    b = int64(bits[i, p])
+                    b = (b ^ turn if b < 0 else b) + step
+                    bits[i, p] = b ^ turn if b < 0 else b
+
+
+@kernel
 def float_counts(
     values, bits, top, specials, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, back, back_scale,
     counts, wrong,
@@ -329,46 +345,26 @@ def pixel_sums(values, shift, least, most, every, low, total, times):
 
 
 @kernel
-def dark_values(values, pixels, histogram, dark):
-    """The most frequent value of the darker third of every pattern, or its lowest if none is frequent; bool[n]: done.
-
-    pixels : int64, of the pattern, that are looked at; histogram : scratch. The lowest fiftieth, dead pixels say, is
-    left out. Patterns whose third reaches beyond the histogram are not done.
-    """
-    done = np.zeros(values.shape[0], np.bool_)
-    n = pixels.shape[0]
-    first, end = n // 50, max(n // 3, n // 50 + 1)
-    for i in range(values.shape[0]):
-        lowest = int64(values[i, pixels[0]])
-        for k in range(n):
-            lowest = min(lowest, int64(values[i, pixels[k]]))
-        histogram[:] = 0
-        for k in range(n):
-            # Differences beyond 63 bits are negative.
-            d = int64(values[i, pixels[k]]) - lowest
-            histogram[d if 0 <= d < histogram.shape[0] - 1 else histogram.shape[0] - 1] += 1
-        begin, often, start, mode = int64(0), int64(0), int64(-1), int64(0)
-        for d in range(histogram.shape[0] - 1):
-            stop = begin + histogram[d]
-            inside = min(stop, end) - max(begin, first)
-            if inside > 0:
-                start = int64(d) if start < 0 else start
-                if inside > often:
-                    often, mode = inside, int64(d)
-            begin = stop
-            if begin >= end:
-                break
-        if begin >= end:
-            dark[i] = lowest + (mode if often > 0.3 * (end - first) else start)
-            done[i] = True
-    return done
+def _followed(column, zero, guess):
+    """Gain of sorted values, from a guess of it, and whether all of them are rounded multiples of that."""
+    gain, low, high = guess, 0.0, np.inf
+    n, last = int64(0), zero
+    for i in range(column.shape[0]):
+        if column[i] <= last:
+            continue
+        n += max(int64(1), int64(np.rint((column[i] - last) / gain)))
+        last = column[i]
+        gain = (last - zero) / n
+        low, high = max(low, (last - zero - 0.5) / n), min(high, (last - zero + 0.5) / n)
+    return (low + high) / 2 if low < high else gain, low < high
 
 
 @kernel
-def integer_gains(columns, zeros, gains):
+def integer_gains(columns, zeros, guess, gains):
     """Gain of every pixel, roughly, from some of its values: the spacing of what rounds to integers; 0 if unknown.
 
-    columns : int64[n_pixels, k], sorted; zeros : int64[n_pixels], value of no counts.
+    columns : integers[n_pixels, k], sorted; zeros : int64[n_pixels], value of no counts; guess : float64, about what
+    most pixels have, or 0; gains : float64[n_pixels], the result.
     """
     for p in range(columns.shape[0]):
         column = columns[p]
@@ -383,15 +379,18 @@ def integer_gains(columns, zeros, gains):
         gains[p] = 0.0
         if least == int64(1) << 62:
             continue
-        gain = float(least)
-        n, last = int64(0), zeros[p]
-        for i in range(column.shape[0]):
-            if column[i] <= last:
+        if guess > 0:
+            gain, fits = _followed(column, zeros[p], guess)
+            if fits:
+                gains[p] = gain
                 continue
-            n += max(int64(1), int64(np.rint((column[i] - last) / gain)))
-            last = column[i]
-            gain = (last - zeros[p]) / n
-        gains[p] = gain
+        # The spacing of two values is a gain rounded up or down; the largest that fits, as parts of a gain fit too.
+        for more in (0.9, 0.45, 0.0, -0.45):
+            gain, fits = _followed(column, zeros[p], least + more)
+            if fits or more == 0.0:
+                gains[p] = gain
+            if fits:
+                break
 
 
 @kernel

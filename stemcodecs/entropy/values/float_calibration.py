@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration import FloatCalibration, float_parameters, special_bits, whole_numbers
+from stemcodecs.entropy.values.calibration import (
+    Corrections,
+    FloatCalibration,
+    float_parameters,
+    restore_calibrated,
+    special_bits,
+    whole_numbers,
+)
 from stemcodecs.entropy.values.calibration_kernels import float_counts
+from stemcodecs.entropy.values.corrected_floats import express_corrected
 from stemcodecs.entropy.values.integer_calibration import sampled_positions
 from stemcodecs.entropy.values.joint_calibration import joint_calibration
 from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains
-from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
+from stemcodecs.entropy.values.loose_kernels import loose_gains, loose_lines
+from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, float_map, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 from stemcodecs.entropy.values.row_blocks import by_row_blocks
+from stemcodecs.entropy.values.stuck_values import with_marks
 
-__all__ = ["express_floats", "propose_floats"]
+__all__ = ["express_floats", "propose_alike", "propose_floats"]
 
 Array = np.ndarray[Any, Any]
+Fit = Callable[[Array, float], tuple[Array, Array, Array]]
 
 _TRIED = 96
 """Pixels, or patterns, on which each formula is tried."""
+_SEVERAL, _FEWEST_ROWS = 4, 12
+"""Values other than 0 from which a row tells formulas apart, and such rows without which all are asked."""
 _ENOUGH = 0.85
 """Share of them that must follow it: the others may be dead or hot."""
 _PIXELS_OF_A_PATTERN = 2048
 _NEGATIVES = 1024
-_PATTERNS_AT_ONCE = 16
+_PATTERNS_AT_ONCE, _PIXELS_AT_ONCE = 16, 1024
+_DIGITS = {2: 11, 4: 24}
+"""Binary digits of half and of single precision."""
+_LEAST_HALVES = {2: 2.0**-25, 4: 2.0**-150}
+"""Half of the smallest number that each holds."""
+_NEAR = 1e-3
+"""Counts that a value may lie beside a line, where last digits are corrected."""
+_MOST_COUNTS = {2: 256.0, 4: 65536.0}
+"""Counts whose products half and single precision still tell apart, for the most part."""
+_RARE = 1e-3
+"""Share of zeros with a sign up to which these are exceptions."""
 
 
 def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
     """The formula that gives all values but a few, bit by bit, or None.
 
-    values : float32 or float64[n_positions, n_pixels].
+    values : floats[n_positions, n_pixels].
     """
     n_positions, n_pixels = values.shape
-    if values.dtype.itemsize == 2 or n_positions < 8:
+    if n_positions < 8:
         return None
     single = values.dtype.itemsize == 4
     rows = sampled_positions(n_positions, n_pixels)
     columns = values[rows].T
     tried = np.ascontiguousarray(columns[:: max(1, n_pixels // _TRIED)], np.float64)
     numbers = _number_map(values, columns)
-    if _share(tried, single, divide=False) > _ENOUGH:
+    half = values.dtype.itemsize == 2
+    if not half and _share(tried, single, divide=False) > _ENOUGH:
         gains = _gains(values, columns, single)
-        return numbers, FloatCalibration(gain=gains, single=single)
+        return numbers, FloatCalibration(gain=gains * _signs(columns), single=single)
+    if values.dtype.itemsize < 8 and _loose_share(tried, values.dtype) > _ENOUGH:
+        gains, status = _loose(np.ascontiguousarray(columns, np.float64), values.dtype)
+        # A number that fits some values need not fit them all: many do.
+        again = np.arange(n_pixels if n_positions > rows.size else 0)
+        for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
+            gains[some], status[some] = _loose(np.ascontiguousarray(values[:, some].T, np.float64), values.dtype)
+        return numbers, FloatCalibration(gain=_filled(gains, status == FOUND) * _signs(columns), single=half)
     # Dead and hot pixels do not follow their pattern.
     alive = np.flatnonzero((columns != columns[:, :1]).any(axis=1) & np.isfinite(columns).all(axis=1))
     fixed = _with_fixed(numbers, values, alive)
@@ -52,14 +84,22 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
         pixels = alive[:: max(1, alive.size // _PIXELS_OF_A_PATTERN)]
         patterns = np.ascontiguousarray(values[rows[:: max(1, rows.size // 32)]][:, pixels], np.float64)
         # Single counts fit both; a sum of counts divides.
-        divided, times = (_share(patterns, single, divide=divide) for divide in (True, False))
+        divided, times = (0.0 if half else _share(patterns, single, divide=divide) for divide in (True, False))
         if max(divided, times) > _ENOUGH:
             divide = divided >= times
             scales = _scales(values, pixels, alive, single, divide=divide)
             return fixed, FloatCalibration(scale=scales, scale_divides=divide, single=single)
-    corrected = _dark_corrected(values, columns, tried, numbers, single=single) if n_positions >= 32 else None
-    if corrected is not None:
-        return corrected
+        if values.dtype.itemsize < 8 and _loose_share(patterns, values.dtype) > _ENOUGH:
+            scales, status = _loose(np.ascontiguousarray(values[:, alive], np.float64), values.dtype)
+            return fixed, FloatCalibration(scale=_filled(scales, status == FOUND), single=half)
+    if half:
+        return None
+    for fit in (_fit_lattices, *((_fit_lines,) if single else ()), _fit_near) if n_positions >= 32 else ():
+        corrected = _dark_corrected(values, columns, tried, numbers, fit)
+        # Few values of a pixel fit many formulas: some patterns must, too.
+        few = np.ascontiguousarray(values[rows[:: max(1, rows.size // _PATTERNS_AT_ONCE)]])
+        if corrected is not None and (fit is _fit_near or _express(few, *corrected) is not None):
+            return corrected
     joint = joint_calibration(values, rows)
     return None if joint is None else (fixed, joint)
 
@@ -84,7 +124,38 @@ def _number_map(values: Array, columns: Array) -> NumberMap:
     return NumberMap(specials=tuple(int(s) for s in specials), negatives=_NEGATIVES if negative else 0)
 
 
+def _signs(columns: Array) -> Array:
+    """-1 for pixels most of whose values are negative, else 1."""
+    return np.where((columns < 0).sum(axis=1) > (columns > 0).sum(axis=1), -1.0, 1.0)
+
+
+def _loose(rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Gains of rows of a dtype by products in more digits, and whether they were found."""
+    gains, status = np.empty(len(rows)), np.empty(len(rows), np.int64)
+    width = dtype.itemsize
+    loose_gains(rows, _DIGITS[width], _LEAST_HALVES[width], _MOST_COUNTS[width], gains, status)
+    if width == 2:
+        # The products of half precision are computed in single.
+        single = gains.astype(np.float32).astype(np.float64)
+        status[(single != gains) & (status == FOUND)] = UNKNOWN
+    return gains, status
+
+
+def _telling(rows: Array) -> Array:
+    """Those rows that have several values: a single one is a multiple of anything."""
+    ordered = np.sort(np.where(np.isfinite(rows), np.abs(rows), 0), axis=1)
+    several = np.count_nonzero(np.diff(ordered, axis=1), axis=1) >= _SEVERAL
+    return rows[several] if int(several.sum()) >= _FEWEST_ROWS else rows
+
+
+def _loose_share(rows: Array, dtype: np.dtype[Any]) -> float:
+    _, status = _loose(_telling(rows), dtype)
+    known = status != UNKNOWN
+    return float((status[known] == FOUND).mean()) if known.any() else 0.0
+
+
 def _share(rows: Array, single: bool, *, divide: bool) -> float:
+    rows = _telling(rows)
     gains, status = np.empty(len(rows)), np.empty(len(rows), np.int64)
     lattice_gains(rows, single, divide, gains, status)
     known = status != UNKNOWN
@@ -131,15 +202,33 @@ def _scales(values: Array, pixels: Array, alive: Array, single: bool, *, divide:
     return _filled(scales, status == FOUND)
 
 
-def _dark_corrected(
-    values: Array, columns: Array, tried: Array, numbers: NumberMap, *, single: bool
-) -> tuple[NumberMap, FloatCalibration] | None:
-    def fit(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
-        darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
-        dark_lattices(np.ascontiguousarray(rows, np.float64), single, pedestal, darks, gains, status)
-        return darks, gains, status
+def _fit_lattices(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
+    """Dark references, gains and status by operations in the precision of the rows."""
+    darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
+    single = rows.dtype.itemsize == 4
+    dark_lattices(np.ascontiguousarray(rows, np.float64), single, pedestal, darks, gains, status)
+    return darks, gains, status
 
-    _, gains, status = fit(tried, 0.0)
+
+def _fit_lines(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
+    """As :func:`_fit_lattices`, by operations in double precision of which the result was rounded to single."""
+    darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
+    loose_lines(np.ascontiguousarray(rows, np.float64), 24, pedestal, 0.0, darks, gains, status)
+    return darks, gains, status
+
+
+def _fit_near(rows: Array, pedestal: float) -> tuple[Array, Array, Array]:
+    """As :func:`_fit_lines`, of values that lie beside what a line gives."""
+    darks, gains, status = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows), np.int64)
+    digits = 24 if rows.dtype.itemsize == 4 else 53
+    loose_lines(np.ascontiguousarray(rows, np.float64), digits, pedestal, _NEAR, darks, gains, status)
+    return darks, gains, status
+
+
+def _dark_corrected(
+    values: Array, columns: Array, tried: Array, numbers: NumberMap, fit: Fit
+) -> tuple[NumberMap, FloatCalibration] | None:
+    _, gains, status = fit(tried.astype(values.dtype), 0.0)
     known = status != UNKNOWN
     if not known.any() or float((status[known] == FOUND).mean()) < _ENOUGH:
         return None
@@ -148,27 +237,150 @@ def _dark_corrected(
     pedestal = float(np.clip(np.ceil(-1.5 * lowest.min()) + 8, 0, 1 << 14))
     darks, gains, status = fit(columns, pedestal)
     again = np.flatnonzero(status != FOUND)
-    if again.size and len(values) > columns.shape[1]:
-        darks[again], gains[again], status[again] = fit(values[:, again].T, pedestal)
+    if fit is _fit_lines:
+        # Numbers that fit some values in double precision need not fit them all: many do.
+        again = np.arange(len(columns))
+    if len(values) > columns.shape[1]:
+        for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
+            darks[some], gains[some], status[some] = fit(values[:, some].T, pedestal)
     found = status == FOUND
     # Pixels of one or two values, dead ones: a gain of the value itself, and the next whole number.
     constant = ~found & (columns[:, 0] != 0) & np.isfinite(columns[:, 0])
     gains = np.where(constant, columns[:, 0].astype(np.float64), np.where(found, gains, 1.0))
     darks = np.where(found, darks, pedestal)
     numbers = NumberMap(specials=numbers.specials)
-    return numbers, FloatCalibration(dark=darks, gain=gains, single=single)
+    single = fit is _fit_lattices and values.dtype.itemsize == 4
+    unknown = Corrections(first=np.zeros(0, np.int64), lengths=np.zeros(0, np.int64), steps=np.zeros(0, np.int64))
+    return numbers, FloatCalibration(
+        dark=darks, gain=gains, single=single, corrections=unknown if fit is _fit_near else None
+    )
 
 
-def express_floats(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
-    """Counts by a formula, every value proved; None if more than 2 % of them have none."""
+def propose_alike(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
+    """One gain of all pixels, where zeros have a sign or most values are negative, or None."""
+    rows = sampled_positions(*values.shape)
+    sample = values[rows]
+    sign = -1 if int((sample < 0).sum()) > int((sample > 0).sum()) else 1
+    # Neither sign of zero is a mark or an exception here.
+    numbers = float_map((sign * sample + 0).astype(values.dtype).reshape(-1), values.shape[1])
+    if numbers is None:
+        return None
+    gain = np.full(values.shape[1], sign * numbers.gain)
+    calibration = FloatCalibration(
+        gain=None if sign * numbers.gain == 1 else gain, gain_divides=numbers.divide, single=False
+    )
+    specials = tuple(s for s in numbers.specials if sign == 1 or not np.isfinite(_float_of(s, values.dtype)))
+    return replace(numbers, specials=specials, gain=1.0, divide=False), calibration
+
+
+def _float_of(bits: int, dtype: np.dtype[Any]) -> float:
+    return float(np.array([bits], f"u{dtype.itemsize}").view(dtype)[0])
+
+
+def express_floats(
+    values: Array, numbers: NumberMap, calibration: FloatCalibration, *, fixed: bool = False
+) -> Plane | None:
+    """Counts by a formula, every value proved; None if more than 2 % of them have none.
+
+    fixed : whether the plane must have the very marks and formula that are given: those of a whole scan.
+    """
+    if calibration.corrections is not None:
+        plane = express_corrected(values, numbers, calibration)
+    elif calibration.signed_zeros:
+        plane = _with_signed_zeros(values, numbers, calibration)
+    elif fixed:
+        plane = _express(values, numbers, calibration)
+    else:
+        plane = _with_either_zeros(values, numbers, calibration)
+    return plane if fixed or plane is None else with_marks(plane, values.shape[1])
+
+
+def _with_either_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+    """Counts by a formula, with two codes of zero counts if many have the other sign."""
+    plane = _express(values, numbers, calibration)
+    if plane is not None and plane.exceptions_at.size <= _RARE * values.size:
+        return plane
+    other_sign = int((values[_signed(values, calibration)] == 0).sum())
+    if calibration.dark is not None or other_sign <= _RARE * values.size:
+        return plane
+    return _with_signed_zeros(values, numbers, calibration)
+
+
+def _signed(values: Array, c: FloatCalibration) -> Array:
+    """Which values do not have the sign that zero counts have by a formula without a dark reference."""
+    gain = np.zeros((1, 1), bool) if c.gain is None else np.signbit(c.gain)[None]
+    scale = np.zeros((1, 1), bool) if c.scale is None else np.signbit(c.scale)[:, None]
+    return np.asarray(np.signbit(values) ^ (gain ^ scale))
+
+
+def _with_signed_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+    """As :func:`express_floats`, with a code of its own for zero counts of the other sign."""
+    other = (values == 0) & _signed(values, calibration)
+    plane = _express(np.where(other, -values, values), numbers, replace(calibration, signed_zeros=False))
+    if plane is None:
+        return None
+    counts = plane.counts.reshape(values.shape)
+    first_mark = PLANE_TOP - numbers.negatives - len(numbers.specials)
+    counted = (counts > 0) & (counts < first_mark)
+    # The highest code has none above it.
+    if (counts == first_mark - 1).any():
+        return None
+    counts[counted] += 1
+    counts[other & (counts == 0)] = 1
+    return replace(plane, calibration=replace(calibration, signed_zeros=True))
+
+
+def _express_half(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+    """As :func:`_express`, of half precision: by what a decoder does, some patterns at a time."""
+    n_positions, n_pixels = values.shape
+    back, back_scale = _inverses(calibration, values.shape)
+    specials = special_bits(numbers, values.dtype)
+    highest = PLANE_TOP - numbers.negatives - specials.size
+    counts, at = np.empty(values.shape, np.uint16), []
+    for first in range(0, n_positions, _PATTERNS_AT_ONCE):
+        positions = np.arange(first, min(first + _PATTERNS_AT_ONCE, n_positions))
+        some = values[positions]
+        guess = some.astype(np.float64) * back * back_scale[positions, None]
+        guess = np.rint(guess if calibration.dark is None else guess + calibration.dark)
+        known = (guess >= -numbers.negatives) & (guess < highest)
+        codes = (np.where(known, guess, 0).astype(np.int64) % PLANE_TOP).astype(np.uint16)
+        restored = restore_calibrated(codes.copy(), numbers, calibration, values.dtype, positions)
+        known &= restored.view(np.uint16) == some.view(np.uint16)
+        for k, special in enumerate(specials):
+            marked = ~known & (some.view(np.uint16) == special)
+            codes[marked] = numbers.code(k)
+            known |= marked
+        wrong = np.flatnonzero(~known)
+        # The value before should not surprise a model.
+        codes.reshape(-1)[wrong] = codes.reshape(-1)[np.maximum(wrong - 1, 0)]
+        counts[positions] = codes
+        at.append(wrong + first * n_pixels)
+        if sum(a.size for a in at) > MAX_EXCEPTIONS * values.size + 8:
+            return None
+    places = np.concatenate(at)
+    return Plane(
+        numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=places,
+        exceptions=wide_bits(values.reshape(-1)[places]), calibration=calibration,
+    )  # fmt: skip
+
+
+def _inverses(c: FloatCalibration, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Factors of pixels and of patterns that turn values into counts, roughly."""
+    back = np.ones(shape[1]) if c.gain is None else c.gain if c.gain_divides else 1 / c.gain
+    back_scale = np.ones(shape[0]) if c.scale is None else c.scale if c.scale_divides else 1 / c.scale
+    return back, back_scale
+
+
+def _express(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
     n_positions, n_pixels = values.shape
     c = calibration
+    if values.dtype.itemsize == 2:
+        return _express_half(values, numbers, c)
     whole = whole_numbers(numbers, c)
     parameters = float_parameters(c, np.arange(n_positions), n_pixels)
     bits = np.dtype(f"u{values.dtype.itemsize}")
     with np.errstate(all="ignore"):
-        back = np.ones(n_pixels) if c.gain is None else c.gain if c.gain_divides else 1 / c.gain
-        back_scale = np.ones(n_positions) if c.scale is None else c.scale if c.scale_divides else 1 / c.scale
+        back, back_scale = _inverses(c, values.shape)
         counts = np.empty(values.shape, np.uint16)
         wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
         top, specials = PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype)

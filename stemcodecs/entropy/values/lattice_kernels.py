@@ -30,7 +30,7 @@ def _rounded(x, single):
 
 
 @kernel
-def _distinct(row, out, magnitudes):
+def distinct_values(row, out, magnitudes):
     """Finite values of a row (or their magnitudes other than 0), sorted, once each; returns how many."""
     n = 0
     for v in row:
@@ -96,7 +96,7 @@ def lattice_gains(rows, single, divide, gains, status):
     a = np.empty(rows.shape[1])
     n = np.empty(rows.shape[1])
     for r in range(rows.shape[0]):
-        m = _distinct(rows[r], a, True)
+        m = distinct_values(rows[r], a, True)
         gains[r], status[r] = 0.0, UNKNOWN
         if m == 0:
             continue
@@ -159,7 +159,7 @@ def dark_lattices(rows, single, pedestal, darks, gains, status):
     """
     u, x = np.empty(rows.shape[1]), np.empty(rows.shape[1])
     for r in range(rows.shape[0]):
-        m = _distinct(rows[r], u, False)
+        m = distinct_values(rows[r], u, False)
         darks[r], gains[r], status[r] = pedestal, 1.0, UNKNOWN
         if m < 3:
             continue

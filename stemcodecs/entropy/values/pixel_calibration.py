@@ -1,0 +1,238 @@
+"""Propose gains and offsets of every pixel, and offsets of every pattern, of integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stemcodecs.entropy.values.calibration import IntegerCalibration
+from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains, pixel_sums
+from stemcodecs.entropy.values.narrow_kernels import narrow_sums
+from stemcodecs.entropy.values.offset_maps import poisson_offsets, zeros_of_pixels
+
+__all__ = ["NARROW_SHIFT", "propose_pixels", "within"]
+
+Array = np.ndarray[Any, Any]
+
+_LIMIT = 1 << 30
+_WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
+"""Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
+NARROW_SHIFT = 1 << 20
+"""Shift of patterns up to which that of values of 16 bits and their sums fit 32 bits, and differences 24."""
+_FEW_COUNTS = 256
+_MEAN_POSITIONS = 256
+"""Patterns that give the mean of pixels when there are at least twice as many."""
+_FANO = 0.9
+"""Variance over mean: 1 of counts, more where the sample changes, less where an offset adds to the mean."""
+_FAR_OFF = 0.3
+"""Counts that a guessed gain may take the highest count of its pixel wrong by."""
+_ALIKE = 0.95
+"""Share of the pixels that one gain must fit to be the gain of all these."""
+
+
+def propose_pixels(
+    values: Array,
+    rows: Array,
+    some: Array,
+    shift: Array | None,
+    bounds: tuple[int, int],
+    detector: tuple[int, int],
+    *,
+    spaced: bool,
+) -> IntegerCalibration | None:
+    """Gains and offsets of pixels, if some of the values look like it, and the offsets of patterns.
+
+    Parameters
+    ----------
+    values : integers[n_positions, n_pixels]
+        More counts are higher values.
+    rows : int64[k]
+        Sampled scan positions.
+    some : int64[k, n]
+        Values of some pixels there, see :func:`within`.
+    shift : int64[n_positions] or None
+        Offset of every pattern.
+    bounds : tuple of int
+        Values outside of them are marks or outliers.
+    detector : tuple of int
+        Rows and columns of the detector.
+    spaced : bool
+        Whether values have the same spacing in all pixels.
+    """
+    n_positions, n_pixels = values.shape
+    if n_positions < 16 or n_pixels < 16:
+        return None
+    if shift is not None:
+        some = some - shift[rows, None]
+        bounds = bounds[0] - int(shift.max()), bounds[1] - int(shift.min())
+    some = np.sort(some, axis=0)
+    steps = np.diff(some, axis=0)
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+    # The sample sees few values of each pixel; a few pixels seen whole say no at a small part of the cost of trying.
+    gains = gains and _spread_out(_watched(values, shift, bounds))
+    if shift is None and not gains and not (_differ(some) and _quieter_than_counts(_watched(values, shift, bounds))):
+        return None
+    if shift is None:
+        shift = np.zeros(n_positions, np.int64)
+    calibration = _pixel_calibration(values, rows, shift, bounds, detector, gains=gains)
+    if calibration is None:
+        return None
+    return _without_stuck(calibration, values[rows]) if shift.any() else replace(calibration, shift=None)
+
+
+def _without_stuck(calibration: IntegerCalibration, some: Array) -> IntegerCalibration:
+    """The calibration with offsets that give no value of pixels which do not follow the offsets of their patterns."""
+    stuck = (some == some[0]).all(axis=0)
+    if not stuck.any() or calibration.offset is None or calibration.shift is None:
+        return calibration
+    offset = calibration.offset.copy()
+    # Above all that the pixel has: as marks these values take one code, as counts they would follow the patterns.
+    above = some[0, stuck].astype(np.int64) - int(calibration.shift.min()) + 1
+    if np.abs(above).max() >= _LIMIT >> calibration.fraction:
+        return calibration
+    offset[stuck] = (above << calibration.fraction) + ((1 << calibration.fraction) >> 1)
+    return replace(calibration, offset=offset)
+
+
+def _watched(values: Array, shift: Array | None, bounds: tuple[int, int]) -> Array:
+    """All values, int64[positions, pixels], of a few pixels from all over the detector, less the shift of patterns."""
+    n_positions, n_pixels = values.shape
+    rows = np.unique(np.linspace(0, n_positions - 1, min(n_positions, _WATCHED_POSITIONS)).astype(np.int64))
+    # Runs of pixels share lines of the processor's cache.
+    starts = np.linspace(0, max(n_pixels - _RUN, 0), min(n_pixels // _RUN, _RUNS)).astype(np.int64)
+    pixels = (starts[:, None] + np.arange(_RUN)).reshape(-1)
+    watched = values[rows[:, None], pixels].astype(np.int64)
+    if shift is not None:
+        watched -= shift[rows, None]
+    return within(watched, bounds)
+
+
+def within(values: Array, bounds: tuple[int, int]) -> Array:
+    """Values, with the median in place of marks and outliers."""
+    outside = (values < bounds[0]) | (values > bounds[1])
+    return np.where(outside, int(np.median(values)), values) if outside.any() else values
+
+
+def _spread_out(watched: Array) -> bool:
+    """Whether most pixels leave out values between those that they have: two neighbouring integers deny a gain."""
+    steps = np.diff(np.sort(watched, axis=0), axis=0)
+    several = (steps > 0).sum(axis=0) >= 2
+    least = np.where(steps > 0, steps, _LIMIT).min(axis=0)
+    return bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
+
+
+def _quieter_than_counts(watched: Array) -> bool:
+    """Whether the brighter pixels vary less than counts of their mean: part of it is then an offset, not counts."""
+    mean = watched.mean(axis=0)
+    brighter = mean >= np.median(mean)
+    signal = float((mean[brighter] - watched.min()).sum())
+    return signal > 0 and float(watched[:, brighter].var(axis=0).sum()) < _FANO * signal
+
+
+def _differ(some: Array) -> bool:
+    """Whether pixels have offsets of their own, from sorted values of each."""
+    offsets, rates = poisson_offsets(some[0], some.mean(axis=0), len(some))
+    common = np.median(offsets)
+    tolerance = 1 + 1.5 * np.sqrt(rates)
+    off = offsets - common > tolerance
+    if some.min() < 0 or common > 0:
+        off |= common - offsets > tolerance
+    # Small offsets of a dim detector: the lowest values of its pixels differ, and there is little else.
+    dim = float((some[0] != np.median(some[0])).mean()) > 0.1 and rates.mean() < 2
+    return bool(off.mean() > 0.1 or dim)
+
+
+def _pixel_calibration(
+    values: Array, rows: Array, shift: Array, bounds: tuple[int, int], detector: tuple[int, int], *, gains: bool
+) -> IntegerCalibration | None:
+    n_positions, n_pixels = values.shape
+    # For the mean some patterns do; the lowest of all matters.
+    every = max(1, n_positions // _MEAN_POSITIONS)
+    low = values.min(axis=0).astype(np.int64)
+    if shift.any() or int(low.min()) < bounds[0] or int(values.max()) > bounds[1]:
+        low, total, times = _sums(values, shift, bounds, every)
+    else:
+        # Without marks the lowest is found in narrow vectors.
+        _, total, times = _sums(np.ascontiguousarray(values[::every]), shift[::every], bounds, 1)
+    seen = times > 0
+    if not seen.any():
+        return None
+    low[~seen] = int(np.median(low[seen]))
+    if np.abs(low).max() >= _LIMIT:
+        return None
+    mean = np.where(seen, total / np.maximum(times, 1), low)
+    if not gains:
+        return IntegerCalibration(offset=zeros_of_pixels(low, mean, n_positions, detector), shift=shift)
+    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < NARROW_SHIFT
+    # Rows of 32 bits are sorted in vectors.
+    columns: Array = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
+    columns -= shift[rows].astype(columns.dtype)
+    outside = (columns < bounds[0]) | (columns > bounds[1])
+    if outside.any():
+        columns = np.where(outside, low[:, None].astype(columns.dtype), columns)
+    columns.sort(axis=1)
+    gain = np.zeros(n_pixels)
+    integer_gains(columns, low, 0.0, gain)
+    typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
+    zeros = zeros_of_pixels(low, mean, n_positions, detector, typical)
+    # A pixel of one or two values has multiples of its gain as well: that of the others tells.
+    integer_gains(columns, zeros, typical, gain)
+    # Dead and hot pixels show none, or one that says nothing.
+    gain[(gain == 0) | (gain > 16 * typical)] = typical
+    least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
+    # Bounds from counts that have few digits are apart by more than the last digit of single precision.
+    few = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
+    first_look = np.zeros(0, np.float32 if few else np.float64)
+    gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
+    # A first guess far off takes high counts for their neighbours.
+    better = (least + most) / 2
+    highest = (columns[:, -1] - zeros) / gain
+    if float((np.abs(better / gain - 1) * highest > _FAR_OFF).mean()) > 1 - _ALIKE:
+        gain = better
+        least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
+        gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
+    _narrow_to_one(least, most)
+    for fraction in range(17):
+        whole = np.ceil(least * 2.0**fraction)
+        if float((whole < most * 2.0**fraction).mean()) > 0.995:
+            break
+    middle = np.rint((least + most) / 2 * 2.0**fraction)
+    inside = (middle > least * 2.0**fraction) & (middle < most * 2.0**fraction)
+    chosen = np.where(inside, middle, whole)
+    if not (chosen.min() >= 1 and chosen.max() < _LIMIT):
+        return None
+    gain_units = chosen.astype(np.int64)
+    offset = (zeros << fraction) + ((1 << fraction) >> 1)
+    if np.abs(offset).max() >= 2 * _LIMIT:
+        return None
+    return IntegerCalibration(fraction=fraction, gain=gain_units, offset=offset, shift=shift)
+
+
+def _narrow_to_one(least: Array, most: Array) -> None:
+    """Narrow the intervals of the gains, where most of them share a number, to that."""
+    ends = np.concatenate([least, most])
+    open_ones = np.cumsum(np.repeat([1, -1], least.size)[np.argsort(ends, kind="stable")])
+    best = int(np.argmax(open_ones))
+    if open_ones[best] < _ALIKE * least.size:
+        return
+    shared = float(np.sort(ends)[best : best + 2].mean())
+    inside = (least < shared) & (shared < most)
+    least[inside], most[inside] = least[inside].max(), most[inside].min()
+
+
+def _sums(values: Array, shift: Array, bounds: tuple[int, int], every: int) -> tuple[Array, Array, Array]:
+    """Lowest, sum and number of the values of every pixel, see :func:`pixel_sums`: int64[n_pixels] each."""
+    n_pixels = values.shape[1]
+    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < NARROW_SHIFT and len(values) // every < 1024
+    kind: Any = np.int32 if narrow else np.int64
+    low, total, times = np.full(n_pixels, np.iinfo(kind).max, kind), np.zeros(n_pixels, kind), np.zeros(n_pixels, kind)
+    if narrow:
+        least, most = (np.int32(np.clip(b, -_LIMIT, _LIMIT)) for b in bounds)
+        narrow_sums(values, shift.astype(np.int32), least, most, every, low, total, times)
+    else:
+        pixel_sums(values, shift, *bounds, every, low, total, times)
+    return low.astype(np.int64), total.astype(np.int64), times.astype(np.int64)
