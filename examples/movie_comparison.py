@@ -34,7 +34,6 @@ for frames, step in ((10, 8), (20, 12), (30, 20)):
             alike = np.mean([ssim(f, c, 255) for f, c in zip(found[name], movie.clean, strict=True)])
             curves.setdefault(name, {})[frames] = (psnr(found[name], movie.clean), float(alike))
     if frames == 10:
-        # The first sets the scale of grey for all.
         shown = {"without noise": movie.clean, "raw": movie.frames, **{n: found[n] for n in SHOWN if n in found}}
 draw_frames(shown, (0, 4, 9), Path("movie_frames.png"))
 draw_quality(curves, Path("movie_quality.png"))

@@ -155,7 +155,8 @@ def modules() -> list[str]:
     # These need an extra: slurm, train.
     optional = {"stemcodecs_pipelines.run.slurm"}
     if find_spec("torch") is None:
-        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in ("birnat", "export", "networks", "train")}
+        temporal = ("birnat", "export", "networks", "tiled_network", "train")
+        optional |= {f"stemcodecs_pipelines.temporal.{name}" for name in temporal}
         optional |= {f"stemcodecs_pipelines.learned.{name}" for name in ("l3c_float", "l3c_training")}
     return [name for name in found if name not in optional]
 

@@ -60,8 +60,7 @@ def compare(title: str, patterns: list[Array], frame: PtychographyProblem, insid
         again = (patterns[1], sent[1]) if len(patterns) == 2 else None
         judged = judge(patterns[0], sent[0], frame, again=again, **how)
         error = smse(judged.stored.image, judged.reference, judged.support if inside is None else inside)
-        found[levels] = error, judged.stored
-        period = unit * judged.stored.resolution
+        found[levels], period = (error, judged.stored), unit * judged.stored.resolution
         print(f"{levels or 'all':>10}{SENT[levels]:11}{bits[0]:13.3f}{error:10.2e}{period:12.2f}", flush=True)
     return found
 
@@ -71,8 +70,7 @@ def draw(tables: dict[int, Found], inside: Array, out: Path) -> None:
     figure = Figure(figsize=(10.5, 6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.2))
     errors, correlations, steps = below.subplots(1, 3)
-    part = (slice(*(np.flatnonzero(inside.any(axis=1))[[0, -1]] + (-8, 8))),) * 2
-    counts = np.arange(400, dtype=np.uint16)
+    part, counts = (slice(*(np.flatnonzero(inside.any(axis=1))[[0, -1]] + (-8, 8))),) * 2, np.arange(400, dtype="u2")
     steps.fill_between(counts, -np.sqrt(counts), np.sqrt(counts), color="0.9", label="shot noise, ±√N")
     for i, (axis, levels) in enumerate(zip(above.subplots(1, 4), SENT, strict=True)):
         name = f"{levels} levels" if levels else "no encoding"
@@ -83,12 +81,11 @@ def draw(tables: dict[int, Found], inside: Array, out: Path) -> None:
         correlations.plot(1e-6 * frc.frequencies[1:], frc.correlation[1:], lw=1.2, label=name)
         steps.plot(counts, encoded(counts[None, None], levels)[0][0, 0] - 1.0 * counts, f"C{i}", lw=0.8, label=name)
     half = correlations.plot(1e-6 * frc.frequencies[1:], frc.half_bit[1:], "k--", lw=1, label="half bit")
-    errors.set_xticks([2**bits for bits in tables], [f"{2**bits:,}" for bits in tables], minor=False)
-    errors.set_xticks([], minor=True)
+    errors.set_xticks([2**bits for bits in tables], [f"{2**bits:,}" for bits in tables])
+    errors.minorticks_off()
     errors.set(xlabel="largest count of the scan", ylabel="SMSE within the cell")
     correlations.set(xlabel="spatial frequency, 1/µm", ylabel=f"FRC of two measurements, {min(tables)} bits")
     steps.set(xlabel="counts N", ylabel="decoded − N")
-    # Colours are those of the levels in all three; beside the curves there is room for one legend of them.
     correlations.legend(handles=half, fontsize=7, loc="upper right")
     steps.legend(fontsize=7, loc="lower left")
     figure.savefig(out, dpi=160)
