@@ -113,7 +113,7 @@ class CountsMap:
             pixel = i % len(self.zero)
             u = self.zero[pixel] - count if self.reversed else self.zero[pixel] + count
             if dtype.kind == "f":
-                flat[i] = self.calibration.number(u, pixel, i // len(self.zero))
+                flat[i] = self.calibration.number(0, u, pixel, i // len(self.zero), dtype)
             else:
                 cut = self.calibration.integer(0, u, pixel, 0) % 2 ** (8 * dtype.itemsize)
                 flat[i] = np.array(cut, f"u{dtype.itemsize}").view(dtype)
