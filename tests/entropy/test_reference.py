@@ -97,7 +97,7 @@ def test_patches_of_every_method_decode_as_the_format_says(simd: str) -> None:
 def test_every_number_of_blocks(simd: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from stemcodecs.entropy.chunk import encode
 
-    monkeypatch.setattr(encode, "_blocks", lambda *_: blocks)
+    monkeypatch.setattr(encode, "state_blocks", lambda *_: blocks)
     array = scan_of_all_methods((66,))
     data = encode_array(array)
     reference = ReferenceDecoder(data)
