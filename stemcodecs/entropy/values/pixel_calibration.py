@@ -114,7 +114,10 @@ def _watched(values: Array, shift: Array | None, bounds: tuple[int, int]) -> Arr
 def within(values: Array, bounds: tuple[int, int]) -> Array:
     """Values, with the median in place of marks and outliers."""
     outside = (values < bounds[0]) | (values > bounds[1])
-    return np.where(outside, int(np.median(values)), values) if outside.any() else values
+    if not outside.any():
+        return values
+    # The largest integers have a median, a float, that is none of 64 bits.
+    return np.where(outside, int(np.clip(np.median(values), -(2.0**62), 2.0**62)), values)
 
 
 def _spread_out(watched: Array) -> bool:
@@ -161,9 +164,10 @@ def _pixel_calibration(
     seen = times > 0
     if not seen.any():
         return None
-    low[~seen] = int(np.median(low[seen]))
-    if np.abs(low).max() >= _LIMIT:
+    # Before the median, which is a float: that of the largest integers is none of 64 bits.
+    if low[seen].max() >= _LIMIT or low[seen].min() <= -_LIMIT:
         return None
+    low[~seen] = int(np.median(low[seen]))
     mean = np.where(seen, total / np.maximum(times, 1), low)
     if not gains:
         return IntegerCalibration(offset=zeros_of_pixels(low, mean, n_positions, detector), shift=shift)
