@@ -66,11 +66,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
         with np.errstate(all="ignore"):
             return _float_plane(values, basic), None
     values = _signed(values)
-    try:
-        proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
-    except OverflowError:
-        # Differences of the largest integers are none of 64 bits, and those are no camera's counts.
-        return basic, None
+    proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
     if not proposals:
         return basic, None
     best, clear = _smallest(values, array.dtype, layout, proposals, size)

@@ -39,6 +39,8 @@ _CERTAIN = 4.0
 """Times its error by chance that a skewness tells a direction."""
 _PLANE_SHIFT = 1 << 16
 _LIMIT = 1 << 30
+_WIDEST = FAR >> 5
+"""Spread of values from which there are no gains and offsets: with room for outliers, differences pass 64 bits."""
 _NARROW_FRACTION = 12
 """Digits behind the point with which 32 bits hold values of 17 bits."""
 
@@ -91,6 +93,8 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
     hidden = basic is None or basic.low_bits > 0
     table, spaced = propose_table(values.reshape(-1), distinct, times, hidden=hidden, backwards=backwards)
     proposals: list[Proposal] = [] if table is None else [(NumberMap(), table)]
+    if high - low >= _WIDEST:
+        return proposals
     shift, certain = pattern_shifts(values, judged * _step_of(n_pixels, rows.size), residuals)
     if shift is not None and not -_LIMIT < int(shift.min()) <= int(shift.max()) < _LIMIT:
         shift = None
