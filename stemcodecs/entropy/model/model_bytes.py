@@ -8,6 +8,7 @@ import numpy as np
 from numba import int64
 
 from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import SYMBOLS
 from stemcodecs.entropy.kernels.pixel_methods import CONTEXT
 from stemcodecs.entropy.model.histogram_model import MAX_NEIGHBOURS, MAX_TABLES, HistogramModel, PixelClass
@@ -135,8 +136,8 @@ def _table_context(prediction, chained):
 
 @kernel
 def _encode_tables(frequencies, chained, bits, contexts, out):
-    state = np.zeros(6, np.int64)
-    _start_encode(state)
+    out, contexts = borrowed(out), borrowed(contexts)
+    state = _start_encode()
     for k in range(frequencies.shape[0]):
         table = frequencies[k]
         previous = frequencies[max(k - 1, 0)]
@@ -146,7 +147,8 @@ def _encode_tables(frequencies, chained, bits, contexts, out):
             if left == 0:
                 break
             prediction = _table_prediction(table, previous, chained[k], i)
-            _encode_number(state, out, contexts[_table_context(prediction, chained[k])], int64(table[i]) - prediction)
+            context = _table_context(prediction, chained[k])
+            state = _encode_number(state, out, contexts, context, int64(table[i]) - prediction)
             left -= int64(table[i])
     return _finish_encode(state, out)
 
@@ -154,8 +156,8 @@ def _encode_tables(frequencies, chained, bits, contexts, out):
 @kernel
 def _decode_tables(data, chained, bits, contexts, frequencies):
     """Returns whether every frequency was possible."""
-    state = np.zeros(6, np.int64)
-    _start_decode(state, data)
+    data, contexts = borrowed(data), borrowed(contexts)
+    state = _start_decode(data)
     for k in range(frequencies.shape[0]):
         table = frequencies[k]
         previous = frequencies[max(k - 1, 0)]
@@ -164,7 +166,8 @@ def _decode_tables(data, chained, bits, contexts, frequencies):
             if left == 0:
                 break
             prediction = _table_prediction(table, previous, chained[k], i)
-            value = prediction + _decode_number(state, data, contexts[_table_context(prediction, chained[k])])
+            state, value = _decode_number(state, data, contexts, _table_context(prediction, chained[k]))
+            value += prediction
             # The sum is then right by construction, and no table can be written past its end.
             if value < 0 or value > left:
                 return False

@@ -13,6 +13,7 @@ import numpy as np
 from numba import int64, uint8, uint32
 
 from stemcodecs.compiled import kernel
+from stemcodecs.entropy.kernels.borrowed import borrowed
 
 CONTEXT_SIZE = 96
 """Adaptive bits of one context: zero flag, sign, 32 prefix bits, and the top two bits below each leading one."""
@@ -29,184 +30,198 @@ def new_contexts(n: int) -> np.ndarray[Any, Any]:
     return np.full((n, CONTEXT_SIZE), _HALF, np.uint32)
 
 
-# Coder state, int64[6]: low, range, cache, pending bytes, position | low doubles as `code` when decoding.
-_LOW, _RANGE, _CACHE, _PENDING, _POSITION = range(5)
+# Coder states are tuples of int64, which stay in registers: (low, range, cache, pending bytes, position) of an encoder,
+# (code, range, position) of a decoder. Contexts are the rows of an array, and `c` says which: views would be counted.
 
 
-@kernel
-def _start_encode(state):
-    state[_LOW] = 0
-    state[_RANGE] = 0xFFFFFFFF
-    state[_CACHE] = 0
+@kernel(forceinline=True)
+def _start_encode():
     # The first byte that comes out is the empty cache: always 0, and the decoder skips it.
-    state[_PENDING] = 1
-    state[_POSITION] = 0
+    return int64(0), int64(0xFFFFFFFF), int64(0), int64(1), int64(0)
 
 
 @kernel
+def _fill(out, position, n, byte):
+    # Apart, since it is rare: a loop becomes a call to fill memory, which costs more than the bits of a byte.
+    for _ in range(n):
+        out[position] = uint8(byte)
+        position += 1
+    return position
+
+
+@kernel(forceinline=True)
 def _shift_low(state, out):
-    low = state[_LOW]
+    low, width, cache, pending, position = state
     # A byte of 255 may still become 256 by a later carry: such bytes are only counted until it is decided.
     if low < 0xFF000000 or low > 0xFFFFFFFF:
         carry = low >> 32
-        byte = state[_CACHE]
-        while state[_PENDING] > 0:
-            out[state[_POSITION]] = uint8((byte + carry) & 0xFF)
-            state[_POSITION] += 1
-            byte = 0xFF
-            state[_PENDING] -= 1
-        state[_CACHE] = (low >> 24) & 0xFF
-    state[_PENDING] += 1
-    state[_LOW] = (low << 8) & 0xFFFFFFFF
+        out[position] = uint8((cache + carry) & 0xFF)
+        if pending > 1:
+            position = _fill(out, position + 1, pending - 1, (0xFF + carry) & 0xFF)
+        else:
+            position += 1
+        pending = int64(0)
+        cache = (low >> 24) & 0xFF
+    return (low << 8) & 0xFFFFFFFF, width, cache, pending + 1, position
 
 
-@kernel
-def _encode_bit(state, out, context, i, bit):
+@kernel(forceinline=True)
+def _widened(state, out):
+    while state[1] < _TOP:
+        low, width, cache, pending, position = state
+        state = _shift_low((low, (width << 8) & 0xFFFFFFFF, cache, pending, position), out)
+    return state
+
+
+@kernel(forceinline=True)
+def _encode_bit(state, out, contexts, c, i, bit):
+    low, width, cache, pending, position = state
     # The probability never reaches 0 or 1: it stops at 31/4096 on either side, so that a surprise costs seven bits.
-    p = int64(context[i])
-    bound = (state[_RANGE] >> _PROBABILITY_BITS) * p
+    p = int64(contexts[c, i])
+    bound = (width >> _PROBABILITY_BITS) * p
     if bit == 0:
-        state[_RANGE] = bound
-        context[i] = uint32(p + (((1 << _PROBABILITY_BITS) - p) >> _ADAPT))
+        width = bound
+        contexts[c, i] = uint32(p + (((1 << _PROBABILITY_BITS) - p) >> _ADAPT))
     else:
-        state[_LOW] += bound
-        state[_RANGE] -= bound
-        context[i] = uint32(p - (p >> _ADAPT))
-    while state[_RANGE] < _TOP:
-        state[_RANGE] = (state[_RANGE] << 8) & 0xFFFFFFFF
-        _shift_low(state, out)
+        low += bound
+        width -= bound
+        contexts[c, i] = uint32(p - (p >> _ADAPT))
+    return _widened((low, width, cache, pending, position), out)
 
 
-@kernel
-def _encode_plain(state, out, value, width):
-    for i in range(width - 1, -1, -1):
-        state[_RANGE] >>= 1
+@kernel(forceinline=True)
+def _encode_plain(state, out, value, n_bits):
+    for i in range(n_bits - 1, -1, -1):
+        low, width, cache, pending, position = state
+        width >>= 1
         if (value >> i) & 1:
-            state[_LOW] += state[_RANGE]
-        while state[_RANGE] < _TOP:
-            state[_RANGE] = (state[_RANGE] << 8) & 0xFFFFFFFF
-            _shift_low(state, out)
+            low += width
+        state = _widened((low, width, cache, pending, position), out)
+    return state
 
 
 @kernel
 def _finish_encode(state, out):
     # Four bytes of low and the cached one: whatever follows in the file, the decoder has its 32 bits.
     for _ in range(5):
-        _shift_low(state, out)
-    return state[_POSITION]
+        state = _shift_low(state, out)
+    return state[4]
 
 
-@kernel
-def _next_byte(state, data):
-    at = state[_POSITION]
-    state[_POSITION] = at + 1
+@kernel(forceinline=True)
+def _byte_at(data, at):
     # Zeros behind the end: a section that was cut decodes to something, which its reader then refuses.
     return int64(data[at]) if at < data.shape[0] else int64(0)
 
 
-@kernel
-def _start_decode(state, data):
-    state[_RANGE] = 0xFFFFFFFF
-    state[_POSITION] = 1
+@kernel(forceinline=True)
+def _start_decode(data):
     code = int64(0)
-    for _ in range(4):
-        code = (code << 8) | _next_byte(state, data)
-    state[_LOW] = code
+    for at in range(1, 5):
+        code = (code << 8) | _byte_at(data, at)
+    return code, int64(0xFFFFFFFF), int64(5)
 
 
-@kernel
-def _decode_bit(state, data, context, i):
-    p = int64(context[i])
-    bound = (state[_RANGE] >> _PROBABILITY_BITS) * p
-    if state[_LOW] < bound:
-        state[_RANGE] = bound
-        context[i] = uint32(p + (((1 << _PROBABILITY_BITS) - p) >> _ADAPT))
-        bit = 0
-    else:
-        state[_LOW] -= bound
-        state[_RANGE] -= bound
-        context[i] = uint32(p - (p >> _ADAPT))
-        bit = 1
-    while state[_RANGE] < _TOP:
-        state[_RANGE] = (state[_RANGE] << 8) & 0xFFFFFFFF
-        state[_LOW] = ((state[_LOW] << 8) | _next_byte(state, data)) & 0xFFFFFFFF
-    return bit
+@kernel(forceinline=True)
+def _refilled(state, data):
+    code, width, position = state
+    while width < _TOP:
+        width = (width << 8) & 0xFFFFFFFF
+        code = ((code << 8) | _byte_at(data, position)) & 0xFFFFFFFF
+        position += 1
+    return code, width, position
 
 
-@kernel
-def _decode_plain(state, data, width):
-    value = int64(0)
-    for _ in range(width):
-        state[_RANGE] >>= 1
+@kernel(forceinline=True)
+def _decode_bit(state, data, contexts, c, i):
+    code, width, position = state
+    p = int64(contexts[c, i])
+    bound = (width >> _PROBABILITY_BITS) * p
+    if code < bound:
+        width = bound
+        contexts[c, i] = uint32(p + (((1 << _PROBABILITY_BITS) - p) >> _ADAPT))
         bit = int64(0)
-        if state[_LOW] >= state[_RANGE]:
-            state[_LOW] -= state[_RANGE]
-            bit = int64(1)
+    else:
+        code -= bound
+        width -= bound
+        contexts[c, i] = uint32(p - (p >> _ADAPT))
+        bit = int64(1)
+    return _refilled((code, width, position), data), bit
+
+
+@kernel(forceinline=True)
+def _decode_plain(state, data, n_bits):
+    value = int64(0)
+    for _ in range(n_bits):
+        code, width, position = state
+        width >>= 1
+        bit = int64(code >= width)
+        code -= width * bit
         value = (value << 1) | bit
-        while state[_RANGE] < _TOP:
-            state[_RANGE] = (state[_RANGE] << 8) & 0xFFFFFFFF
-            state[_LOW] = ((state[_LOW] << 8) | _next_byte(state, data)) & 0xFFFFFFFF
-    return value
+        state = _refilled((code, width, position), data)
+    return state, value
 
 
 # A number v: zero flag (bit 0), sign (bit 1), then |v| = 2**e + rest: e in unary (bits 2..33), the top two bits of the
 # rest with contexts (bits 34 + 2e and + 1 by the bit above), the others plain.
 
 
-@kernel
-def _encode_number(state, out, context, value):
+@kernel(forceinline=True)
+def _encode_number(state, out, contexts, c, value):
     if value == 0:
-        _encode_bit(state, out, context, 0, 1)
-        return
-    _encode_bit(state, out, context, 0, 0)
-    _encode_bit(state, out, context, 1, 1 if value < 0 else 0)
+        return _encode_bit(state, out, contexts, c, 0, 1)
+    state = _encode_bit(state, out, contexts, c, 0, 0)
+    state = _encode_bit(state, out, contexts, c, 1, 1 if value < 0 else 0)
     magnitude = abs(value)
     e = 0
     while (magnitude >> (e + 1)) != 0:
         e += 1
-    for i in range(e):
-        _encode_bit(state, out, context, 2 + i, 1)
     # After 31 ones the prefix is as long as it can be: a 0 behind them would say nothing.
-    if e < 31:
-        _encode_bit(state, out, context, 2 + e, 0)
+    for i in range(min(e + 1, 31)):
+        state = _encode_bit(state, out, contexts, c, 2 + i, 1 if i < e else 0)
     if e >= 1:
         # The highest bit of the rest has a shape worth learning; those below are noise, and plain.
         bit = (magnitude >> (e - 1)) & 1
-        _encode_bit(state, out, context, 33 + e, bit)
-        _encode_plain(state, out, magnitude & ((1 << (e - 1)) - 1), e - 1)
+        state = _encode_bit(state, out, contexts, c, 33 + e, bit)
+        state = _encode_plain(state, out, magnitude & ((1 << (e - 1)) - 1), e - 1)
+    return state
 
 
 @kernel
-def _decode_number(state, data, context):
-    if _decode_bit(state, data, context, 0) == 1:
-        return int64(0)
-    negative = _decode_bit(state, data, context, 1)
-    e = 0
+def _decode_number(state, data, contexts, c):
+    state, zero = _decode_bit(state, data, contexts, c, 0)
+    if zero == 1:
+        return state, int64(0)
+    state, negative = _decode_bit(state, data, contexts, c, 1)
+    e = int64(0)
     # The bound keeps the shifts below within 63 bits, whatever the bytes are.
-    while e < 31 and _decode_bit(state, data, context, 2 + e) == 1:
-        e += 1
+    more = int64(1)
+    while e < 31 and more == 1:
+        state, more = _decode_bit(state, data, contexts, c, 2 + e)
+        e += more
     magnitude = int64(1)
     if e >= 1:
-        magnitude = (magnitude << 1) | int64(_decode_bit(state, data, context, 33 + e))
-        magnitude = (magnitude << (e - 1)) | _decode_plain(state, data, e - 1)
-    return -magnitude if negative else magnitude
+        state, bit = _decode_bit(state, data, contexts, c, 33 + e)
+        state, rest = _decode_plain(state, data, e - 1)
+        magnitude = (((magnitude << 1) | bit) << (e - 1)) | rest
+    return state, -magnitude if negative else magnitude
 
 
 @kernel
 def _encode_sequence(values, which, contexts, out):
-    state = np.zeros(6, np.int64)
-    _start_encode(state)
+    out, contexts = borrowed(out), borrowed(contexts)
+    state = _start_encode()
     for i in range(values.shape[0]):
-        _encode_number(state, out, contexts[which[i]], values[i])
+        state = _encode_number(state, out, contexts, which[i], values[i])
     return _finish_encode(state, out)
 
 
 @kernel
 def _decode_sequence(data, which, contexts, values):
-    state = np.zeros(6, np.int64)
-    _start_decode(state, data)
+    data, contexts = borrowed(data), borrowed(contexts)
+    state = _start_decode(data)
     for i in range(values.shape[0]):
-        values[i] = _decode_number(state, data, contexts[which[i]])
+        state, values[i] = _decode_number(state, data, contexts, which[i])
 
 
 def encode_numbers(values: np.ndarray[Any, Any], which: np.ndarray[Any, Any] | None = None) -> bytes:
@@ -259,23 +274,24 @@ def map_prediction(image, y, x):
 
 @kernel
 def _encode_map_kernel(image, contexts, out):
-    state = np.zeros(6, np.int64)
-    _start_encode(state)
+    out, contexts = borrowed(out), borrowed(contexts)
+    state = _start_encode()
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             prediction, busy = map_prediction(image, y, x)
-            _encode_number(state, out, contexts[busy], image[y, x] - prediction)
+            state = _encode_number(state, out, contexts, busy, image[y, x] - prediction)
     return _finish_encode(state, out)
 
 
 @kernel
 def _decode_map_kernel(data, contexts, image):
-    state = np.zeros(6, np.int64)
-    _start_decode(state, data)
+    data, contexts = borrowed(data), borrowed(contexts)
+    state = _start_decode(data)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             prediction, busy = map_prediction(image, y, x)
-            image[y, x] = prediction + _decode_number(state, data, contexts[busy])
+            state, difference = _decode_number(state, data, contexts, busy)
+            image[y, x] = prediction + difference
 
 
 def encode_map(image: np.ndarray[Any, Any]) -> bytes:
