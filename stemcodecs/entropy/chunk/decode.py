@@ -31,11 +31,10 @@ from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_rows
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.entropy.kernels.transpose import scatter_rows
-from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import Calibration, SharedCalibration, restore_calibrated, room_for_values
+from stemcodecs.entropy.values.calibration import Calibration, Restoration, SharedCalibration
 from stemcodecs.entropy.values.plane import insert_exceptions, restore
 from stemcodecs.errors import CorruptChunkError
 
@@ -226,11 +225,12 @@ def decode_groups(
     row_of[wanted] = np.arange(wanted.size)
     native = header.dtype.newbyteorder("=")
     # Bytes stay bytes: the plane of a large chunk would else take twice its size. A calibration may want more counts.
-    narrow = native.itemsize == 1 and native.kind in "bu" and calibration is None
-    counts = np.empty((wanted.size, layout.n_pixels), np.uint8 if narrow else np.uint16)
-    low = np.zeros(counts.shape, np.uint16) if header.numbers.low_bits else None
+    narrow = native.itemsize == 1 and native.kind in "bu"
+    kind = native if calibration is not None else np.dtype(np.uint8 if narrow else np.uint16)
+    plane = np.empty((wanted.size, layout.n_pixels), kind)
+    low = np.zeros(plane.shape, np.uint16) if header.numbers.low_bits else None
+    restoration = None if calibration is None else Restoration(header.numbers, calibration, native, layout.n_pixels)
     jobs = header.jobs(wanted)
-    room = None if calibration is None else room_for_values(counts, header.numbers, calibration, native)
 
     def decode_chain(chain: int, first_entry: int, n_steps: int) -> list[tuple[Array, Array]]:
         # One allocation for all steps of a chain: later steps look back into the rows of earlier ones.
@@ -238,40 +238,37 @@ def decode_groups(
             # Contexts of the first rows look above the detector: there must be zeros, not what the last chunk left.
             rows[:margin] = 0
             decode = of_chain(chain, n_steps)
-            found = _decode_chain(
-                header, layout, decode, margin, fetch, rows, chain, first_entry, n_steps, row_of, counts, low
+            return _decode_chain(
+                header, decode, margin, fetch, rows, chain, first_entry, n_steps, row_of, plane, low, restoration
             )
-        if room is not None and calibration is not None:
-            # While the counts of the chain are in the cache, on the thread that decoded them.
-            for part in _runs(layout, chain, n_steps, row_of):
-                restore_calibrated(counts[part], header.numbers, calibration, native, wanted[part], room[part])
-        return found
 
     found = [pair for chain in run_all(decode_chain, jobs) for pair in chain]
     at = np.concatenate([a for a, _ in found]) if found else np.zeros(0, np.int64)
     values = np.concatenate([v for _, v in found]) if found else np.zeros(0, np.uint64)
-    if room is not None:
-        out = room
+    if restoration is not None:
+        out = plane
         insert_exceptions(out.reshape(-1), at, values)
     else:
-        out = restore(counts.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
-    return out.reshape(header.shape if everything else counts.shape)
+        out = restore(plane.reshape(-1), low if low is None else low.reshape(-1), header.numbers, native, at, values)
+    return out.reshape(header.shape if everything else plane.shape)
 
 
-def _runs(layout: GroupLayout, chain: int, n_steps: int, row_of: Array) -> list[slice]:
-    """Rows of the result that some steps of a chain have filled, as few slices as there can be."""
-    positions = layout.chains[chain, :n_steps]
-    rows = row_of[positions[positions >= 0]]
-    rows = np.sort(rows[rows >= 0])
-    ends = np.flatnonzero(np.diff(rows, append=-1) != 1)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if rows.size else ends
-    return [slice(int(rows[a]), int(rows[b]) + 1) for a, b in zip(starts, ends, strict=True)]
+def _restore_group(
+    rows: Array, origin: int, positions: Array, target: Array, plane: Array, restoration: Restoration
+) -> None:
+    """Values of a group into their rows of the result; its counts need no room of their own."""
+    n = plane.shape[1]
+    with lent_rows(n) as room:
+        counts = room[:n].reshape(LANES, n)
+        scatter_rows(rows, origin, np.where(target >= 0, np.arange(LANES), -1), counts)
+        restoration.restore(counts, positions, target, plane)
 
 
 def _decode_chain(
-    header: Header, layout: GroupLayout, decode: DecodeGroup, margin: int, fetch: Fetch, rows: Array, chain: int,
-    first_entry: int, n_steps: int, row_of: Array, counts: Array, low: Array | None,
+    header: Header, decode: DecodeGroup, margin: int, fetch: Fetch, rows: Array, chain: int,
+    first_entry: int, n_steps: int, row_of: Array, plane: Array, low: Array | None, restoration: Restoration | None,
 ) -> list[tuple[Array, Array]]:  # fmt: skip
+    layout = header.layout
     n = layout.n_pixels
     found: list[tuple[Array, Array]] = []
     entry_index = first_entry - 1
@@ -292,7 +289,10 @@ def _decode_chain(
             raise CorruptChunkError(f"group {entry_index} does not decode to its end")
         # Lanes that nobody asked for are decoded, since the group is one stream, but not copied.
         target = np.where(positions >= 0, row_of[positions], -1)
-        scatter_rows(rows, origin, target, counts)
+        if restoration is None:
+            scatter_rows(rows, origin, target, plane)
+        else:
+            _restore_group(rows, origin, positions, target, plane, restoration)
         _read_rest(header, payload, entry, positions, target, n, low, found)
     return found
 

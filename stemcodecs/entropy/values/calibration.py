@@ -6,14 +6,22 @@ sum of their pattern. Each of these is undone here, bit by bit, so that the entr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.values.calibration_kernels import add_last_digits, float_values, integer_values
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
-from stemcodecs.entropy.values.plane_kernels import look_up
+from stemcodecs.entropy.values.restore_kernels import (
+    add_last_digits,
+    float_values,
+    insert_marks,
+    integer_values,
+    narrow_values,
+    shifted_values,
+    spaced_values,
+    table_values,
+)
 
 __all__ = [
     "MAX_CORRECTIONS",
@@ -22,6 +30,7 @@ __all__ = [
     "Corrections",
     "FloatCalibration",
     "IntegerCalibration",
+    "Restoration",
     "SharedCalibration",
     "ValueTable",
     "restore_calibrated",
@@ -195,92 +204,119 @@ def special_bits(numbers: NumberMap, dtype: np.dtype[Any]) -> Array:
     return np.array([s % 2 ** (8 * dtype.itemsize) for s in numbers.specials], f"u{dtype.itemsize}")
 
 
-def room_for_values(counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any]) -> Array:
-    """Where :func:`restore_calibrated` writes the values of counts of this shape: in their place, or beside them."""
-    # New pages take as long as the arithmetic. Marks are looked up in the codes once more, after it.
-    later = bool(numbers.specials) or getattr(calibration, "corrections", None) is not None
-    in_place = dtype.itemsize == counts.itemsize and (isinstance(calibration, ValueTable) or not later)
-    return counts.view(dtype) if in_place else np.empty(counts.shape, dtype)
-
-
-def restore_calibrated(
-    counts: Array,
-    numbers: NumberMap,
-    calibration: Calibration,
-    dtype: np.dtype[Any],
-    positions: Array,
-    out: Array | None = None,
-) -> Array:
-    """Values of some patterns.
+class Restoration:
+    """Values of counts by one calibration: what all patterns of a chunk have in common is made ready once.
 
     Parameters
     ----------
-    counts : uint16[n, n_pixels]
-        Codes: from ``65536 - numbers.negatives`` on they are negative, below these lie the marks. The result may take
-        their place.
     numbers : NumberMap
         Negatives and marks.
     calibration : Calibration
         How counts become values.
     dtype : dtype
         Native, of the values.
-    positions : int64[n]
-        Scan position of each pattern.
-    out : ndarray, optional
-        Rows of :func:`room_for_values`, where the result goes.
-
-    Returns
-    -------
-    ndarray
-        Of ``dtype``, shape (n, n_pixels); exceptions are not in it yet.
+    n_pixels : int
+        Of a pattern.
     """
-    specials = special_bits(numbers, dtype)
-    out = room_for_values(counts, numbers, calibration, dtype) if out is None else out
-    bits = out.view(f"u{dtype.itemsize}")
-    top = PLANE_TOP - numbers.negatives
-    if isinstance(calibration, ValueTable):
-        table = np.zeros(PLANE_TOP, bits.dtype)
-        table[: calibration.values.size] = calibration.values.astype(bits.dtype)
-        for k, special in enumerate(specials):
-            table[numbers.code(k)] = special
-        _look_up_values(counts, table, calibration.values, specials, bits)
-    elif isinstance(calibration, IntegerCalibration):
-        gain, offset = whole_integers(calibration, counts.shape[1])
-        if largest_product(gain, offset) < 2**31:
-            gain, offset = gain.astype(np.int32), offset.astype(np.int32)
-        shift = np.zeros(len(positions), np.int64) if calibration.shift is None else calibration.shift[positions]
-        base = bits.dtype.type(calibration.base % 2 ** (8 * dtype.itemsize))
-        specials = without_base(specials, base, calibration)
-        integer_values(counts, top, specials, gain, offset, calibration.fraction, shift, bits)
-        if calibration.reversed:
-            np.invert(bits, out=bits)
-        if base:
-            np.add(bits, base, out=bits)
-    else:
-        precision = np.float32 if calibration.single else np.float64
-        values = out if dtype.itemsize > 2 else np.empty(counts.shape, precision)
+
+    def __init__(self, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any], n_pixels: int) -> None:
+        self._numbers, self._calibration, self._dtype = numbers, calibration, dtype
+        self._bits = np.dtype(f"u{dtype.itemsize}")
+        self._top = PLANE_TOP - numbers.negatives
+        self._specials = special_bits(numbers, dtype)
+        if isinstance(calibration, ValueTable):
+            self._table, self._spacing = self._value_table(calibration), self._even_spacing(calibration.values)
+        elif isinstance(calibration, IntegerCalibration):
+            self._gain, self._offset = whole_integers(calibration, n_pixels)
+            self._base = self._bits.type(calibration.base % 2 ** (8 * dtype.itemsize))
+            self._flip = self._bits.type(2 ** (8 * dtype.itemsize) - 1 if calibration.reversed else 0)
+            if calibration.gain is None:
+                # Whole gains of one: what is behind the point adds nothing to the counts.
+                self._offset = (self._offset >> calibration.fraction).astype(self._bits)
+            self._narrow = dtype.itemsize <= 4 and largest_product(self._gain, self._offset) < 2**31
+            if self._narrow and calibration.gain is not None:
+                self._gain, self._offset = self._gain.astype(np.int32), self._offset.astype(np.int32)
+        else:
+            self._whole = np.zeros(0, np.float32 if calibration.single else np.float64)
+            if calibration.signed_zeros:
+                self._whole = whole_numbers(numbers, calibration)
+            nowhere = np.zeros(0, np.int64)
+            self._parameters = float_parameters(replace(calibration, scale=None), nowhere, n_pixels)
+
+    def restore(self, counts: Array, positions: Array, rows: Array, out: Array) -> None:
+        """Write the values of some patterns; exceptions are not in them yet.
+
+        Parameters
+        ----------
+        counts : uint16[n, n_pixels]
+            Codes: from ``65536 - numbers.negatives`` on they are negative, below these lie the marks.
+        positions : int64[n]
+            Scan position of each pattern.
+        rows : int64[n]
+            Row of ``out`` that takes each, or -1.
+        out : ndarray
+            C-contiguous, of the dtype, with ``n_pixels`` columns; the result.
+        """
+        c = self._calibration
+        bits = out.view(self._bits)
+        if isinstance(c, ValueTable):
+            if self._spacing is None:
+                table_values(counts, self._table, rows, bits)
+            else:
+                spaced_values(counts, *self._spacing, rows, bits)
+            return
+        if isinstance(c, IntegerCalibration):
+            self._integers(c, counts, positions, rows, bits)
+        else:
+            self._floats(c, counts, positions, rows, out)
+        if self._specials.size:
+            insert_marks(counts, self._top, self._specials, rows, bits)
+
+    def _integers(self, c: IntegerCalibration, counts: Array, positions: Array, rows: Array, bits: Array) -> None:
+        shift = np.zeros(len(positions), np.int64) if c.shift is None else c.shift[positions]
+        changes = (self._flip, self._base, rows, bits)
+        if c.gain is None:
+            shifted_values(counts, self._top, self._offset, shift.astype(bits.dtype), *changes)
+        else:
+            kernel = narrow_values if self._narrow else integer_values
+            kernel(counts, self._top, self._gain, self._offset, c.fraction, shift, *changes)
+
+    def _floats(self, c: FloatCalibration, counts: Array, positions: Array, rows: Array, out: Array) -> None:
+        dark, gain, scale, *divides = self._parameters
+        if c.scale is not None:
+            scale = c.scale[positions].astype(self._whole.dtype)
+        # Half precision is computed with in single: Numba knows no other.
+        values = out if out.itemsize > 2 else np.empty(counts.shape, self._whole.dtype)
+        places = rows if values is out else np.arange(len(rows))
         with np.errstate(all="ignore"):
-            parameters = float_parameters(calibration, positions, counts.shape[1])
-            float_values(counts, whole_numbers(numbers, calibration), *parameters, values)
+            float_values(counts, self._top, self._whole, dark, gain, scale, *divides, places, values)
             if values is not out:
-                out[...] = values
-        if calibration.corrections is not None:
-            c = calibration.corrections
-            begins = np.cumsum(c.lengths) - c.lengths
-            add_last_digits(counts, c.first, c.lengths, begins, c.steps, out.view(f"i{dtype.itemsize}"))
-        if specials.size:
-            for k, special in enumerate(specials):
-                bits[counts == numbers.code(k)] = special
+                out[rows[rows >= 0]] = values[rows >= 0]
+        if c.corrections is not None:
+            d = c.corrections
+            begins = np.cumsum(d.lengths) - d.lengths
+            add_last_digits(counts, d.first, d.lengths, begins, d.steps, rows, out.view(f"i{out.itemsize}"))
+
+    def _value_table(self, calibration: ValueTable) -> Array:
+        table = np.zeros(PLANE_TOP, self._bits)
+        table[: calibration.values.size] = calibration.values.astype(self._bits)
+        for k, special in enumerate(self._specials):
+            table[self._numbers.code(k)] = special
+        return table
+
+    def _even_spacing(self, entries: Array) -> tuple[Any, Any] | None:
+        """First value and step of a table of evenly spaced values without marks, modulo the width, as the table is."""
+        step = int(entries[1]) - int(entries[0]) if entries.size > 1 else 0
+        if not step or self._specials.size or (np.diff(entries) != step).any():
+            return None
+        whole = 2 ** (8 * self._bits.itemsize)
+        return self._bits.type(int(entries[0]) % whole), self._bits.type(step % whole)
+
+
+def restore_calibrated(
+    counts: Array, numbers: NumberMap, calibration: Calibration, dtype: np.dtype[Any], positions: Array
+) -> Array:
+    """Values of some patterns, of ``dtype``, shape (n, n_pixels), see :class:`Restoration`."""
+    out = np.empty(counts.shape, dtype)
+    Restoration(numbers, calibration, dtype, counts.shape[1]).restore(counts, positions, np.arange(len(out)), out)
     return out
-
-
-def _look_up_values(counts: Array, table: Array, entries: Array, specials: Array, bits: Array) -> None:
-    # Arithmetic on vectors takes a third of a table of evenly spaced values, modulo the width as the table is.
-    step = int(entries[1]) - int(entries[0]) if entries.size > 1 else 0
-    if step and not specials.size and (np.diff(entries) == step).all():
-        whole = 2 ** (8 * bits.dtype.itemsize)
-        first, step = bits.dtype.type(int(entries[0]) % whole), bits.dtype.type(step % whole)
-        np.multiply(counts, step, out=bits, casting="unsafe", dtype=bits.dtype)
-        np.add(bits, first, out=bits)
-    else:
-        look_up(counts.reshape(-1), table, bits.reshape(-1))

@@ -1,8 +1,4 @@
-"""Compiled loops between calibrated values and counts.
-
-Decoding must give the same bits everywhere: integers are computed modulo 2**64, floats by single IEEE operations, each
-rounded to the precision of its operands. No operation here may be contracted or reordered.
-"""
+"""Compiled loops from calibrated values to counts, the inverse of :mod:`stemcodecs.entropy.values.restore_kernels`."""
 
 from __future__ import annotations
 
@@ -12,53 +8,15 @@ import numpy as np
 from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel
+from stemcodecs.entropy.values.restore_kernels import TILE, formula
 
-TILE = 512
-"""Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
 _NUDGE = 2.0**-24 * 1.5
 """Relative step to the next float of single precision."""
 
 
 @kernel
-def integer_values(counts, top, specials, gain, offset, fraction, shift, out):
-    """Values of counts: ``out`` is unsigned, of the width of the dtype; ``top`` is the first negative code.
-
-    gain, offset : int64[n_pixels], or int32 where no product and no sum leaves them: two to a vector more.
-    """
-    marks = top - specials.shape[0]
-    row = np.empty(TILE, gain.dtype)
-    for i in range(counts.shape[0]):
-        add = shift[i]
-        for first in range(0, counts.shape[1], TILE):
-            # Views, because a sum as an index may be negative for all that the compiler knows, and costs the vectors.
-            codes, values = counts[i, first : first + TILE], out[i, first : first + TILE]
-            gains, offsets = gain[first : first + TILE], offset[first : first + TILE]
-            # Loops without branches become vector instructions.
-            if top == 65536:
-                for p in range(codes.shape[0]):
-                    row[p] = codes[p]
-            else:
-                for p in range(codes.shape[0]):
-                    c = int64(codes[p])
-                    row[p] = c - (int64(65536) if c >= top else int64(0))
-            for p in range(codes.shape[0]):
-                row[p] = row[p] * gains[p] + offsets[p]
-            if fraction:
-                for p in range(codes.shape[0]):
-                    # At most 24 by the format; the mask says so to the compiler, which may then stay with 32 bits.
-                    row[p] = row[p] >> (fraction & 31)
-            for p in range(codes.shape[0]):
-                values[p] = row[p] + add
-        if specials.shape[0]:
-            for p in range(counts.shape[1]):
-                c = int64(counts[i, p])
-                if marks <= c < top:
-                    out[i, p] = specials[top - 1 - c]
-
-
-@kernel
 def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
-    """Inverse of :func:`integer_values`; returns how many values have no count.
+    """Inverse of :func:`stemcodecs.entropy.values.restore_kernels.integer_values`; returns how many have no count.
 
     values : integers, bits : the same, unsigned; wrong : int64, flat indices of values without a count, as many as
     there is room for. In their place stands the count before.
@@ -120,74 +78,11 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
 
 
 @kernel
-def _scaled(row, factors, divides):
-    # One operation a loop, so that each becomes one vector instruction.
-    if divides:
-        for p in range(row.shape[0]):
-            row[p] = row[p] / factors[p]
-    else:
-        for p in range(row.shape[0]):
-            row[p] = row[p] * factors[p]
-
-
-@kernel
-def _scaled_alike(row, factor, divides):
-    if divides:
-        for p in range(row.shape[0]):
-            row[p] = row[p] / factor
-    else:
-        for p in range(row.shape[0]):
-            row[p] = row[p] * factor
-
-
-@kernel
-def _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first):
-    """Values of a pattern in place of its whole numbers, in the precision of all of these."""
-    if dark.shape[0]:
-        for p in range(row.shape[0]):
-            row[p] = row[p] - dark[p]
-    if scale_first and scale.shape[0]:
-        _scaled_alike(row, scale[i], scale_divides)
-    if gain.shape[0]:
-        _scaled(row, gain, gain_divides)
-    if not scale_first and scale.shape[0]:
-        _scaled_alike(row, scale[i], scale_divides)
-
-
-@kernel
-def float_values(counts, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, out):
-    """Values of counts, those of marks aside; ``whole`` has the number of each code, in the precision to compute in."""
-    row = np.empty(counts.shape[1], whole.dtype)
-    for i in range(counts.shape[0]):
-        for p in range(counts.shape[1]):
-            row[p] = whole[counts[i, p]]
-        _pattern(row, i, dark, gain, scale, gain_divides, scale_divides, scale_first)
-        for p in range(counts.shape[1]):
-            out[i, p] = row[p]
-
-
-@kernel
-def add_last_digits(codes, first, lengths, begins, steps, bits):
-    """Move floats, given as signed ``bits``, by the correction of their pixel and code, where there is one."""
-    # Negative floats run backwards; this turns them round, and itself back.
-    turn = ~int64(0) ^ (int64(-1) << int64(8 * bits.itemsize - 1))
-    for i in range(codes.shape[0]):
-        for p in range(codes.shape[1]):
-            k = int64(codes[i, p]) - first[p]
-            if 0 <= k < lengths[p]:
-                step = steps[begins[p] + k]
-                if step != 0:
-                    b = int64(bits[i, p])
-                    b = (b ^ turn if b < 0 else b) + step
-                    bits[i, p] = b ^ turn if b < 0 else b
-
-
-@kernel
 def float_counts(
     values, bits, top, specials, whole, dark, gain, scale, gain_divides, scale_divides, scale_first, back, back_scale,
     counts, wrong,
 ):  # fmt: skip
-    """Inverse of :func:`float_values`; as :func:`integer_counts`.
+    """Inverse of :func:`stemcodecs.entropy.values.restore_kernels.float_values`; as :func:`integer_counts`.
 
     back, back_scale : float64, factors of each pixel and position that turn a value into a count, roughly.
     """
@@ -221,7 +116,7 @@ def float_counts(
                 strange |= int64(x != x)
                 code: Any = x if x == x else 0.0
                 found_counts[p] = uint16(int32(code))
-            _pattern(row[: some.shape[0]], i, darks, gains, scale, gain_divides, scale_divides, scale_first)
+            formula(row[: some.shape[0]], i, darks, gains, scale, gain_divides, scale_divides, scale_first)
             for p in range(some.shape[0]):
                 restored[p] = row[p]
             wrong_bits = bits.dtype.type(0)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import float32, int32, int64, uint16, uint32
 
 from stemcodecs.compiled import kernel
-from stemcodecs.entropy.values.calibration_kernels import TILE
+from stemcodecs.entropy.values.restore_kernels import TILE
 
 
 @kernel
