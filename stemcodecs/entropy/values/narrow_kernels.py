@@ -9,7 +9,7 @@ import numpy as np
 from numba import float32, int32, int64, uint16, uint32
 
 from stemcodecs.compiled import kernel
-from stemcodecs.entropy.values.restore_kernels import TILE
+from stemcodecs.entropy.values.restore_kernels import TILE, shift_right
 
 
 @kernel
@@ -54,7 +54,8 @@ def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, co
                     x = np.rint((float32(real) * single_unit + starts[p]) * inverses[p])
                     x = x if x > single_lowest else single_lowest
                     count = int32(x if x < single_highest else single_highest)
-                    wrong_bits = int32(wrong_bits | ((int32(int32(count * gains[p]) + offsets[p]) >> digits) ^ real))
+                    back = shift_right(int32(int32(count * gains[p]) + offsets[p]), digits)
+                    wrong_bits = int32(wrong_bits | int32(back ^ real))
                     found_counts[p] = uint16(count)
             if wrong_bits == 0:
                 before = found_counts[row.shape[0] - 1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import int32, int64
+from numba.extending import intrinsic
 
 from stemcodecs.compiled import kernel
 
@@ -19,6 +20,7 @@ __all__ = [
     "insert_marks",
     "integer_values",
     "narrow_values",
+    "shift_right",
     "shifted_values",
     "spaced_values",
     "table_values",
@@ -26,6 +28,15 @@ __all__ = [
 
 TILE = 512
 """Pixels whose parameters and values are at hand at once: they fit into the first cache of any processor."""
+
+
+# bits = shift_right(bits, digits): int32 both, digits below 32. Numba itself shifts 64 bits, half as many to a vector.
+@intrinsic
+def shift_right(_typing, bits, digits):  # type: ignore[no-untyped-def]
+    def codegen(_context, b, _signature, args):  # type: ignore[no-untyped-def]
+        return b.ashr(*args)
+
+    return int32(int32, int32), codegen
 
 
 @kernel
@@ -66,7 +77,7 @@ def narrow_values(counts, top, gain, offset, fraction, shift, flip, base, rows, 
 
     gain, offset : int32[n_pixels]; ``out`` has no more than 32 bits.
     """
-    digits = int32(fraction & 31)
+    digits, negative = int32(fraction & 31), int32(top)
     kind = out.dtype.type
     for i in range(counts.shape[0]):
         if rows[i] < 0:
@@ -78,8 +89,8 @@ def narrow_values(counts, top, gain, offset, fraction, shift, flip, base, rows, 
             # Every result is cut to 32 bits: the compiler takes wider ones else.
             for p in range(codes.shape[0]):
                 c = int32(codes[p])
-                c = int32(c - (int32(65536) if c >= top else int32(0)))
-                x = int32(int32(int32(c * gains[p]) + offsets[p]) >> digits)
+                c = int32(c - (int32(65536) if c >= negative else int32(0)))
+                x = shift_right(int32(int32(c * gains[p]) + offsets[p]), digits)
                 values[p] = kind(kind(kind(int32(x + add)) ^ flip) + base)
 
 
@@ -182,6 +193,7 @@ def float_values(counts, top, whole, dark, gain, scale, gain_divides, scale_divi
     whole : the number of each code; of size 0 where it is the code itself, less 65536 from ``top`` on.
     """
     room = np.empty(TILE, whole.dtype)
+    negative = int32(top)
     for i in range(counts.shape[0]):
         if rows[i] < 0:
             continue
@@ -195,7 +207,7 @@ def float_values(counts, top, whole, dark, gain, scale, gain_divides, scale_divi
             else:
                 for p in range(codes.shape[0]):
                     c = int32(codes[p])
-                    row[p] = int32(c - (int32(65536) if c >= top else int32(0)))
+                    row[p] = int32(c - (int32(65536) if c >= negative else int32(0)))
             formula(row, i, darks, gains, scale, gain_divides, scale_divides, scale_first)
             for p in range(codes.shape[0]):
                 values[p] = row[p]
