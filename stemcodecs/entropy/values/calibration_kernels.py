@@ -304,7 +304,8 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
     # Of the same precision, so that no sum below is wider.
     constants = np.array([0.5, 0.0, 0.0]).astype(kind)
     half, nothing = constants[0], constants[1]
-    narrows = np.empty(TILE, np.int32)
+    narrows = np.zeros(TILE, np.int32)
+    pairs = narrows.view(np.int64)
     for first in range(0, values.shape[1], TILE):
         size = min(TILE, values.shape[1] - first)
         for p in range(size):
@@ -314,7 +315,7 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
             rough_lower[p], rough_upper[p] = lower[p], upper[p]
         for i in range(values.shape[0]):
             add, some = float(shift[i]), values[i, first : first + TILE]
-            n_narrow = int32(0)
+            some_narrow = int32(0)
             constants[2] = add
             rough_add = constants[2]
             for p in range(size):
@@ -326,11 +327,15 @@ def gain_intervals(values, shift, least, most, zeros, gains, low, high, first_lo
                 far = abs(signed)
                 narrow = (far - half > whole * rough_lower[p]) | (far + half < whole * rough_upper[p])
                 narrows[p] = int32(narrow & (whole != nothing))
-                n_narrow = int32(n_narrow | narrows[p])
-            if n_narrow == 0:
+                some_narrow = int32(some_narrow | narrows[p])
+            if some_narrow == 0:
                 continue
-            for p in range(size):
-                if narrows[p]:
+            for pair in range(pairs.shape[0]):
+                if pairs[pair] == 0:
+                    continue
+                for p in range(2 * pair, min(2 * pair + 2, size)):
+                    if not narrows[p]:
+                        continue
                     value = float(some[p]) - add
                     far = abs(value - zero[p])
                     whole = abs(np.rint((value - zero[p]) * inverse[p]))

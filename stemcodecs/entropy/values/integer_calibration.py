@@ -166,6 +166,9 @@ def express_integers(
     wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
     if isinstance(calibration, ValueTable):
         entries = calibration.values
+        if values.dtype.itemsize == 1:
+            # No more counts than values: they are read faster as bytes, of which half as many pages are new.
+            counts = np.empty(values.shape, np.uint8)
         n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
     else:
         gain, offset = whole_integers(calibration, values.shape[1])
@@ -200,6 +203,8 @@ def express_integers(
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
+    # Codes of marks have 16 bits.
+    counts = counts.astype(np.uint16) if n and counts.itemsize == 1 else counts
     plane = Plane(
         numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
         exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,

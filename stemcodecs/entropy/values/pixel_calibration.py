@@ -9,7 +9,7 @@ import numpy as np
 
 from stemcodecs.entropy.values.calibration import IntegerCalibration
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains, pixel_sums
-from stemcodecs.entropy.values.narrow_kernels import narrow_sums
+from stemcodecs.entropy.values.narrow_kernels import narrow_lows, narrow_sums
 from stemcodecs.entropy.values.offset_maps import poisson_offsets, zeros_of_pixels
 
 __all__ = ["NARROW_SHIFT", "propose_pixels", "within"]
@@ -153,14 +153,7 @@ def _pixel_calibration(
     values: Array, rows: Array, shift: Array, bounds: tuple[int, int], detector: tuple[int, int], *, gains: bool
 ) -> IntegerCalibration | None:
     n_positions, n_pixels = values.shape
-    # For the mean some patterns do; the lowest of all matters.
-    every = max(1, n_positions // _MEAN_POSITIONS)
-    low = values.min(axis=0).astype(np.int64)
-    if shift.any() or int(low.min()) < bounds[0] or int(values.max()) > bounds[1]:
-        low, total, times = _sums(values, shift, bounds, every)
-    else:
-        # Without marks the lowest is found in narrow vectors.
-        _, total, times = _sums(np.ascontiguousarray(values[::every]), shift[::every], bounds, 1)
+    low, total, times = _statistics(values, shift, bounds)
     seen = times > 0
     if not seen.any():
         return None
@@ -228,15 +221,24 @@ def _narrow_to_one(least: Array, most: Array) -> None:
     least[inside], most[inside] = least[inside].max(), most[inside].min()
 
 
-def _sums(values: Array, shift: Array, bounds: tuple[int, int], every: int) -> tuple[Array, Array, Array]:
-    """Lowest, sum and number of the values of every pixel, see :func:`pixel_sums`: int64[n_pixels] each."""
+def _statistics(values: Array, shift: Array, bounds: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Lowest of all values of every pixel, and sum and number of some, see :func:`pixel_sums`: int64[n_pixels] each."""
+    # For the mean some patterns do; the lowest of all matters.
+    every = max(1, len(values) // _MEAN_POSITIONS)
     n_pixels = values.shape[1]
-    narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < NARROW_SHIFT and len(values) // every < 1024
-    kind: Any = np.int32 if narrow else np.int64
-    low, total, times = np.full(n_pixels, np.iinfo(kind).max, kind), np.zeros(n_pixels, kind), np.zeros(n_pixels, kind)
-    if narrow:
-        least, most = (np.int32(np.clip(b, -_LIMIT, _LIMIT)) for b in bounds)
-        narrow_sums(values, shift.astype(np.int32), least, most, every, low, total, times)
-    else:
-        pixel_sums(values, shift, *bounds, every, low, total, times)
-    return low.astype(np.int64), total.astype(np.int64), times.astype(np.int64)
+    if values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < NARROW_SHIFT:
+        narrow, least, most = shift.astype(np.int32), *(np.int32(np.clip(b, -_LIMIT, _LIMIT)) for b in bounds)
+        low = np.full(n_pixels, np.iinfo(np.int32).max, np.int32)
+        total, times = np.zeros(n_pixels, np.int32), np.zeros(n_pixels, np.int32)
+        narrow_lows(values, narrow, least, most, low)
+        narrow_sums(np.ascontiguousarray(values[::every]), narrow[::every].copy(), least, most, total, times)
+        return low.astype(np.int64), total.astype(np.int64), times.astype(np.int64)
+    total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
+    if not shift.any() and bounds[0] <= int(values.min()) and int(values.max()) <= bounds[1]:
+        # Without marks the lowest is found in narrow vectors.
+        unused = np.zeros(n_pixels, np.int64)
+        pixel_sums(np.ascontiguousarray(values[::every]), shift[::every].copy(), *bounds, 1, unused, total, times)
+        return values.min(axis=0).astype(np.int64), total, times
+    low = np.full(n_pixels, np.iinfo(np.int64).max)
+    pixel_sums(values, shift, *bounds, every, low, total, times)
+    return low, total, times

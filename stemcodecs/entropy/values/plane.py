@@ -86,7 +86,9 @@ def _integer_plane(flat: Array, n_pixels: int) -> Plane | None:
     # Every value has a code by construction, so that one vectorised subtraction is enough.
     if high - low < PLANE_TOP:
         at, values = _nothing()
-        counts = (bits if offset == 0 else bits - offset).astype(np.uint16)
+        counts = bits if offset == 0 else bits - offset
+        # Of 8 and 16 bits they are a plane as they are.
+        counts = counts if counts.itemsize <= 2 else counts.astype(np.uint16)
         return Plane(numbers=numbers, counts=counts, low=None, exceptions_at=at, exceptions=values)
     return _checked_plane(flat, numbers)
 

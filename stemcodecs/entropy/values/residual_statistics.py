@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from stemcodecs.entropy.values.median_kernels import lower_medians
+
 __all__ = ["Residuals", "median_residuals", "pattern_shifts"]
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +79,7 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> tuple[
 
     chosen : int64[n], pixels that the residuals are of.
     """
-    if float((residuals.patterns == _medians(residuals.patterns, axis=0)).mean()) > _ALIKE:
+    if float((residuals.patterns == _medians(residuals.patterns[None], axis=1)).mean()) > _ALIKE:
         return None, True
     # Doses change what bright pixels have; dark ones have their offset.
     noise = np.abs(residuals.values).mean(axis=0)
@@ -87,7 +89,7 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> tuple[
     # Differences of a pixel's counts are as often positive as negative, and 0 oftener than any: their median is exact.
     left = left - left[len(left) // 2]
     shift = _medians(left, axis=1)
-    common = _medians(shift, axis=0)
+    common = _medians(shift[None], axis=1)[0]
     if float((shift == common).mean()) > _ALIKE:
         return None, True
     # The very same difference in many pixels is no accident of bright ones.
@@ -96,5 +98,7 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> tuple[
 
 def _medians(values: Array, axis: int) -> Array:
     """Lower medians: integers stay what they are."""
-    middle = (values.shape[axis] - 1) // 2
-    return np.partition(values, middle, axis=axis).take(middle, axis=axis)
+    rows = np.ascontiguousarray(values if axis == 1 else values.T)
+    out = np.empty(len(rows), values.dtype)
+    lower_medians(rows, out)
+    return out

@@ -6,6 +6,8 @@ rounded to the precision of its operands. No operation here may be contracted or
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import int32, int64
 from numba.extending import intrinsic
@@ -32,11 +34,14 @@ TILE = 512
 
 # bits = shift_right(bits, digits): int32 both, digits below 32. Numba itself shifts 64 bits, half as many to a vector.
 @intrinsic
-def shift_right(_typing, bits, digits):  # type: ignore[no-untyped-def]
+def _shift_right(_typing, bits, digits):  # type: ignore[no-untyped-def]
     def codegen(_context, b, _signature, args):  # type: ignore[no-untyped-def]
         return b.ashr(*args)
 
     return int32(int32, int32), codegen
+
+
+shift_right: Any = _shift_right
 
 
 @kernel
