@@ -20,7 +20,7 @@ from stemcodecs.entropy.values.calibration_kernels import float_counts
 from stemcodecs.entropy.values.corrected_floats import express_corrected
 from stemcodecs.entropy.values.integer_calibration import sampled_positions
 from stemcodecs.entropy.values.joint_calibration import joint_calibration
-from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains
+from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains, least_magnitudes
 from stemcodecs.entropy.values.loose_kernels import loose_gains, loose_lines
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, float_map, marks
 from stemcodecs.entropy.values.plane import Plane, wide_bits
@@ -116,7 +116,8 @@ def _with_fixed(numbers: NumberMap, values: Array, alive: Array) -> NumberMap:
 def _number_map(values: Array, columns: Array) -> NumberMap:
     """Marks, and room for negative values if there are any."""
     bits = np.dtype(f"u{values.dtype.itemsize}")
-    sample = np.ascontiguousarray(columns).reshape(-1)
+    # Of patterns, as they lie in memory.
+    sample = columns.T.reshape(-1)
     strange = sample[~np.isfinite(sample) | ((sample == 0) & np.signbit(sample))]
     found = np.unique(strange.view(bits)).tolist()
     specials = marks(values.reshape(-1).view(bits), values.shape[1], tuple(found)) if len(found) <= MAX_SPECIALS else ()
@@ -177,12 +178,9 @@ def _gains(values: Array, columns: Array, single: bool) -> Array:
 
 def _least_magnitudes(values: Array) -> Array:
     """Smallest magnitude of every pixel but 0 and NaN: float64[n_pixels], infinite where there is none."""
-    least = np.full(values.shape[1], np.inf)
-    for first in range(0, len(values), _PATTERNS_AT_ONCE):
-        part = np.abs(values[first : first + _PATTERNS_AT_ONCE])
-        part[part == 0] = np.inf
-        np.fmin(least, np.fmin.reduce(part, axis=0), out=least)
-    return least
+    least = np.full(values.shape[1], np.inf, values.dtype)
+    least_magnitudes(values, least)
+    return least.astype(np.float64)
 
 
 def _filled(values: Array, known: Array) -> Array:

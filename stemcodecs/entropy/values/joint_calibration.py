@@ -21,6 +21,7 @@ from stemcodecs.entropy.values.joint_kernels import (
     lowest_clusters,
     refined_gains,
     rough_gains,
+    scaled_columns,
 )
 
 __all__ = ["joint_calibration"]
@@ -51,7 +52,9 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
     if good.mean() < 0.9 or rows.size < 16:
         return None
     gains, times = np.zeros(n_pixels), np.zeros(n_pixels, np.int64)
-    rough_gains(np.ascontiguousarray((values[rows] / scales[rows, None]).T, np.float64), gains)
+    columns = np.empty((n_pixels, rows.size))
+    scaled_columns(values, rows, scales, columns)
+    rough_gains(columns, gains)
     refined_gains(values, scales, gains, times)
     if not good.all():
         scales[~good] = _scales_of(values[~good], gains)

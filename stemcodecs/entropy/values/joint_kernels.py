@@ -7,7 +7,9 @@ from numba import int32, int64, uint32
 
 from stemcodecs.compiled import kernel
 
-_FACTORS, _AT_FIRST, _SLACK = 2048, 7, 1 << 14
+_BLOCK, _FEW = 64, 16
+"""Pixels that are turned round together, and values of a pixel up to which each is put in its place."""
+_FACTORS, _AT_FIRST, _SLACK = 2048, 10, 1 << 14
 """Factors that are tried together, gains on which most of them fail, and rounding of the first look in 2**-32."""
 
 
@@ -63,19 +65,40 @@ def lowest_clusters(rows, out):
 
 
 @kernel
+def scaled_columns(values, rows, scales, out):
+    """Values of some patterns without their scales, pixel by pixel: ``out`` is float64[n_pixels, rows]."""
+    for first in range(0, values.shape[1], _BLOCK):
+        end = min(first + _BLOCK, values.shape[1])
+        # Lines of both arrays stay in the cache for as long as the block takes.
+        for k in range(rows.shape[0]):
+            some, scale = values[rows[k]], scales[rows[k]]
+            for p in range(first, end):
+                out[p, k] = some[p] / scale
+
+
+@kernel
 def rough_gains(rows, gains):
     """Gain of every row of values that are whole multiples of it but for a relative error of 1e-6; 0 if unknown."""
     a = np.empty(rows.shape[1])
     for r in range(rows.shape[0]):
         m = 0
         for v in rows[r]:
-            if np.isfinite(v) and v > 0:
+            if not (np.isfinite(v) and v > 0):
+                continue
+            if m < _FEW:
+                # Dark pixels have few values: each is put in its place.
+                k = m
+                while k > 0 and a[k - 1] > v:
+                    a[k] = a[k - 1]
+                    k -= 1
+                a[k] = v
+            else:
                 a[m] = v
-                m += 1
+            m += 1
         gains[r] = 0.0
         if m == 0:
             continue
-        part = np.sort(a[:m])
+        part = np.sort(a[:m]) if m > _FEW else a[:m]
         least = part[0]
         for i in range(1, m):
             d = part[i] - part[i - 1]
@@ -124,6 +147,8 @@ def common_factor(gains, tolerances, misses, begin_at, end_at):
     best, least = 0.0, np.inf
     first_few = min(_AT_FIRST, gains.shape[0] - 1)
     wrong_of = np.empty(_FACTORS, np.int32)
+    # Of 32 bits, as an index is not, and with it all that is computed from it.
+    ramp = np.arange(_FACTORS).astype(np.uint32)
     for start in range(begin_at, end_at, _FACTORS):
         wrong_of[:] = 0
         # Most factors miss several of the first gains. The part behind the point, in 32 bits, grows by the same from
@@ -137,10 +162,12 @@ def common_factor(gains, tolerances, misses, begin_at, end_at):
             phase, step = ratio * (digits + start) * power, ratio * power
             first = uint32(int64(np.rint((phase - np.floor(phase)) * 2.0**32)))
             more = uint32(int64(np.rint((step - np.floor(step)) * 2.0**32)))
-            most = int32(tolerances[i] * 2.0**32 + _SLACK)
+            # How far it is from a whole number, and this shifted so that one comparison is enough.
+            most = uint32(int64(tolerances[i] * 2.0**32 + _SLACK))
+            first, twice = uint32(first + most), uint32(2 * most)
             for j in range(_FACTORS):
-                off = int32(uint32(first + uint32(uint32(j) * more)))
-                wrong_of[j] = int32(wrong_of[j] + int32((off > most) | (off < -most)))
+                off = uint32(first + uint32(ramp[j] * more))
+                wrong_of[j] = int32(wrong_of[j] + int32(off > twice))
         for j in range(_FACTORS):
             if wrong_of[j] > misses:
                 continue
@@ -163,26 +190,27 @@ def common_factor(gains, tolerances, misses, begin_at, end_at):
 def best_scales(values, gains, guesses, divides, first, scales):
     """The float next to each guess that restores most values of its pattern; returns the share of all restored."""
     restored, seen = 0, 0
+    back = 1.0 / gains.astype(np.float64)
     for i in range(values.shape[0]):
+        row = values[i]
         best = -1
-        total = 0
+        total = int32(0)
+        for p in range(row.shape[0]):
+            total = int32(total + int32(row[p] > 0))
         for k in range(5):
             s = np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5))
-            inverse = 1.0 / float(s) if divides else float(s)
-            good = 0
-            total = 0
-            for p in range(values.shape[1]):
-                if not values[i, p] > 0:
-                    continue
-                total += 1
-                n = np.float32(np.rint(float(values[i, p]) / (float(gains[p]) * inverse)))
+            inverse = float(s) if divides else 1.0 / float(s)
+            good = int32(0)
+            # Without branches, these are vector instructions.
+            for p in range(row.shape[0]):
+                n = np.float32(np.rint(float(row[p]) * back[p] * inverse))
                 if first:
                     n = n / s if divides else n * s
                     n = n * gains[p]
                 else:
                     n = n * gains[p]
                     n = n / s if divides else n * s
-                good += n == values[i, p]
+                good = int32(good + int32((n == row[p]) & (row[p] > 0)))
             if good > best:
                 best = good
                 scales[i] = s

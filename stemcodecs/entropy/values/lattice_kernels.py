@@ -12,6 +12,10 @@ import numpy as np
 from stemcodecs.compiled import kernel
 
 UNKNOWN, FOUND, FAILED = 0, 1, 2
+_WIDE = 2048
+"""Pixels whose statistics are at hand at once."""
+_FEW = 64
+"""Different values up to which each is put in its place; more of them are sorted together."""
 _NEIGHBOURS = 3
 """Floats on either side of the middle of an interval that are tried."""
 
@@ -32,6 +36,33 @@ def _rounded(x, single):
 @kernel
 def distinct_values(row, out, magnitudes):
     """Finite values of a row (or their magnitudes other than 0), sorted, once each; returns how many."""
+    m = 0
+    for k in range(row.shape[0]):
+        v = abs(row[k]) if magnitudes else row[k]
+        if not np.isfinite(v) or (magnitudes and v == 0.0):
+            continue
+        # Most values are one of a few that are there already.
+        low, high = 0, m
+        while low < high:
+            middle = (low + high) // 2
+            if out[middle] < v:
+                low = middle + 1
+            else:
+                high = middle
+        if low < m and out[low] == v:
+            continue
+        if m == _FEW:
+            return _sorted_values(row, out, magnitudes)
+        for i in range(m, low, -1):
+            out[i] = out[i - 1]
+        out[low] = v
+        m += 1
+    return m
+
+
+@kernel
+def _sorted_values(row, out, magnitudes):
+    """As :func:`distinct_values`, where they are many."""
     n = 0
     for v in row:
         if np.isfinite(v) and not (magnitudes and v == 0.0):
@@ -206,3 +237,21 @@ def dark_lattices(rows, single, pedestal, darks, gains, status):
                     break
             if status[r] == FOUND:
                 break
+
+
+@kernel
+def least_magnitudes(values, least):
+    """Lower ``least``, of the dtype of the values, to the smallest magnitude of every pixel but 0 and NaN."""
+    infinite = least.dtype.type(np.inf)
+    last = values.shape[0] - 1
+    for first in range(0, values.shape[1], _WIDE):
+        lows = least[first : first + _WIDE]
+        # Two patterns at once: memory delivers faster. Behind the end the last one comes again.
+        for i in range(0, values.shape[0], 2):
+            a, b = values[i, first : first + _WIDE], values[min(i + 1, last), first : first + _WIDE]
+            for p in range(lows.shape[0]):
+                x, y = abs(a[p]), abs(b[p])
+                x = x if x > 0 else infinite
+                y = y if y > 0 else infinite
+                x = x if x < y else y
+                lows[p] = x if x < lows[p] else lows[p]
