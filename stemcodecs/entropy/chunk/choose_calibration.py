@@ -28,8 +28,8 @@ Size = Callable[[Array, Plane], int]
 
 LEAST_GAIN = 0.003
 """Share of the bytes that a calibration must save on the sample: without one, decoding is faster."""
-_SPARSE, _CLEAR_VALUES = 4, 1 << 17
-"""One detector row in so many, where that leaves so many values, is looked at first."""
+_SPARSEST, _LOOKED_AT, _LEAST_ROWS = 8, 1 << 19, 16
+"""Detector rows of which at least one is looked at first, values from which it is, and rows that remain if possible."""
 _CLEARLY = 0.9
 """Size relative to all others below which that look is enough, and nothing else need be tried."""
 _MANY = 1e-3
@@ -94,10 +94,11 @@ def _smallest(
     sample = np.ascontiguousarray(values[positions]).reshape(-1, *layout.detector)
     share = positions.size / layout.n_positions
     # A few rows of the detector tell most cases at a third of the time.
-    if sample.size > _SPARSE * _CLEAR_VALUES and layout.detector[0] > _SPARSE * _SPARSE:
-        most = [share * _most_bytes(calibration) / _SPARSE for _, calibration in proposals]
-        few = np.ascontiguousarray(sample[:, ::_SPARSE])
-        sizes = _sizes(few, dtype, [_of_rows(p, layout, positions) for p in proposals], size)
+    every = int(np.clip(layout.detector[0] // _LEAST_ROWS, _SPARSEST // 2, _SPARSEST))
+    if sample.size > _LOOKED_AT and layout.detector[0] > _LEAST_ROWS:
+        most = [share * _most_bytes(calibration) / every for _, calibration in proposals]
+        few = np.ascontiguousarray(sample[:, ::every])
+        sizes = _sizes(few, dtype, [_of_rows(p, layout, positions, every) for p in proposals], size)
         together = [n + m for n, m in zip(sizes[1:], most, strict=True)]
         first = int(np.argmin(together))
         if all(together[first] < _CLEARLY * n for k, n in enumerate((sizes[0], *together)) if k != first + 1):
@@ -145,13 +146,13 @@ def _signed(values: Array) -> Array:
     return values.view(np.int64) if values.dtype == np.uint64 else values
 
 
-def _of_rows(proposal: Proposal, layout: GroupLayout, positions: Array) -> Proposal:
-    """A proposal for the rows of the detector that are looked at first."""
+def _of_rows(proposal: Proposal, layout: GroupLayout, positions: Array, every: int) -> Proposal:
+    """A proposal for the rows of the detector that are looked at first: one in so many."""
     numbers, calibration = proposal
     if isinstance(calibration, ValueTable):
         return proposal
     gain, offset = (
-        None if m is None else np.ascontiguousarray(m.reshape(layout.detector)[::_SPARSE]).reshape(-1)
+        None if m is None else np.ascontiguousarray(m.reshape(layout.detector)[::every]).reshape(-1)
         for m in (calibration.gain, calibration.offset)
     )
     return numbers, replace(_part(calibration, positions), gain=gain, offset=offset)

@@ -75,7 +75,8 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
         # A number that fits some values need not fit them all: many do.
         again = np.arange(n_pixels if n_positions > rows.size else 0)
         for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
-            gains[some], status[some] = _loose(np.ascontiguousarray(values[:, some].T, np.float64), values.dtype)
+            columns_of = np.ascontiguousarray(values.take(some, axis=1).T, np.float64)
+            gains[some], status[some] = _loose(columns_of, values.dtype)
         return numbers, FloatCalibration(gain=_filled(gains, status == FOUND) * _signs(columns), single=half)
     # Dead and hot pixels do not follow their pattern.
     alive = np.flatnonzero((columns != columns[:, :1]).any(axis=1) & np.isfinite(columns).all(axis=1))
@@ -90,7 +91,7 @@ def propose_floats(values: Array) -> tuple[NumberMap, FloatCalibration] | None:
             scales = _scales(values, pixels, alive, single, divide=divide)
             return fixed, FloatCalibration(scale=scales, scale_divides=divide, single=single)
         if values.dtype.itemsize < 8 and _loose_share(patterns, values.dtype) > _ENOUGH:
-            scales, status = _loose(np.ascontiguousarray(values[:, alive], np.float64), values.dtype)
+            scales, status = _loose(np.ascontiguousarray(values.take(alive, axis=1), np.float64), values.dtype)
             return fixed, FloatCalibration(scale=_filled(scales, status == FOUND), single=half)
     if half:
         return None
@@ -171,7 +172,7 @@ def _gains(values: Array, columns: Array, single: bool) -> Array:
     again = np.flatnonzero((status != FOUND) | (_least_magnitudes(values) < 0.75 * gains))
     if again.size and len(values) > columns.shape[1]:
         found, better = np.empty(again.size), np.empty(again.size, np.int64)
-        lattice_gains(np.ascontiguousarray(values[:, again].T, np.float64), single, False, found, better)
+        lattice_gains(np.ascontiguousarray(values.take(again, axis=1).T, np.float64), single, False, found, better)
         gains[again], status[again] = found, better
     return _filled(gains, status == FOUND)
 
@@ -191,7 +192,7 @@ def _filled(values: Array, known: Array) -> Array:
 
 def _scales(values: Array, pixels: Array, alive: Array, single: bool, *, divide: bool) -> Array:
     scales, status = np.empty(len(values)), np.empty(len(values), np.int64)
-    lattice_gains(np.ascontiguousarray(values[:, pixels], np.float64), single, divide, scales, status)
+    lattice_gains(np.ascontiguousarray(values.take(pixels, axis=1), np.float64), single, divide, scales, status)
     again = np.flatnonzero(status != FOUND)
     if again.size:
         found, better = np.empty(again.size), np.empty(again.size, np.int64)
@@ -240,7 +241,7 @@ def _dark_corrected(
         again = np.arange(len(columns))
     if len(values) > columns.shape[1]:
         for some in np.array_split(again, -(-again.size // _PIXELS_AT_ONCE) or 1):
-            darks[some], gains[some], status[some] = fit(values[:, some].T, pedestal)
+            darks[some], gains[some], status[some] = fit(values.take(some, axis=1).T, pedestal)
     found = status == FOUND
     # Pixels of one or two values, dead ones: a gain of the value itself, and the next whole number.
     constant = ~found & (columns[:, 0] != 0) & np.isfinite(columns[:, 0])

@@ -109,10 +109,12 @@ def propose_integers(values: Array, basic: NumberMap | None, detector: tuple[int
         limits = np.iinfo(values.dtype)
         top = int(limits.min) + int(limits.max)
         shift = None if shift is None else -shift
-        values, some, bounds = ~values, top - some, (top - bounds[1], top - bounds[0])
+        some, bounds = top - some, (top - bounds[1], top - bounds[0])
     # What looks like offsets of patterns may be their doses.
     for of_patterns in (shift,) if certain or shift is None else (shift, None):
-        pixels = propose_pixels(values, rows, some, of_patterns, bounds, detector, spaced=spaced)
+        pixels = propose_pixels(
+            values, rows, some, of_patterns, bounds, detector, spaced=spaced, backwards=backwards
+        )  # fmt: skip
         if pixels is not None:
             numbers = NumberMap(specials=specials if of_patterns is None else _with_stuck(specials, stuck))
             proposals.append((numbers, replace(pixels, reversed=backwards, base=base)))

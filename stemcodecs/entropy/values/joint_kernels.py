@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import int32, int64, uint32
 
@@ -193,14 +195,14 @@ def best_scales(values, gains, guesses, divides, first, scales):
     back = 1.0 / gains.astype(np.float64)
     for i in range(values.shape[0]):
         row = values[i]
-        best = -1
-        total = int32(0)
+        best: Any = -1
+        total: Any = int32(0)
         for p in range(row.shape[0]):
             total = int32(total + int32(row[p] > 0))
         for k in range(5):
             s = np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5))
             inverse = float(s) if divides else 1.0 / float(s)
-            good = int32(0)
+            good: Any = int32(0)
             # Without branches, these are vector instructions.
             for p in range(row.shape[0]):
                 n = np.float32(np.rint(float(row[p]) * back[p] * inverse))

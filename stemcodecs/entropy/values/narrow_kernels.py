@@ -14,6 +14,9 @@ from stemcodecs.entropy.values.restore_kernels import TILE, shift_right
 _WIDE = 2048
 """Pixels whose statistics are at hand at once: with patterns read in longer pieces, which prefetch well."""
 
+_BLOCK = 64
+"""Pixels that are turned round together."""
+
 
 @kernel
 def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, counts, wrong):
@@ -66,8 +69,14 @@ def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, co
             for p in range(row.shape[0]):
                 at = first + p
                 real = int64(row[p]) - add
-                # In double precision, where none is taken for its neighbour.
                 factor = int64(gain[at]) if gain.shape[0] else int64(1)
+                # No two counts have the same value: one that is proved is the one.
+                guess = int64(counts[i, at])
+                guess -= int64(65536) if guess > highest else int64(0)
+                if guess >= lowest and (guess * factor + offset[at]) >> digits == real:
+                    before = counts[i, at]
+                    continue
+                # In double precision, where none is taken for its neighbour.
                 x = np.rint((real * unit + start[at]) * (inverse[at] if gain.shape[0] else 1.0))
                 count = int64(min(max(x, float(lowest)), float(highest)))
                 if (count * factor + offset[at]) >> digits == real:
@@ -155,3 +164,15 @@ def spaced_counts(codes, start, inverse, turn, mask, n_values, counts, wrong):
                 before = found[i]
         before = found[some.shape[0] - 1]
     return n
+
+
+@kernel
+def columns_of(values, rows, shift, out):
+    """Values of some patterns, less their shift, pixel by pixel: ``out`` is signed integers[n_pixels, rows]."""
+    for first in range(0, values.shape[1], _BLOCK):
+        end = min(first + _BLOCK, values.shape[1])
+        # Lines of both arrays stay in the cache for as long as the block takes.
+        for k in range(rows.shape[0]):
+            some, add = values[rows[k]], shift[rows[k]]
+            for p in range(first, end):
+                out[p, k] = int64(some[p]) - add

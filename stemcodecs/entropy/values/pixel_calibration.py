@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from stemcodecs.entropy.values.calibration import IntegerCalibration
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains, pixel_sums
-from stemcodecs.entropy.values.narrow_kernels import narrow_lows, narrow_sums
+from stemcodecs.entropy.values.narrow_kernels import columns_of, narrow_lows, narrow_sums
 from stemcodecs.entropy.values.offset_maps import poisson_offsets, zeros_of_pixels
 
 __all__ = ["NARROW_SHIFT", "propose_pixels", "within"]
@@ -21,6 +22,8 @@ _WATCHED_POSITIONS, _RUNS, _RUN = 1024, 16, 8
 """Scan positions, and runs of neighbouring pixels, that are looked at before a whole chunk is."""
 NARROW_SHIFT = 1 << 20
 """Shift of patterns up to which that of values of 16 bits and their sums fit 32 bits, and differences 24."""
+_TYPICAL = 4096
+"""Pixels that tell the gain that most have."""
 _FEW_COUNTS = 256
 _MEAN_POSITIONS = 256
 """Patterns that give the mean of pixels when there are at least twice as many."""
@@ -41,13 +44,14 @@ def propose_pixels(
     detector: tuple[int, int],
     *,
     spaced: bool,
+    backwards: bool = False,
 ) -> IntegerCalibration | None:
     """Gains and offsets of pixels, if some of the values look like it, and the offsets of patterns.
 
     Parameters
     ----------
     values : integers[n_positions, n_pixels]
-        More counts are higher values.
+        More counts are higher values, unless ``backwards``: then those of their complement, which all else is of.
     rows : int64[k]
         Sampled scan positions.
     some : int64[k, n]
@@ -60,6 +64,8 @@ def propose_pixels(
         Rows and columns of the detector.
     spaced : bool
         Whether values have the same spacing in all pixels.
+    backwards : bool
+        Whether more counts are lower values.
     """
     n_positions, n_pixels = values.shape
     if n_positions < 16 or n_pixels < 16:
@@ -73,11 +79,17 @@ def propose_pixels(
     several = (steps > 0).sum(axis=0) >= 2
     gains = not spaced and bool(several.any()) and float((least[several] >= 2).mean()) > 0.7
     # The sample sees few values of each pixel; a few pixels seen whole say no at a small part of the cost of trying.
-    gains = gains and _spread_out(_watched(values, shift, bounds))
-    if shift is None and not gains and not (_differ(some) and _quieter_than_counts(_watched(values, shift, bounds))):
+    gains = gains and _spread_out(_watched(values, shift, bounds, backwards))
+    if (
+        shift is None
+        and not gains
+        and not (_differ(some) and _quieter_than_counts(_watched(values, shift, bounds, backwards)))
+    ):
         return None
     if shift is None:
         shift = np.zeros(n_positions, np.int64)
+    # A copy of all values: few arrays come this far.
+    values = ~values if backwards else values
     calibration = _pixel_calibration(values, rows, shift, bounds, detector, gains=gains)
     if calibration is None:
         return None
@@ -98,14 +110,16 @@ def _without_stuck(calibration: IntegerCalibration, some: Array) -> IntegerCalib
     return replace(calibration, offset=offset)
 
 
-def _watched(values: Array, shift: Array | None, bounds: tuple[int, int]) -> Array:
+def _watched(values: Array, shift: Array | None, bounds: tuple[int, int], backwards: bool) -> Array:
     """All values, int64[positions, pixels], of a few pixels from all over the detector, less the shift of patterns."""
     n_positions, n_pixels = values.shape
     rows = np.unique(np.linspace(0, n_positions - 1, min(n_positions, _WATCHED_POSITIONS)).astype(np.int64))
     # Runs of pixels share lines of the processor's cache.
     starts = np.linspace(0, max(n_pixels - _RUN, 0), min(n_pixels // _RUN, _RUNS)).astype(np.int64)
     pixels = (starts[:, None] + np.arange(_RUN)).reshape(-1)
-    watched = values[rows[:, None], pixels].astype(np.int64)
+    # Whole columns are taken several times as fast as single values.
+    watched = values.take(pixels, axis=1) if rows.size == n_positions else values[rows[:, None], pixels]
+    watched = (~watched if backwards else watched).astype(np.int64)
     if shift is not None:
         watched -= shift[rows, None]
     return within(watched, bounds)
@@ -166,15 +180,18 @@ def _pixel_calibration(
         return IntegerCalibration(offset=zeros_of_pixels(low, mean, n_positions, detector), shift=shift)
     narrow = values.dtype.itemsize <= 2 and np.abs(shift).max(initial=0) < NARROW_SHIFT
     # Rows of 32 bits are sorted in vectors.
-    columns: Array = np.ascontiguousarray(values[rows].T, np.int32 if narrow else np.int64)
-    columns -= shift[rows].astype(columns.dtype)
+    columns: Array = np.empty((n_pixels, rows.size), np.int32 if narrow else np.int64)
+    columns_of(values, rows, shift, columns)
     outside = (columns < bounds[0]) | (columns > bounds[1])
     if outside.any():
         columns = np.where(outside, low[:, None].astype(columns.dtype), columns)
     columns.sort(axis=1)
     gain = np.zeros(n_pixels)
-    integer_gains(columns, low, 0.0, gain)
-    typical = float(np.median(gain[gain > 0])) if (gain > 0).any() else 1.0
+    # What is typical some pixels tell.
+    few = slice(None, None, max(1, n_pixels // _TYPICAL))
+    guess = np.zeros(low[few].size)
+    integer_gains(columns[few].copy(), low[few].copy(), 0.0, guess)
+    typical = float(np.median(guess[guess > 0])) if (guess > 0).any() else 1.0
     zeros = zeros_of_pixels(low, mean, n_positions, detector, typical)
     # A pixel of one or two values has multiples of its gain as well: that of the others tells.
     integer_gains(columns, zeros, typical, gain)
@@ -182,8 +199,8 @@ def _pixel_calibration(
     gain[(gain == 0) | (gain > 16 * typical)] = typical
     least, most = np.maximum(gain * 0.5, 1.0), gain * 1.5
     # Bounds from counts that have few digits are apart by more than the last digit of single precision.
-    few = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
-    first_look = np.zeros(0, np.float32 if few else np.float64)
+    dim = narrow and float((columns[:, -1] - zeros).max()) < _FEW_COUNTS * typical
+    first_look = np.zeros(0, np.float32 if dim else np.float64)
     gain_intervals(values, shift, *bounds, zeros, gain, least, most, first_look)
     # A first guess far off takes high counts for their neighbours.
     better = (least + most) / 2
@@ -211,6 +228,10 @@ def _pixel_calibration(
 
 def _narrow_to_one(least: Array, most: Array) -> None:
     """Narrow the intervals of the gains, where most of them share a number, to that."""
+    enough = math.ceil(_ALIKE * least.size)
+    # Where so many end before as many others begin, no number is in most of them: this takes a tenth of sorting all.
+    if np.partition(least, enough - 1)[enough - 1] > np.partition(most, most.size - enough)[most.size - enough]:
+        return
     ends = np.concatenate([least, most])
     open_ones = np.cumsum(np.repeat([1, -1], least.size)[np.argsort(ends, kind="stable")])
     best = int(np.argmax(open_ones))

@@ -85,7 +85,7 @@ def pattern_shifts(values: Array, chosen: Array, residuals: Residuals) -> tuple[
     noise = np.abs(residuals.values).mean(axis=0)
     quiet = np.sort(np.argsort(noise, kind="stable")[:_QUIET_PIXELS])
     # Numbers of 32 bits are parted in half the time.
-    left = values[:, chosen[quiet]].astype(np.int32 if values.dtype.itemsize <= 2 else np.int64)
+    left = values.take(chosen[quiet], axis=1).astype(np.int32 if values.dtype.itemsize <= 2 else np.int64)
     # Differences of a pixel's counts are as often positive as negative, and 0 oftener than any: their median is exact.
     left = left - left[len(left) // 2]
     shift = _medians(left, axis=1)
