@@ -9,8 +9,9 @@ import pytest
 
 from stemcodecs.entropy.values import float_calibration, integer_calibration, row_blocks
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_counts
+from stemcodecs.entropy.values.calibration_kernels import integer_counts
 from stemcodecs.entropy.values.float_calibration import express_floats
+from stemcodecs.entropy.values.gain_kernels import gain_intervals
 from stemcodecs.entropy.values.integer_calibration import express_integers
 from stemcodecs.entropy.values.joint_kernels import FACTORS, common_factor
 from stemcodecs.entropy.values.narrow_kernels import narrow_counts

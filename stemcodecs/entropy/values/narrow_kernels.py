@@ -120,11 +120,13 @@ def narrow_lows(values, shift, least, most, low):
 
 
 @kernel
-def narrow_sums(values, shift, least, most, total, times):
-    """Sum and number of the values of every pixel, as :func:`narrow_lows`, where no sum leaves 32 bits."""
+def narrow_sums(values, shift, least, most, every, total, times):
+    """Sum and number of the values of every pixel in one pattern of ``every``, as :func:`narrow_lows`, where no sum
+    leaves 32 bits.
+    """
     for first in range(0, values.shape[1], _WIDE):
         totals, numbers = total[first : first + _WIDE], times[first : first + _WIDE]
-        for i in range(values.shape[0]):
+        for i in range(0, values.shape[0], every):
             add, some = shift[i], values[i, first : first + _WIDE]
             for p in range(totals.shape[0]):
                 x = int32(int32(some[p]) - add)

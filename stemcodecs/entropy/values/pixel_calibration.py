@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.values.calibration import IntegerCalibration
-from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains, pixel_sums
+from stemcodecs.entropy.values.gain_kernels import gain_intervals, integer_gains, pixel_sums
 from stemcodecs.entropy.values.narrow_kernels import columns_of, narrow_lows, narrow_sums
 from stemcodecs.entropy.values.offset_maps import poisson_offsets, zeros_of_pixels
 
@@ -252,7 +252,7 @@ def _statistics(values: Array, shift: Array, bounds: tuple[int, int]) -> tuple[A
         low = np.full(n_pixels, np.iinfo(np.int32).max, np.int32)
         total, times = np.zeros(n_pixels, np.int32), np.zeros(n_pixels, np.int32)
         narrow_lows(values, narrow, least, most, low)
-        narrow_sums(np.ascontiguousarray(values[::every]), narrow[::every].copy(), least, most, total, times)
+        narrow_sums(values, narrow, least, most, every, total, times)
         return low.astype(np.int64), total.astype(np.int64), times.astype(np.int64)
     total, times = np.zeros(n_pixels, np.int64), np.zeros(n_pixels, np.int64)
     if not shift.any() and bounds[0] <= int(values.min()) and int(values.max()) <= bounds[1]:
