@@ -31,7 +31,12 @@ from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.header import read_header
 from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.calibration import (
+    Corrections,
+    FloatCalibration,
+    IntegerCalibration,
+    restore_calibrated,
+)
 from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
@@ -162,12 +167,35 @@ def _pixel_histogram() -> dict[str, Specimen]:
     gain = np.random.default_rng(9).normal(1, 0.05, array.shape[-2:]).astype(np.float32)
     corrected = array.astype(np.float32) * gain
     behind = behind_bytes(NumberMap(), FloatCalibration(gain=gain.ravel().astype(np.float64)), header.layout.detector)
-    configuration = replace(shared, behind=behind).configuration()
-    codec = PixelHistogram(mode="neighbour", **configuration)
-    found["pixel_histogram shared gains"] = Specimen(
-        family="pixel_histogram", data=codec.encode_chunk(corrected), values=corrected, face3=codec,
-        face2=NumcodecsPixelHistogram(mode="neighbour", **configuration),
-    )  # fmt: skip
+    n = gain.size
+    lines = np.arange(3 * n) % 7 - 3
+    last = Corrections(first=np.zeros(n, np.int64), lengths=np.full(n, 3), steps=lines)
+    near = FloatCalibration(gain=gain.ravel().astype(np.float64), corrections=last)
+    positions = np.arange(array.reshape(-1, n).shape[0])
+    plain = array.reshape(-1, n).astype(np.uint16)
+    values = restore_calibrated(plain.copy(), NumberMap(), near, np.dtype(np.float32), positions).reshape(array.shape)
+    shifted = (1000 - array.astype(np.int64) - positions.reshape(*array.shape[:-2], 1, 1) % 9).astype(np.int32)
+    backwards = IntegerCalibration(reversed=True, base=1001)
+    detector = header.layout.detector
+    models = {
+        "gains": (replace(shared, behind=behind), corrected),
+        "corrections": (
+            replace(shared, behind=behind_bytes(NumberMap(), near, detector, extended=True), extended=True), values
+        ),
+        "offsets": (
+            replace(
+                shared, behind=behind_bytes(NumberMap(), backwards, detector, extended=True), extended=True, scaled=True
+            ),
+            shifted,
+        ),
+    }  # fmt: skip
+    for name, (model, mapped) in models.items():
+        codec = PixelHistogram(mode="neighbour", **model.configuration())
+        found[f"pixel_histogram shared {name}"] = Specimen(
+            family="pixel_histogram", data=codec.encode_chunk(mapped), values=mapped, face3=codec,
+            face2=NumcodecsPixelHistogram(mode="neighbour", **model.configuration()),
+        )  # fmt: skip
+    assert [found[f"pixel_histogram shared {name}"].data[4] for name in models] == [3, 3, 6]
     return found
 
 

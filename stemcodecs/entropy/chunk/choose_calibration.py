@@ -19,6 +19,7 @@ from stemcodecs.entropy.values.integer_calibration import (
     sampled_positions,
 )
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
+from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
 __all__ = ["calibrated_plane", "plane_behind"]
@@ -65,7 +66,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
         # Signalling NaNs raise a flag when they are cast; whatever is computed from them is compared bit by bit.
         with np.errstate(all="ignore"):
             return _float_plane(values, basic), None
-    values = _signed(values)
+    values = signed(values)
     proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
     if not proposals:
         return basic, None
@@ -137,12 +138,7 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
             return express_floats(values, numbers, calibration, fixed=True)
-    return express_integers(_signed(values), numbers, calibration, fixed=True)
-
-
-def _signed(values: Array) -> Array:
-    """Integers that fit in 64 bits with a sign: calibrations are modulo 2**64."""
-    return values.view(np.int64) if values.dtype == np.uint64 else values
+    return express_integers(signed(values), numbers, calibration, fixed=True)
 
 
 def _of_rows(proposal: Proposal, layout: GroupLayout, positions: Array) -> Proposal:
