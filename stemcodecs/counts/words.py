@@ -35,8 +35,9 @@ def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: 
         offset = np.zeros(1, np.int64) if calibration.offset is None else calibration.offset
         at_zero = offset >> calibration.fraction
         if calibration.reversed:
-            limits = np.iinfo(dtype)
-            at_zero = int(limits.min) + int(limits.max) - at_zero
+            # Around a base, values have a sign; so have those of 64 bits here.
+            has_sign = dtype.kind == "i" or calibration.base != 0 or dtype.itemsize == 8
+            at_zero = (-1 if has_sign else int(np.iinfo(dtype).max)) - at_zero
         at_zero = at_zero + calibration.base
         words = _of_integers(calibration, at_zero, reversed_=calibration.reversed)
     elif isinstance(calibration, ValueTable):

@@ -181,8 +181,10 @@ def test_further_disguises_have_one_map_and_one_model(name, tmp_path):
             assert all(read_header(data).shared for data in chunks)
             for k, data in zip(range(0, 384, 64), chunks, strict=True):
                 assert codec.decode_chunk(data).tobytes() == values[k : k + 64].tobytes()
-    # A scale or an offset of each pattern takes three bytes.
-    assert sizes["disguised"][0] < 1.02 * sizes["behind"][0] + 3.2 * len(values)
+    # A scale or an offset of each pattern takes three bytes. A dark reference leaves open how many whole ADU it has, so
+    # that pixels of one rate are up to two of them apart, of a noise of three.
+    beside = 1.03 if "dark" in name else 1.02
+    assert sizes["disguised"][0] < beside * sizes["behind"][0] + 3.2 * len(values)
     digits, words = FURTHER[name]
     assert sizes["disguised"][1] < sizes["behind"][1] + digits * 32 * 32 / 8 + 80
     store = tmp_path / "out.zarr"
@@ -239,15 +241,15 @@ def test_a_scan_without_a_common_model_is_stored_and_said_so(tmp_path):
 def test_a_part_of_a_scan_that_is_unlike_the_rest_is_said(tmp_path):
     random = np.random.default_rng(8)
     gain = random.normal(1, 0.05, (16, 16)).astype("f4")
-    values = random.poisson(3.0, (16, 16, 16, 16)).astype("f4") * gain
-    values[5, 3:5] = random.normal(3, 1, (2, 16, 16))
+    values = np.rint(17.3 * random.poisson(3.0, (32, 32, 16, 16)) * gain).astype("i4")
+    values[5, 3:5] = random.integers(-3000, 3000, (2, 16, 16))
     np.save(tmp_path / "scan.npy", values)
     result = CliRunner().invoke(
         app,
         ["compress", str(tmp_path / "scan.npy"), str(tmp_path / "a.zarr"), "--method", "pixel_histogram:model=scan"],
     )
     assert result.exit_code == 0, result.output
-    assert "2 of 256 patterns are unlike the others" in result.output
+    assert "2 of 1024 patterns are unlike the others" in result.output
     assert zarr.open_array(tmp_path / "a.zarr" / "data")[...].tobytes() == values.tobytes()
 
 
