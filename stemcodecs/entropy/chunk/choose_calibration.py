@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
+from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.float_calibration import express_floats, propose_alike, propose_floats
@@ -109,7 +110,9 @@ def _smallest(
     together = [n + m for n, m in zip(sizes[1:], fixed, strict=True)]
     first = int(np.argmin(together))
     if together[first] >= sizes[0] * (1 - LEAST_GAIN):
-        return None, True
+        # Counts are packed by lanes that a short sample leaves empty: it tells little less than a tenth.
+        doubtful = positions.size < min(LANES, layout.n_positions) and _CLEARLY * together[first] < sizes[0]
+        return (proposals[first], False) if doubtful else (None, True)
     return proposals[first], together[first] < _CLEARLY * sizes[0]
 
 
