@@ -9,9 +9,9 @@ import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums, unit_offset
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable, whole_integers
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
-from stemcodecs.entropy.values.float_calibration import propose_floats
+from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
 from stemcodecs.entropy.values.integer_calibration import propose_integers
 from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
 from stemcodecs.entropy.values.plane import to_plane
@@ -144,8 +144,14 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         doses = _of_doses(values, detector)
         problem = "the values are no whole numbers, and no gain of their pixels makes them counts"
         return FoundMap(problem=problem) if doses is None else doses
-    # One map of a scan is a formula: what it does not give in last digits stays exact.
-    calibration = replace(proposal[1], corrections=None)
+    calibration = proposal[1]
+    if calibration.corrections is not None:
+        # What the sample lacks in last digits beside a formula; counts that it does not have stay exact.
+        with np.errstate(all="ignore"):
+            corrected = express_floats(values, *proposal)
+        if corrected is None or not isinstance(corrected.calibration, FloatCalibration):
+            return FoundMap(problem="no formula gives the values of its pixels, and they have too many different ones")
+        calibration = corrected.calibration
     if calibration.scale is not None:
         made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
         return _proved(values, _without_dead(values, made))
@@ -233,7 +239,8 @@ def _proved(values: Array, found: CountsMap) -> FoundMap:
         lit = (values != 0) & alive
         if np.count_nonzero(unknown & lit) > (1 - _ENOUGH) * np.count_nonzero(lit):
             return FoundMap(problem="its patterns have too few counts each to tell the dose that they were divided by")
-    share = float(unknown[:, alive].mean()) if alive.any() else 0.0
+    # Zeros of the other sign stay exact, as marks do.
+    share = float((unknown & (values != 0))[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")
     return FoundMap(map=found)
@@ -259,13 +266,10 @@ def _of_integers(
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
             shifted |= pedestal
-        elif (
-            calibration.shift is None
-            and calibration.gain is not None
-            and not calibration.reversed
-            and not calibration.base
-        ):
-            candidates.append(_of_gains(calibration, detector))
+        else:
+            made = _of_pixels(calibration, signed, detector)
+            shifted |= calibration.gain is None
+            candidates += [] if made is None else [made]
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
     whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
@@ -308,11 +312,12 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
     core = core[::-1] if down else core
     step = int(np.gcd.reduce(np.diff(core)))
     if step > 1 or not (np.diff(core) > 1).any():
-        residue = int(core[0]) % step
+        base = int(values[0]) if max(abs(int(values[0])), abs(int(core[-1]))) // step >= _LARGEST else 0
+        residue = (int(core[0]) - base) % step
         calibration = IntegerCalibration(
-            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64)
+            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64), base=base
         )
-        zero = (int(values[0]) - residue) // step
+        zero = (int(values[0]) - base - residue) // step
         # Maps are of numbers of 32 bits.
         if max(step, abs(zero)) >= _LARGEST:
             return None
@@ -346,11 +351,24 @@ def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
     return None
 
 
-def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> CountsMap:
-    return CountsMap(
-        detector=detector, calibration=replace(calibration, shift=None),
-        zero=np.zeros(detector[0] * detector[1], np.int64),
-    )  # fmt: skip
+def _of_pixels(calibration: IntegerCalibration, values: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """The map with gains and offsets of pixels, and offsets of patterns if there are any."""
+    n_pixels, c = values.shape[1], calibration
+    made = CountsMap(detector=detector, calibration=replace(c, shift=None), zero=np.zeros(n_pixels, np.int64))
+    if c.reversed:
+        gain, offset = whole_integers(c, n_pixels)
+        base = c.base
+        # The complement of unsigned integers that have no base is that of a number with a sign, and 2**width more.
+        if values.dtype.kind == "u" and not base:
+            base = 2 ** (8 * values.dtype.itemsize)
+        upwards = IntegerCalibration(fraction=c.fraction, gain=gain, offset=-1 - offset, base=base)
+        made = replace(made, calibration=upwards, reversed=True)
+    if c.shift is None:
+        return made
+    shifts = replace(made, scaled=True).scales(values)
+    assert shifts is not None
+    # Doses look like offsets of patterns where no pixel is dark.
+    return None if (shifts == shifts[0]).all() else replace(made, scaled=True)
 
 
 def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:

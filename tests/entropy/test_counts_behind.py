@@ -60,8 +60,8 @@ def disguise(seed: int) -> Disguise:
         name += ", dead and hot pixels"
         # A place and a value in the map for each of them.
         map_bits += chosen.size * 120
-    # Which mode is smallest is decided by estimates: where neighbours tell as much as they cost, each pattern may have a
-    # dose, of 12 bits.
+    # Which mode is smallest is decided by estimates: where neighbours tell as much as they cost, each pattern may
+    # have a dose, of 12 bits.
     map_bits += 12 * positions
     # Zeros with a sign take two codes, so that fewer counts fit a symbol.
     share = 0.02 if "signs" in name else 0.01
