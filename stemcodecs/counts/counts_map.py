@@ -23,7 +23,7 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.range_coder import decode_map, encode_map
 from stemcodecs.entropy.values.calibration import Corrections, FloatCalibration, IntegerCalibration, whole_integers
-from stemcodecs.entropy.values.pattern_offsets import pattern_offsets
+from stemcodecs.entropy.values.pattern_offsets import STUCK, pattern_offsets
 from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.pattern_scales import pattern_scales
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
@@ -139,6 +139,12 @@ class CountsMap:
         # Half of what the dtype holds is left for them, see largest.
         return np.where(np.abs(found) <= self.largest(values.dtype), found, 0).astype(np.float64)
 
+    @cached_property
+    def _stuck(self) -> Array:
+        c = self.calibration
+        assert isinstance(c, IntegerCalibration)
+        return -((STUCK // 2) << c.fraction) // whole_integers(c, self.zero.size)[0]
+
     def values(self, counts: Array, dtype: np.dtype[Any], scales: Array | None = None) -> Array:
         """Values of counts[k, pixels], of a native dtype; ``scales`` as :meth:`scales` has them."""
         out = np.empty(counts.shape, dtype)
@@ -177,6 +183,9 @@ class CountsMap:
                 if here is not None and isinstance(self.calibration, FloatCalibration):
                     # Without a scale there is none but zero.
                     wrong |= (guess != 0) & (here == 0)[:, None]
+                elif here is not None:
+                    # Stuck pixels do not follow the offsets of patterns: theirs lie far above their values.
+                    wrong |= guess < self._stuck
                 guess[wrong] = 0
                 out[part], unknown[part] = guess, wrong
         return out, unknown
@@ -223,15 +232,17 @@ class CountsMap:
         # Of uint64 it is signed modulo 2**64.
         base = c.base % 2**64 if dtype == np.uint64 else c.base
         lower, upper = int(limits.min) - base, int(limits.max) - base
-        room = MOST_COUNTS
+        rooms = []
         # Few pixels are unlike each other; Python's integers do not overflow.
         for g, o, z in np.unique(np.stack([gain, offset, self.zero], axis=1), axis=0).tolist():
             if self.reversed:
                 lowest = -(-((lower << c.fraction) - o) // g)
-                room = min(room, z - lowest)
+                rooms.append(z - lowest)
             else:
                 highest = (((upper + 1) << c.fraction) - 1 - o) // g
-                room = min(room, highest - z)
+                rooms.append(highest - z)
+        # Stuck pixels have offsets beyond the dtype, and no counts.
+        room = min([MOST_COUNTS, *(r for r in rooms if r >= 0)]) if max(rooms) >= 0 else -1
         # The other half is for offsets of patterns.
         return room // 2 if self.scaled else room
 

@@ -14,6 +14,7 @@ from stemcodecs.entropy.values.calibration_kernels import gain_intervals, intege
 from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
 from stemcodecs.entropy.values.integer_calibration import propose_integers
 from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
+from stemcodecs.entropy.values.pattern_offsets import above_stuck
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.errors import ConfigurationError
 
@@ -29,6 +30,11 @@ _UNIT_GAIN = 0.1
 _LIT = 4
 _RARE = 0.02
 _LARGEST = 1 << 30
+_OFTEN = 4
+_BELOW, _ABOVE = 4, 8
+"""Times the spread of nearly all values within which counts are: others are events, whose differences are no noise."""
+_APART = 32
+"""Times the usual distance of two values of a list beyond which it goes on with those of hot pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +131,16 @@ def _dark(counts: Array) -> int:
     mark = min(top, np.iinfo(np.int32).max)
     known = counts if counts.dtype.itemsize == 1 else counts[counts < mark]
     return int(np.quantile(known, 0.02, method="lower")) if known.size else 0
+
+
+def _far(counts: Array) -> Array:
+    """Whole numbers far from nearly all others."""
+    known = counts[counts < np.iinfo(np.int32).max]
+    if not known.size:
+        return np.zeros(counts.shape, bool)
+    low, high = (int(q) for q in np.quantile(known, (0.03, 0.995), method="nearest"))
+    spread = high - low + 4
+    return np.asarray((counts < low - _BELOW * spread) | (counts > high + _ABOVE * spread))
 
 
 def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> FoundMap:
@@ -261,7 +277,7 @@ def _of_integers(
     shifted = negative
     for _, calibration in propose_integers(signed, None if plane is None else plane.numbers, detector):
         if isinstance(calibration, ValueTable):
-            made = _of_table(calibration.values, detector)
+            made = _of_table(_frequent(calibration.values, signed), detector)
             pedestal = negative or int(calibration.values[0]) > 0
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
@@ -297,6 +313,14 @@ def _of_integers(
 _NO_ZERO = "the value at zero counts is not known: say it with offset=, or let gain=auto measure it"
 
 
+def _frequent(table: Array, values: Array) -> Array:
+    """Entries of a table without those that hardly occur: a single event between two counts hides their distance."""
+    distinct, times = np.unique(values, return_counts=True)
+    often = distinct[times >= _OFTEN]
+    kept = table[np.isin(table, often)]
+    return kept if kept.size >= 2 else table
+
+
 def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
     """A map that gives a list of values, if they are evenly spaced or multiples that were rounded."""
     n_pixels = detector[0] * detector[1]
@@ -307,6 +331,10 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
     steps = np.diff(values)
     end = int(np.argmax(steps > 0 if down else steps < 0)) if ((steps > 0) if down else (steps < 0)).any() else 0
     core = values[: end + 1] if end else values
+    # Hot pixels lie on the same side of the bulk, but far from it.
+    gaps = np.abs(np.diff(core))
+    far = gaps > _APART * int(np.median(gaps)) if gaps.size else np.zeros(0, bool)
+    core = core[: int(np.argmax(far)) + 1] if far.any() else core
     if core.size < 2:
         return None
     core = core[::-1] if down else core
@@ -353,7 +381,8 @@ def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
 
 def _of_pixels(calibration: IntegerCalibration, values: Array, detector: tuple[int, int]) -> CountsMap | None:
     """The map with gains and offsets of pixels, and offsets of patterns if there are any."""
-    n_pixels, c = values.shape[1], calibration
+    n_pixels = values.shape[1]
+    c = calibration if calibration.shift is None else above_stuck(values, calibration)
     made = CountsMap(detector=detector, calibration=replace(c, shift=None), zero=np.zeros(n_pixels, np.int64))
     if c.reversed:
         gain, offset = whole_integers(c, n_pixels)
@@ -380,7 +409,12 @@ def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
 def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:
     """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
     counts = whole_numbers(values, found)
-    sums = TransferSums.of(counts, positions, scan, _dark(counts))
+    dark = _dark(counts)
+    # The noise of stuck pixels vanishes, wherever their value is.
+    stuck = (counts == counts[:1]).all(axis=0) & (np.abs(counts[0].astype(np.int64) - dark) > 1)
+    counts[:, stuck] = np.iinfo(np.int32).max
+    counts[_far(counts)] = np.iinfo(np.int32).max
+    sums = TransferSums.of(counts, positions, scan, dark)
     try:
         noise = PhotonTransfer.fit(sums)
     except ConfigurationError:

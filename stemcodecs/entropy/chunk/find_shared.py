@@ -11,7 +11,7 @@ from stemcodecs.entropy.chunk.choose_calibration import calibrated_plane, plane_
 from stemcodecs.entropy.chunk.encode import size_by_pixel
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
-from stemcodecs.entropy.values.pattern_offsets import forwards, with_offsets
+from stemcodecs.entropy.values.pattern_offsets import above_stuck, with_offsets
 from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
@@ -21,9 +21,6 @@ Array = np.ndarray[Any, Any]
 
 _AS_SMALL = 1.05
 """Bytes by the offsets that patterns tell one by one, to those by what all of them together told."""
-_STUCK = 1 << 16
-"""Lies above a stuck pixel, so that the offsets of other chunks' patterns do not reach it."""
-_LARGEST = 1 << 30
 _BELOW = 1024
 """Codes for values below the lowest of a sample."""
 
@@ -44,7 +41,7 @@ def find_shared(patterns: Array) -> tuple[NumberMap, Calibration, bool] | None:
     if isinstance(found, FloatCalibration) and found.scale is not None:
         return plane.numbers, _telling(values, replace(found, scale=None)), True
     if isinstance(found, IntegerCalibration) and found.shift is not None:
-        telling = _above_all(signed(values), found)
+        telling = above_stuck(signed(values), found)
         told = plane_behind(array, plane.numbers, with_offsets(signed(values), telling))
         if told is None or size_by_pixel(array, told) > _AS_SMALL * size_by_pixel(array, plane):
             return None
@@ -74,19 +71,6 @@ def _telling(values: Array, found: FloatCalibration) -> FloatCalibration:
     if not dead.any():
         return found
     return replace(found, gain=np.where(dead, 0.0, 1.0 if found.gain is None else found.gain))
-
-
-def _above_all(values: Array, found: IntegerCalibration) -> IntegerCalibration:
-    """With far higher offsets for stuck pixels, so that they tell no offset of a pattern, nor follow it."""
-    stuck = (values == values[:1]).all(axis=0)
-    if not stuck.any() or stuck.all():
-        return found
-    offset = np.zeros(stuck.size, np.int64) if found.offset is None else found.offset.copy()
-    above = forwards(values[:1], found)[0, stuck].astype(np.int64) + _STUCK
-    if np.abs(above).max() >= _LARGEST >> found.fraction:
-        return found
-    offset[stuck] = (above << found.fraction) + ((1 << found.fraction) >> 1)
-    return replace(found, offset=offset)
 
 
 def _continued(values: Array, dtype: np.dtype[Any]) -> Array:

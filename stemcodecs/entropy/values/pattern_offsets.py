@@ -10,7 +10,7 @@ import numpy as np
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.values.calibration import IntegerCalibration, without_base
 
-__all__ = ["forwards", "pattern_offsets", "with_offsets"]
+__all__ = ["STUCK", "above_stuck", "forwards", "pattern_offsets", "with_offsets"]
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +20,8 @@ _DEAD, _FAR = 3, 8
 """Per cent of the pixels that may lie farther below, and how many times as far as these lie below the median."""
 _NOWHERE = np.iinfo(np.int64).max
 _LIMIT = 1 << 31
+STUCK = 1 << 16
+"""Lies above a stuck pixel, so that the offsets of other chunks' patterns do not reach it."""
 _FAR_OFF = (1 << 30) + (1 << 17)
 
 
@@ -70,6 +72,19 @@ def pattern_offsets(values: Array, calibration: IntegerCalibration) -> Array:
 def with_offsets(values: Array, calibration: IntegerCalibration) -> IntegerCalibration:
     """The calibration with the offsets of some patterns, as :func:`pattern_offsets` finds them."""
     return replace(calibration, shift=pattern_offsets(values, calibration))
+
+
+def above_stuck(values: Array, found: IntegerCalibration) -> IntegerCalibration:
+    """With far higher offsets for stuck pixels, so that they tell no offset of a pattern, nor follow it."""
+    stuck = (values == values[:1]).all(axis=0)
+    if not stuck.any() or stuck.all():
+        return found
+    offset = np.zeros(stuck.size, np.int64) if found.offset is None else found.offset.copy()
+    above = forwards(values[:1], found)[0, stuck].astype(np.int64) + STUCK
+    if np.abs(above).max() >= _FAR_OFF >> found.fraction:
+        return found
+    offset[stuck] = (above << found.fraction) + ((1 << found.fraction) >> 1)
+    return replace(found, offset=offset)
 
 
 @kernel
