@@ -140,6 +140,10 @@ class CountsMap:
         return np.where(np.abs(found) <= self.largest(values.dtype), found, 0).astype(np.float64)
 
     @cached_property
+    def _at_zero(self) -> Array:
+        return self.values(np.zeros((1, self.zero.size), np.int64), np.dtype(np.int64), np.zeros(1))[0]
+
+    @cached_property
     def _stuck(self) -> Array:
         c = self.calibration
         assert isinstance(c, IntegerCalibration)
@@ -186,6 +190,10 @@ class CountsMap:
                 elif here is not None:
                     # Stuck pixels do not follow the offsets of patterns: theirs lie far above their values.
                     wrong |= guess < self._stuck
+                    if values.dtype.itemsize < 8:
+                        # A level may decode to as few counts as none, which must have a value.
+                        limits, nothing = np.iinfo(values.dtype), self._at_zero + here[:, None]
+                        wrong |= nothing > int(limits.max) if self.reversed else nothing < int(limits.min)
                 guess[wrong] = 0
                 out[part], unknown[part] = guess, wrong
         return out, unknown
@@ -252,6 +260,17 @@ class CountsMap:
         """
         whole = self._whole_of(value)
         return replace(self, zero=(np.floor(whole) if self.reversed else np.ceil(whole)).astype(np.int64))
+
+    def within(self, dtype: np.dtype[Any]) -> CountsMap:
+        """The same map of integers with more counts at zero where zero counts would have a value beyond a dtype."""
+        c = self.calibration
+        if dtype.itemsize == 8 or not isinstance(c, IntegerCalibration):
+            return self
+        limits = np.iinfo(dtype)
+        gain = whole_integers(c, self.zero.size)[0]
+        beyond = self._at_zero - int(limits.max) if self.reversed else int(limits.min) - self._at_zero
+        more = -((-np.maximum(beyond, 0) << c.fraction) // gain)
+        return replace(self, zero=self.zero - more if self.reversed else self.zero + more)
 
     def counts_at(self, value: float) -> int:
         """Fewest counts that a pixel has at a value, rounded up."""

@@ -289,25 +289,26 @@ def _of_integers(
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
     whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
-    best: CountsMap | None = None
+    unplaced: CountsMap | None = None
     for candidate in [*candidates[::-1], *([whole] if wide or negative else [])]:
         unknown = candidate.counts(signed)[1]
-        if float((unknown if keep is None else unknown[keep]).mean()) <= 1 - _ENOUGH:
-            best = candidate
-            break
-    if best is None:
-        if wide:
-            return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+        if float((unknown if keep is None else unknown[keep]).mean()) > 1 - _ENOUGH:
+            continue
+        if not candidate.scaled and _begins_at_zero(candidate, negative, shifted):
+            return FoundMap(plain=True) if candidate.changes_nothing and not wide else FoundMap(map=candidate)
+        # Offsets that are none of a detector leave noise which is not that of counts.
+        placed = _placed(candidate, signed, positions, scan)
+        if placed is not None:
+            placed = placed.within(values.dtype)
+            return FoundMap(plain=True) if placed.changes_nothing and not wide else FoundMap(map=placed)
+        if unplaced is None and not candidate.scaled:
+            unplaced = candidate
+    if not wide:
+        # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
         return FoundMap(plain=True)
-    if not _begins_at_zero(best, negative, shifted):
-        placed = _placed(best, signed, positions, scan)
-        if placed is None:
-            # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
-            return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
-        best = placed
-    if best.changes_nothing and not wide:
-        return FoundMap(plain=True)
-    return FoundMap(map=best)
+    if unplaced is None:
+        return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+    return FoundMap(map=unplaced, problem=_NO_ZERO)
 
 
 _NO_ZERO = "the value at zero counts is not known: say it with offset=, or let gain=auto measure it"
@@ -317,8 +318,23 @@ def _frequent(table: Array, values: Array) -> Array:
     """Entries of a table without those that hardly occur: a single event between two counts hides their distance."""
     distinct, times = np.unique(values, return_counts=True)
     often = distinct[times >= _OFTEN]
-    kept = table[np.isin(table, often)]
-    return kept if kept.size >= 2 else table
+    kept = np.isin(table, often)
+    if int(kept.sum()) < 2:
+        return table
+    bulk = _bulk(table[kept])
+    step = max(1, int(np.gcd.reduce(np.diff(bulk)))) if bulk.size > 1 else 1
+    if step > 1 or np.median(np.abs(np.diff(bulk))) == 1:
+        # What lies between them at their distance is a rare count. Multiples that were rounded have no such distance.
+        inside = (table >= bulk.min()) & (table <= bulk.max())
+        kept |= inside & ((table - bulk[0]) % step == 0)
+    return table[kept]
+
+
+def _bulk(table: Array) -> Array:
+    """The beginning of a list of values, without those of hot pixels: they lie on the same side, but far from it."""
+    gaps = np.abs(np.diff(table))
+    far = gaps > _APART * int(np.median(gaps)) if gaps.size else np.zeros(0, bool)
+    return table[: int(np.argmax(far)) + 1] if far.any() else table
 
 
 def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
@@ -330,11 +346,7 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
     # Values of outliers follow those of the bulk.
     steps = np.diff(values)
     end = int(np.argmax(steps > 0 if down else steps < 0)) if ((steps > 0) if down else (steps < 0)).any() else 0
-    core = values[: end + 1] if end else values
-    # Hot pixels lie on the same side of the bulk, but far from it.
-    gaps = np.abs(np.diff(core))
-    far = gaps > _APART * int(np.median(gaps)) if gaps.size else np.zeros(0, bool)
-    core = core[: int(np.argmax(far)) + 1] if far.any() else core
+    core = _bulk(values[: end + 1] if end else values)
     if core.size < 2:
         return None
     core = core[::-1] if down else core
