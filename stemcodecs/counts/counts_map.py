@@ -147,7 +147,8 @@ class CountsMap:
     def _stuck(self) -> Array:
         c = self.calibration
         assert isinstance(c, IntegerCalibration)
-        return -((STUCK // 2) << c.fraction) // whole_integers(c, self.zero.size)[0]
+        least: Array = -((STUCK // 2) << c.fraction) // whole_integers(c, self.zero.size)[0]
+        return least
 
     def values(self, counts: Array, dtype: np.dtype[Any], scales: Array | None = None) -> Array:
         """Values of counts[k, pixels], of a native dtype; ``scales`` as :meth:`scales` has them."""

@@ -248,8 +248,12 @@ def _mapped(counts: Array) -> dict[str, tuple[dict[str, Any], Array]]:
     doses = random.normal(1, 0.05, (5, 7, 1, 1)).astype(np.float32)
     divided = FloatCalibration(gain=np.tile(floats.gain, 2), scale_divides=True)
     cases["mapped doses"] = divided, corrected.reshape(5, 7, 10, 6) / doses
+    added = IntegerCalibration(offset=random.integers(0, 9, 30), base=2**33)
+    shifted = 2**33 + counts + added.offset.reshape(5, 6) + random.integers(0, 9, (*counts.shape[:2], 1, 1))
+    shifted[..., 2, 2], shifted[0, 0, 0, 1] = -1, 2**62
+    cases["mapped offsets"] = added, shifted
     return {
-        name: ({"decoder": "centroid", "map": _map_of(c, array.shape[-2:], scaled=c is divided)}, array)
+        name: ({"decoder": "centroid", "map": _map_of(c, array.shape[-2:], scaled=c in (divided, added))}, array)
         for name, (c, array) in cases.items()
     }
 
@@ -345,6 +349,8 @@ def _pca() -> dict[str, Specimen]:
     floats = _with_gaps(counts.astype(np.float32) * gain.reshape(4, 5), np.nan)
     # So many pixels that a pattern tells its scale.
     doses = random.normal(1, 0.05, (10, 1, 1)).astype(np.float32)
+    added = IntegerCalibration(offset=random.integers(0, 9, 20))
+    cases["mapped offsets"] = "bounded", counts + added.offset.reshape(4, 5) + random.integers(0, 9, (70, 1, 1))
     cases |= {
         "mapped none": ("none", floats), "mapped bounded": ("bounded", floats), "mapped lossless": ("lossless", floats),
         "mapped doses": ("bounded", floats.reshape(10, 28, 5) / doses),
@@ -353,7 +359,8 @@ def _pca() -> dict[str, Specimen]:
     for name, (residual, values) in cases.items():
         scaled = name.endswith("doses")
         calibration = FloatCalibration(gain=np.tile(gain, 7 if scaled else 1).astype(np.float64), scale_divides=True)
-        mapped = _map_of(calibration, values.shape[-2:], scaled=scaled) if name.startswith("mapped") else None
+        used, alone = (added, True) if name.endswith("offsets") else (calibration, scaled)
+        mapped = _map_of(used, values.shape[-2:], scaled=alone) if name.startswith("mapped") else None
         codec = Pca.from_model(wide if scaled else model, residual=residual, map=mapped)
         data = codec.encode_chunk(values)
         found[f"pca {name}"] = Specimen(

@@ -91,7 +91,7 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
         return _encode_stored(array, flags)
     data, suits = (None, False) if shared is None else _encode_by_shared(array, flags, shared)
     smallest = None if data is None else _or_stored(array, data, flags)
-    if suits and smallest is data:
+    if data is not None and suits and smallest is data:
         return data
     # Values that the scan's map or its model does not give have their own, if that takes less.
     own = _encode_own(array, options, flags)
