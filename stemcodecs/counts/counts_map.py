@@ -141,7 +141,8 @@ class CountsMap:
 
     @cached_property
     def _at_zero(self) -> Array:
-        return self.values(np.zeros((1, self.zero.size), np.int64), np.dtype(np.int64), np.zeros(1))[0]
+        values: Array = self.values(np.zeros((1, self.zero.size), np.int64), np.dtype(np.int64), np.zeros(1))[0]
+        return values
 
     @cached_property
     def _stuck(self) -> Array:
