@@ -32,6 +32,10 @@ class ConfigurationError(StemcodecsError, ValueError):
     """A codec's or a pipeline's configuration has an unknown key or an unusable value."""
 
 
+class NotCountsError(ConfigurationError):
+    """The values of a scan are no counts that a model of all its chunks could be of."""
+
+
 class ValueRangeError(StemcodecsError, ValueError):
     """A value that a lossy codec can neither keep within its bound nor keep exactly."""
 

@@ -229,7 +229,7 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2, 3, 4, 5)
+    assert version in (1, 2, 3, 4, 5, 6)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -356,6 +356,7 @@ class Counts:
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
         calibration = body.section() if version in (2, 4) else None
         scales = Sections(body.section()) if version == 5 else None
+        shift = Adaptive(body.section()) if version == 6 else None
         self.tile = body.varint(), body.varint()
         self.blocks = body.varint()
         reference, model_bytes = body.varint(), body.section()
@@ -376,15 +377,18 @@ class Counts:
                 assert behind.varint() == self.negatives or version < 3
                 assert behind.section() == section[20:] or version < 3
                 of_scan = behind.section()
-                if version in (3, 5):
-                    assert (of_shared, scales is not None) in ((2, False), (3, True))
-                    self.calibration = Calibration(of_scan, self.detector, 0, dtype)
+                if version in (3, 5, 6):
+                    assert of_shared in ((2, 4) if version == 3 else (3, 5) if version == 5 else (5,))
+                    self.calibration = Calibration(of_scan, self.detector, 0, dtype, of_shared > 3)
                 if scales is not None:
                     n = self.ny * self.nx
                     read = scales
                     self.calibration.scale = Calibration.floats(read, lambda: Adaptive(read.section()).map(1, n)[0])
                     assert read.at == len(read.data)
-        assert version not in (3, 5) or self.calibration
+                if shift is not None:
+                    assert self.calibration.kind == 1
+                    self.calibration.shift = shift.map(1, self.ny * self.nx)[0]
+        assert version not in (3, 5, 6) or self.calibration
         if calibration is not None:
             self.calibration = Calibration(calibration, self.detector, self.ny * self.nx, dtype, version == 4)
         self.model = model(model_bytes, *self.detector)

@@ -87,12 +87,13 @@ class CountsMap:
         flags, height, width, floats = (s.varint() for _ in range(4))
         self.reversed, self.scaled = bool(flags & 1), bool(flags & 2)
         assert flags < 4
-        assert data[4] == (2 if self.scaled else 1)
+        assert data[4] == 3 or data[4] == (2 if self.scaled else 1)
         self.detector = height, width
         kind = np.dtype("f8" if floats else "i8")
-        self.calibration = format_decoder.Calibration(s.section(), self.detector, 1, kind)
+        self.calibration = format_decoder.Calibration(s.section(), self.detector, 1, kind, data[4] == 3)
         self.zero = [v for line in format_decoder.Adaptive(s.section()).map(height, width) for v in line]
-        assert not self.scaled or (floats and not self.reversed and not any(self.zero) and not self.calibration.dark)
+        alone = floats and not self.reversed and not any(self.zero) and not self.calibration.dark
+        assert not self.scaled or alone or (data[4] == 3 and not floats)
 
     def values(self, counts: np.ndarray[Any, Any], dtype: np.dtype[Any], beside: bytes) -> np.ndarray[Any, Any]:
         """Values of counts, given what is kept beside them."""
@@ -105,7 +106,10 @@ class CountsMap:
                 of_patterns, lambda: format_decoder.Adaptive(of_patterns.section()).map(1, positions)[0]
             )
             assert of_patterns.at == len(of_patterns.data)
-            self.calibration.scale = [scale or 1.0 for scale in floats]
+            if dtype.kind == "f":
+                self.calibration.scale = [scale or 1.0 for scale in floats]
+            else:
+                self.calibration.shift = [int(offset) for offset in floats]
             beside = beside[s.at :]
         out = np.empty(counts.shape, dtype)
         flat = out.reshape(-1)
@@ -113,9 +117,9 @@ class CountsMap:
             pixel = i % len(self.zero)
             u = self.zero[pixel] - count if self.reversed else self.zero[pixel] + count
             if dtype.kind == "f":
-                flat[i] = self.calibration.number(0, u, pixel, i // len(self.zero), dtype)
+                flat[i] = self.calibration.number(u, u, pixel, i // len(self.zero), dtype)
             else:
-                cut = self.calibration.integer(0, u, pixel, 0) % 2 ** (8 * dtype.itemsize)
+                cut = self.calibration.integer(0, u, pixel, i // len(self.zero)) % 2 ** (8 * dtype.itemsize)
                 flat[i] = np.array(cut, f"u{dtype.itemsize}").view(dtype)
         exact_values(beside, out)
         return out

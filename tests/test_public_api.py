@@ -122,6 +122,7 @@ BASES = {
     "SourceError": ["StemcodecsError"],
     "SourceMismatchError": ["SourceError"],
     "UnsupportedDtypeError": ["StemcodecsError", "TypeError"],
+    "NotCountsError": ["ConfigurationError"],
     "ValueRangeError": ["StemcodecsError", "ValueError"],
     "VerificationError": ["StemcodecsError"],
     "WorkersLostError": ["StemcodecsError"],

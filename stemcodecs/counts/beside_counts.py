@@ -14,6 +14,7 @@ from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.exact_values import ExactValues
 from stemcodecs.entropy.chunk.calibration_bytes import read_floats, write_floats
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.values.calibration import IntegerCalibration
 from stemcodecs.errors import CorruptChunkError
 
 __all__ = ["BesideCounts"]
@@ -30,7 +31,7 @@ class BesideCounts:
     map : CountsMap
         Of the scan.
     scales : float64[k] or None
-        Of the patterns, 0 where there is none; None where the map has none.
+        Of the patterns, 0 where there is none, or their offsets, of integers; None where the map has none.
     exact : ExactValues
         Values that the map does not give.
     """
@@ -75,14 +76,17 @@ class BesideCounts:
             If the bytes are not of such values.
         """
         r = Reader(data)
-        scales = _read_scales(r.section(), shape[0]) if behind.scaled else None
+        whole = isinstance(behind.calibration, IntegerCalibration)
+        scales = _read_scales(r.section(), shape[0], whole=whole) if behind.scaled else None
         return cls(map=behind, scales=scales, exact=ExactValues.read(r, shape, itemsize))
 
 
-def _read_scales(section: memoryview, n: int) -> Array:
+def _read_scales(section: memoryview, n: int, *, whole: bool) -> Array:
     r = Reader(section)
     scales = read_floats(r, (1, n))
     r.end()
-    if (scales < 0).any():
+    if not whole and (scales < 0).any():
         raise CorruptChunkError("a scale of a pattern is negative")
+    if whole and ((scales != np.rint(scales)) | (np.abs(scales) >= 1 << 31)).any():
+        raise CorruptChunkError("an offset of a pattern is no integer of 32 bits")
     return scales

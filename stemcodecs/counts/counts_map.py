@@ -1,8 +1,8 @@
 """One map of a whole scan from values to the counts behind them, and back.
 
 A pixel's value is what its whole number gives by a calibration, gains and offsets of pixels, bit by bit; counts begin
-at ``zero``. Patterns that were divided by their dose, or by a monitor, have a scale each, which a pattern's own values
-tell. What the map does not give is kept beside the counts
+at ``zero``. Patterns that were divided by their dose, or by a monitor, have a scale each, and integers may have an
+offset of each pattern, which a pattern's own values tell. What the map does not give is kept beside the counts
 (:class:`stemcodecs.counts.exact_values.ExactValues`).
 """
 
@@ -18,11 +18,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import read_calibration, write_calibration
+from stemcodecs.entropy.chunk.calibration_bytes import MAX_SHARED_CORRECTIONS, read_calibration, write_calibration
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.range_coder import decode_map, encode_map
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, whole_integers
+from stemcodecs.entropy.values.calibration import Corrections, FloatCalibration, IntegerCalibration, whole_integers
+from stemcodecs.entropy.values.pattern_offsets import STUCK, pattern_offsets
+from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.pattern_scales import pattern_scales
 from stemcodecs.errors import ConfigurationError, CorruptChunkError, FormatVersionError
 
@@ -31,8 +33,9 @@ __all__ = ["MOST_COUNTS", "CountsMap"]
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCcm"
-VERSION = 2
-"""The highest: a map without scales of patterns is of version 1."""
+VERSION = 3
+"""The highest: a map without scales of patterns is of version 1, with them of version 2; one with offsets of patterns,
+a base, or corrections is of version 3."""
 REVERSED, SCALED = 1, 2
 MOST_COUNTS = (1 << 31) - 2
 """Counts beyond it, and below its negative, are kept exactly: the others fit int32."""
@@ -51,22 +54,22 @@ class CountsMap:
     """Values of pixels from counts, the same for all patterns.
 
     The whole number of a pixel is ``zero + count``, or ``zero - count`` if ``reversed``. Of integers,
-    ``value = (gain * whole + offset) >> fraction`` modulo the dtype; of floats,
-    ``value = (whole - dark) * gain``, each operation rounded, as :class:`FloatCalibration` says, and if ``scaled``
-    with a scale of each pattern.
+    ``value = ((gain * whole + offset) >> fraction) + base`` modulo the dtype, and if ``scaled`` plus an offset of each
+    pattern; of floats, ``value = (whole - dark) * gain``, each operation rounded, as :class:`FloatCalibration` says,
+    and if ``scaled`` with a scale of each pattern.
 
     Attributes
     ----------
     detector : tuple of int
         (det_y, det_x).
     calibration : IntegerCalibration or FloatCalibration
-        Without parameters of patterns.
+        Without parameters of patterns, signed zeros, or a complement.
     zero : int64[pixels]
         Whole number at zero counts.
     reversed : bool
         Whether values fall as counts rise.
     scaled : bool
-        Whether each pattern has a scale of its own (:meth:`scales`); of floats without a dark reference.
+        Whether each pattern has a scale of its own (:meth:`scales`), of floats without a dark reference, or an offset.
     """
 
     detector: tuple[int, int]
@@ -89,7 +92,9 @@ class CountsMap:
     def changes_nothing(self) -> bool:
         """Whether counts are the values themselves."""
         c = self.calibration
-        if not isinstance(c, IntegerCalibration) or c.fraction or self.reversed or self.zero.any():
+        if not isinstance(c, IntegerCalibration) or c.fraction or self.reversed or self.scaled or self.zero.any():
+            return False
+        if c.base:
             return False
         return bool((c.gain is None or (c.gain == 1).all()) and (c.offset is None or (c.offset == 0).all()))
 
@@ -110,15 +115,41 @@ class CountsMap:
             )
 
     def scales(self, values: Array) -> Array | None:
-        """Scale of every pattern of native values[k, pixels], from its values alone: float64[k].
+        """Scale, or offset, of every pattern of native values[k, pixels], from its values alone: float64[k].
 
-        0 for patterns that do not tell one: these have no counts but zeros. None where patterns have no scales.
+        A scale is 0 for patterns that do not tell one: these have no counts but zeros. None where patterns have none.
         """
         if not self.scaled:
             return None
-        assert isinstance(self.calibration, FloatCalibration)
+        if isinstance(self.calibration, IntegerCalibration):
+            return self._offsets(values)
         found, lit = pattern_scales(values, self.calibration)
         return np.where(lit >= _LEAST_LIT, found, 0.0)
+
+    def _offsets(self, values: Array) -> Array:
+        c = self.calibration
+        assert isinstance(c, IntegerCalibration)
+        if self.reversed:
+            # The complement counts upwards, and what is added to it is taken off the values.
+            offset = -1 - whole_integers(c, self.zero.size)[1]
+            upwards = IntegerCalibration(fraction=c.fraction, gain=c.gain, offset=offset, base=c.base, reversed=True)
+            found = -pattern_offsets(signed(values), upwards)
+        else:
+            found = pattern_offsets(signed(values), c)
+        # Half of what the dtype holds is left for them, see largest.
+        return np.where(np.abs(found) <= self.largest(values.dtype), found, 0).astype(np.float64)
+
+    @cached_property
+    def _at_zero(self) -> Array:
+        values: Array = self.values(np.zeros((1, self.zero.size), np.int64), np.dtype(np.int64), np.zeros(1))[0]
+        return values
+
+    @cached_property
+    def _stuck(self) -> Array:
+        c = self.calibration
+        assert isinstance(c, IntegerCalibration)
+        least: Array = -((STUCK // 2) << c.fraction) // whole_integers(c, self.zero.size)[0]
+        return least
 
     def values(self, counts: Array, dtype: np.dtype[Any], scales: Array | None = None) -> Array:
         """Values of counts[k, pixels], of a native dtype; ``scales`` as :meth:`scales` has them."""
@@ -155,9 +186,16 @@ class CountsMap:
                 guess, wrong = self._guess(values[part], here)
                 restored = self._values(self._whole(guess), values.dtype, here)
                 wrong |= restored.view(bits) != values[part].view(bits)
-                if here is not None:
+                if here is not None and isinstance(self.calibration, FloatCalibration):
                     # Without a scale there is none but zero.
                     wrong |= (guess != 0) & (here == 0)[:, None]
+                elif here is not None:
+                    # Stuck pixels do not follow the offsets of patterns: theirs lie far above their values.
+                    wrong |= guess < self._stuck
+                    if values.dtype.itemsize < 8:
+                        # A level may decode to as few counts as none, which must have a value.
+                        limits, nothing = np.iinfo(values.dtype), self._at_zero + here[:, None]
+                        wrong |= nothing > int(limits.max) if self.reversed else nothing < int(limits.min)
                 guess[wrong] = 0
                 out[part], unknown[part] = guess, wrong
         return out, unknown
@@ -169,7 +207,9 @@ class CountsMap:
         """
         with np.errstate(all="ignore"):
             whole = self._whole_of(values.astype(np.float64))
-            if scales is not None:
+            if scales is not None and isinstance(self.calibration, IntegerCalibration):
+                whole = self._whole_of(values.astype(np.float64) - scales[:, None])
+            elif scales is not None:
                 assert isinstance(self.calibration, FloatCalibration)
                 by = scales[:, None]
                 whole = np.where(whole == 0, 0.0, whole * by if self.calibration.scale_divides else whole / by)
@@ -184,7 +224,8 @@ class CountsMap:
             if isinstance(c, IntegerCalibration):
                 gain, offset = whole_integers(c, self.zero.size)
                 # The half that rounds is no part of the value.
-                out = (whole * gain + (offset - ((1 << c.fraction) >> 1))) / 2.0**c.fraction
+                out = (whole * gain + (offset - ((1 << c.fraction) >> 1))) / 2.0**c.fraction + c.base
+                out = out if scales is None else out + scales[:, None]
             else:
                 out = self._scaled(whole, c, np.dtype(np.float64), scales)
             values: Array = out.astype(dtype)
@@ -198,16 +239,22 @@ class CountsMap:
         assert isinstance(c, IntegerCalibration)
         limits = np.iinfo(dtype)
         gain, offset = whole_integers(c, self.zero.size)
-        room = MOST_COUNTS
+        # Of uint64 it is signed modulo 2**64.
+        base = c.base % 2**64 if dtype == np.uint64 else c.base
+        lower, upper = int(limits.min) - base, int(limits.max) - base
+        rooms = []
         # Few pixels are unlike each other; Python's integers do not overflow.
         for g, o, z in np.unique(np.stack([gain, offset, self.zero], axis=1), axis=0).tolist():
             if self.reversed:
-                lowest = -(-((int(limits.min) << c.fraction) - o) // g)
-                room = min(room, z - lowest)
+                lowest = -(-((lower << c.fraction) - o) // g)
+                rooms.append(z - lowest)
             else:
-                highest = (((int(limits.max) + 1) << c.fraction) - 1 - o) // g
-                room = min(room, highest - z)
-        return room
+                highest = (((upper + 1) << c.fraction) - 1 - o) // g
+                rooms.append(highest - z)
+        # Stuck pixels have offsets beyond the dtype, and no counts.
+        room = min([MOST_COUNTS, *(r for r in rooms if r >= 0)]) if max(rooms) >= 0 else -1
+        # The other half is for offsets of patterns.
+        return room // 2 if self.scaled else room
 
     def beginning_at(self, value: float) -> CountsMap:
         """The same map with zero counts at a value; where it is between two whole numbers, at the one that gives fewer
@@ -215,6 +262,17 @@ class CountsMap:
         """
         whole = self._whole_of(value)
         return replace(self, zero=(np.floor(whole) if self.reversed else np.ceil(whole)).astype(np.int64))
+
+    def within(self, dtype: np.dtype[Any]) -> CountsMap:
+        """The same map of integers with more counts at zero where zero counts would have a value beyond a dtype."""
+        c = self.calibration
+        if dtype.itemsize == 8 or not isinstance(c, IntegerCalibration):
+            return self
+        limits = np.iinfo(dtype)
+        gain = whole_integers(c, self.zero.size)[0]
+        beyond = self._at_zero - int(limits.max) if self.reversed else int(limits.min) - self._at_zero
+        more = -((-np.maximum(beyond, 0) << c.fraction) // gain)
+        return replace(self, zero=self.zero - more if self.reversed else self.zero + more)
 
     def counts_at(self, value: float) -> int:
         """Fewest counts that a pixel has at a value, rounded up."""
@@ -230,7 +288,7 @@ class CountsMap:
             return np.broadcast_to(back, np.broadcast_shapes(back.shape, self.zero.shape))
         gain, offset = whole_integers(c, self.zero.size)
         # The half that rounds is no part of the value.
-        return (value * 2.0**c.fraction - (offset - ((1 << c.fraction) >> 1))) / gain
+        return ((value - c.base) * 2.0**c.fraction - (offset - ((1 << c.fraction) >> 1))) / gain
 
     def _whole(self, counts: Array) -> Array:
         wide = counts.astype(np.int64)
@@ -241,11 +299,13 @@ class CountsMap:
         if isinstance(c, IntegerCalibration):
             gain, offset = whole_integers(c, self.zero.size)
             # Modulo 2**64, then of the dtype: two's complement.
-            wide = (whole * gain + offset) >> c.fraction
+            wide = ((whole * gain + offset) >> c.fraction) + np.int64(c.base)
+            if scales is not None:
+                wide += scales.astype(np.int64)[:, None]
             return wide.view(np.uint64).astype(f"u{dtype.itemsize}").view(dtype)
-        return self._scaled(whole, c, np.dtype(np.float32 if c.single else np.float64), scales).astype(
-            dtype, copy=False
-        )
+        kind = np.dtype(np.float32 if c.single else np.float64)
+        values = self._scaled(whole, c, kind, scales).astype(dtype, copy=False)
+        return values if c.corrections is None else _corrected(values, whole, c.corrections)
 
     @staticmethod
     def _scaled(whole: Array, c: FloatCalibration, kind: np.dtype[Any], scales: Array | None) -> Array:
@@ -279,7 +339,9 @@ class CountsMap:
             np.rint(whole, out=whole)
         else:
             gain, offset = whole_integers(c, self.zero.size)
-            wide = values.astype(np.int64) if values.dtype != np.uint64 else values.view(np.int64)
+            wide = signed(values).astype(np.int64) - np.int64(c.base)
+            if scales is not None:
+                wide -= scales.astype(np.int64)[:, None]
             if c.fraction == 0:
                 return self._within((wide - offset) // gain)
             unit = 2.0**c.fraction
@@ -303,11 +365,19 @@ class CountsMap:
         for n in self.detector:
             w.varint(n)
         w.varint(isinstance(self.calibration, FloatCalibration))
-        w.section(write_calibration(self.calibration, GroupLayout.of_shape((1, *self.detector))))
+        layout = GroupLayout.of_shape((1, *self.detector))
+        version = self._version()
+        w.section(write_calibration(self.calibration, layout, extended=version == VERSION))
         w.section(encode_map(self.zero.reshape(self.detector)))
-        # Only what an older reader would not understand has the newer version.
-        body = MAGIC + bytes([VERSION if self.scaled else 1]) + w.getvalue()
+        body = MAGIC + bytes([version]) + w.getvalue()
         return body + zlib.crc32(body).to_bytes(4, "little")
+
+    def _version(self) -> int:
+        """Only what an older reader would not understand has a newer version."""
+        c = self.calibration
+        if isinstance(c, FloatCalibration):
+            return 3 if c.corrections is not None else 2 if self.scaled else 1
+        return 3 if self.scaled or c.base else 1
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -329,22 +399,32 @@ class CountsMap:
         r = Reader(data[5:-4])
         flags, height, width, floats = r.varint(), r.varint(), r.varint(), r.varint()
         scaled = bool(flags & SCALED)
-        known = flags <= (REVERSED | SCALED) and floats <= 1 and scaled == (data[4] == VERSION) and scaled <= floats
+        known = flags <= (REVERSED | SCALED) and floats <= 1
+        # Of integers there are none before version 3.
+        known = known and (data[4] == VERSION or (scaled == (data[4] == 2) and scaled <= floats))
         if not known or not 0 < height * width < 1 << 31:
             raise CorruptChunkError("the map of counts makes no sense")
         detector = (height, width)
         kind = np.dtype(np.float64 if floats else np.int64)
-        calibration = read_calibration(r.section(), (1, *detector), kind)
+        calibration = read_calibration(
+            r.section(), (1, *detector), kind, extended=data[4] == VERSION,
+            most_corrections=MAX_SHARED_CORRECTIONS * height * width,
+        )  # fmt: skip
         if not isinstance(calibration, FloatCalibration if floats else IntegerCalibration):
             raise CorruptChunkError("the map of counts is of a kind that a scan cannot have")
         scales = calibration.scale if isinstance(calibration, FloatCalibration) else calibration.shift
         if scales is not None:
             raise CorruptChunkError("the map of counts has parameters of patterns")
+        if getattr(calibration, "reversed", False) or getattr(calibration, "signed_zeros", False):
+            raise CorruptChunkError("the map of counts has a form that only chunks have")
         zero = decode_map(r.coded(height * width), detector).ravel()
         r.end()
         if (np.abs(zero) >= 1 << 31).any():
             raise CorruptChunkError("the map of counts is out of range")
-        if scaled and (flags & REVERSED or zero.any() or getattr(calibration, "dark", None) is not None):
+        alone = isinstance(calibration, IntegerCalibration) or (
+            not flags & REVERSED and not zero.any() and calibration.dark is None and calibration.corrections is None
+        )
+        if scaled and not alone:
             raise CorruptChunkError("the map of counts has scales beside an offset")
         return cls(
             detector=detector, calibration=calibration, zero=zero, reversed=bool(flags & REVERSED), scaled=scaled
@@ -385,6 +465,21 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     rows = max(1, _BLOCK // max(1, shape[1]))
     for first in range(0, shape[0], rows):
         yield slice(first, first + rows)
+
+
+def _corrected(values: Array, whole: Array, c: Corrections) -> Array:
+    """Floats of a formula moved by the last digits that their whole numbers have."""
+    at = whole - c.first
+    there = (at >= 0) & (at < c.lengths)
+    steps = np.zeros(whole.shape, np.int64)
+    steps[there] = c.steps[np.broadcast_to(np.cumsum(c.lengths) - c.lengths, at.shape)[there] + at[there]]
+    bits = values.view(f"i{values.dtype.itemsize}").astype(np.int64)
+    lowest = -(1 << (8 * values.dtype.itemsize - 1))
+    # Signed bits of floats in the order of the floats, and back; wrapping as a chunk's corrections do.
+    ordered = np.where(bits < 0, ~bits ^ lowest, bits) + steps
+    moved = np.where(ordered < 0, ~ordered ^ lowest, ordered)
+    out: Array = moved.astype(f"i{values.dtype.itemsize}").view(values.dtype)
+    return out
 
 
 def _part(scales: Array | None, part: slice) -> Array | None:

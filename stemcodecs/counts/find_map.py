@@ -9,11 +9,12 @@ import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums, unit_offset
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable, whole_integers
 from stemcodecs.entropy.values.calibration_kernels import gain_intervals, integer_gains
-from stemcodecs.entropy.values.float_calibration import propose_floats
+from stemcodecs.entropy.values.float_calibration import express_floats, propose_floats
 from stemcodecs.entropy.values.integer_calibration import propose_integers
 from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
+from stemcodecs.entropy.values.pattern_offsets import above_stuck
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.errors import ConfigurationError
 
@@ -29,6 +30,11 @@ _UNIT_GAIN = 0.1
 _LIT = 4
 _RARE = 0.02
 _LARGEST = 1 << 30
+_OFTEN = 4
+_BELOW, _ABOVE = 4, 8
+"""Times the spread of nearly all values within which counts are: others are events, whose differences are no noise."""
+_APART = 32
+"""Times the usual distance of two values of a list beyond which it goes on with those of hot pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +133,16 @@ def _dark(counts: Array) -> int:
     return int(np.quantile(known, 0.02, method="lower")) if known.size else 0
 
 
+def _far(counts: Array) -> Array:
+    """Whole numbers far from nearly all others."""
+    known = counts[counts < np.iinfo(np.int32).max]
+    if not known.size:
+        return np.zeros(counts.shape, bool)
+    low, high = (int(q) for q in np.quantile(known, (0.03, 0.995), method="nearest"))
+    spread = high - low + 4
+    return np.asarray((counts < low - _BELOW * spread) | (counts > high + _ABOVE * spread))
+
+
 def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> FoundMap:
     n_pixels = values.shape[1]
     nothing = np.zeros(n_pixels, np.int64)
@@ -144,8 +160,14 @@ def _of_floats(sample: Array, values: Array, detector: tuple[int, int]) -> Found
         doses = _of_doses(values, detector)
         problem = "the values are no whole numbers, and no gain of their pixels makes them counts"
         return FoundMap(problem=problem) if doses is None else doses
-    # One map of a scan is a formula: what it does not give in last digits stays exact.
-    calibration = replace(proposal[1], corrections=None)
+    calibration = proposal[1]
+    if calibration.corrections is not None:
+        # What the sample lacks in last digits beside a formula; counts that it does not have stay exact.
+        with np.errstate(all="ignore"):
+            corrected = express_floats(values, *proposal)
+        if corrected is None or not isinstance(corrected.calibration, FloatCalibration):
+            return FoundMap(problem="no formula gives the values of its pixels, and they have too many different ones")
+        calibration = corrected.calibration
     if calibration.scale is not None:
         made = CountsMap(detector=detector, calibration=replace(calibration, scale=None), zero=nothing, scaled=True)
         return _proved(values, _without_dead(values, made))
@@ -233,7 +255,8 @@ def _proved(values: Array, found: CountsMap) -> FoundMap:
         lit = (values != 0) & alive
         if np.count_nonzero(unknown & lit) > (1 - _ENOUGH) * np.count_nonzero(lit):
             return FoundMap(problem="its patterns have too few counts each to tell the dose that they were divided by")
-    share = float(unknown[:, alive].mean()) if alive.any() else 0.0
+    # Zeros of the other sign stay exact, as marks do.
+    share = float((unknown & (values != 0))[:, alive].mean()) if alive.any() else 0.0
     if share > 1 - _ENOUGH:
         return FoundMap(problem=f"the gains that were found leave {100 * share:.0f} % of the values without counts")
     return FoundMap(map=found)
@@ -254,43 +277,64 @@ def _of_integers(
     shifted = negative
     for _, calibration in propose_integers(signed, None if plane is None else plane.numbers, detector):
         if isinstance(calibration, ValueTable):
-            made = _of_table(calibration.values, detector)
+            made = _of_table(_frequent(calibration.values, signed), detector)
             pedestal = negative or int(calibration.values[0]) > 0
             if made is not None:
                 candidates.append(made if pedestal or made.reversed else made.beginning_at(0))
             shifted |= pedestal
-        elif (
-            calibration.shift is None
-            and calibration.gain is not None
-            and not calibration.reversed
-            and not calibration.base
-        ):
-            candidates.append(_of_gains(calibration, detector))
+        else:
+            made = _of_pixels(calibration, signed, detector)
+            shifted |= calibration.gain is None
+            candidates += [] if made is None else [made]
     # 64 bits, which the quantiser does not take as they are.
     wide = values.dtype.itemsize > 4
     whole = CountsMap(detector=detector, calibration=IntegerCalibration(), zero=np.zeros(values.shape[1], np.int64))
-    best: CountsMap | None = None
+    unplaced: CountsMap | None = None
     for candidate in [*candidates[::-1], *([whole] if wide or negative else [])]:
         unknown = candidate.counts(signed)[1]
-        if float((unknown if keep is None else unknown[keep]).mean()) <= 1 - _ENOUGH:
-            best = candidate
-            break
-    if best is None:
-        if wide:
-            return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+        if float((unknown if keep is None else unknown[keep]).mean()) > 1 - _ENOUGH:
+            continue
+        if not candidate.scaled and _begins_at_zero(candidate, negative, shifted):
+            return FoundMap(plain=True) if candidate.changes_nothing and not wide else FoundMap(map=candidate)
+        # Offsets that are none of a detector leave noise which is not that of counts.
+        placed = _placed(candidate, signed, positions, scan)
+        if placed is not None:
+            placed = placed.within(values.dtype)
+            return FoundMap(plain=True) if placed.changes_nothing and not wide else FoundMap(map=placed)
+        if unplaced is None and not candidate.scaled:
+            unplaced = candidate
+    if not wide:
+        # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
         return FoundMap(plain=True)
-    if not _begins_at_zero(best, negative, shifted):
-        placed = _placed(best, signed, positions, scan)
-        if placed is None:
-            # A pedestal that cannot be told from counts: as the user says, and up to 32 bits the values as they are.
-            return FoundMap(map=best, problem=_NO_ZERO) if wide else FoundMap(plain=True)
-        best = placed
-    if best.changes_nothing and not wide:
-        return FoundMap(plain=True)
-    return FoundMap(map=best)
+    if unplaced is None:
+        return FoundMap(problem=f"its {values.dtype} values are no counts that fit 31 bits")
+    return FoundMap(map=unplaced, problem=_NO_ZERO)
 
 
 _NO_ZERO = "the value at zero counts is not known: say it with offset=, or let gain=auto measure it"
+
+
+def _frequent(table: Array, values: Array) -> Array:
+    """Entries of a table without those that hardly occur: a single event between two counts hides their distance."""
+    distinct, times = np.unique(values, return_counts=True)
+    often = distinct[times >= _OFTEN]
+    kept = np.isin(table, often)
+    if int(kept.sum()) < 2:
+        return table
+    bulk = _bulk(table[kept])
+    step = max(1, int(np.gcd.reduce(np.diff(bulk)))) if bulk.size > 1 else 1
+    if step > 1 or np.median(np.abs(np.diff(bulk))) == 1:
+        # What lies between them at their distance is a rare count. Multiples that were rounded have no such distance.
+        inside = (table >= bulk.min()) & (table <= bulk.max())
+        kept |= inside & ((table - bulk[0]) % step == 0)
+    return table[kept]
+
+
+def _bulk(table: Array) -> Array:
+    """The beginning of a list of values, without those of hot pixels: they lie on the same side, but far from it."""
+    gaps = np.abs(np.diff(table))
+    far = gaps > _APART * int(np.median(gaps)) if gaps.size else np.zeros(0, bool)
+    return table[: int(np.argmax(far)) + 1] if far.any() else table
 
 
 def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
@@ -302,17 +346,18 @@ def _of_table(values: Array, detector: tuple[int, int]) -> CountsMap | None:
     # Values of outliers follow those of the bulk.
     steps = np.diff(values)
     end = int(np.argmax(steps > 0 if down else steps < 0)) if ((steps > 0) if down else (steps < 0)).any() else 0
-    core = values[: end + 1] if end else values
+    core = _bulk(values[: end + 1] if end else values)
     if core.size < 2:
         return None
     core = core[::-1] if down else core
     step = int(np.gcd.reduce(np.diff(core)))
     if step > 1 or not (np.diff(core) > 1).any():
-        residue = int(core[0]) % step
+        base = int(values[0]) if max(abs(int(values[0])), abs(int(core[-1]))) // step >= _LARGEST else 0
+        residue = (int(core[0]) - base) % step
         calibration = IntegerCalibration(
-            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64)
+            gain=np.full(n_pixels, step, np.int64), offset=np.full(n_pixels, residue, np.int64), base=base
         )
-        zero = (int(values[0]) - residue) // step
+        zero = (int(values[0]) - base - residue) // step
         # Maps are of numbers of 32 bits.
         if max(step, abs(zero)) >= _LARGEST:
             return None
@@ -346,11 +391,25 @@ def _of_rounded(core: Array, detector: tuple[int, int]) -> CountsMap | None:
     return None
 
 
-def _of_gains(calibration: IntegerCalibration, detector: tuple[int, int]) -> CountsMap:
-    return CountsMap(
-        detector=detector, calibration=replace(calibration, shift=None),
-        zero=np.zeros(detector[0] * detector[1], np.int64),
-    )  # fmt: skip
+def _of_pixels(calibration: IntegerCalibration, values: Array, detector: tuple[int, int]) -> CountsMap | None:
+    """The map with gains and offsets of pixels, and offsets of patterns if there are any."""
+    n_pixels = values.shape[1]
+    c = calibration if calibration.shift is None else above_stuck(values, calibration)
+    made = CountsMap(detector=detector, calibration=replace(c, shift=None), zero=np.zeros(n_pixels, np.int64))
+    if c.reversed:
+        gain, offset = whole_integers(c, n_pixels)
+        base = c.base
+        # The complement of unsigned integers that have no base is that of a number with a sign, and 2**width more.
+        if values.dtype.kind == "u" and not base:
+            base = 2 ** (8 * values.dtype.itemsize)
+        upwards = IntegerCalibration(fraction=c.fraction, gain=gain, offset=-1 - offset, base=base)
+        made = replace(made, calibration=upwards, reversed=True)
+    if c.shift is None:
+        return made
+    shifts = replace(made, scaled=True).scales(values)
+    assert shifts is not None
+    # Doses look like offsets of patterns where no pixel is dark.
+    return None if (shifts == shifts[0]).all() else replace(made, scaled=True)
 
 
 def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
@@ -362,7 +421,12 @@ def _begins_at_zero(found: CountsMap, negative: bool, shifted: bool) -> bool:
 def _placed(found: CountsMap, values: Array, positions: Array, scan: tuple[int, ...]) -> CountsMap | None:
     """The map with its zero where the noise vanishes, if that tells a whole number; None if it does not."""
     counts = whole_numbers(values, found)
-    sums = TransferSums.of(counts, positions, scan, _dark(counts))
+    dark = _dark(counts)
+    # The noise of stuck pixels vanishes, wherever their value is.
+    stuck = (counts == counts[:1]).all(axis=0) & (np.abs(counts[0].astype(np.int64) - dark) > 1)
+    counts[:, stuck] = np.iinfo(np.int32).max
+    counts[_far(counts)] = np.iinfo(np.int32).max
+    sums = TransferSums.of(counts, positions, scan, dark)
     try:
         noise = PhotonTransfer.fit(sums)
     except ConfigurationError:

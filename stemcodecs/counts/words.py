@@ -24,7 +24,7 @@ def words_of_map(found: CountsMap) -> str:
     if isinstance(c, FloatCalibration):
         return _of_floats(c, scaled=found.scaled)
     at_zero = found.values(np.zeros((1, found.zero.size), np.int32), np.dtype(np.int64))[0]
-    return _of_integers(c, at_zero, reversed_=found.reversed)
+    return _of_integers(c, at_zero, reversed_=found.reversed, shifted=found.scaled)
 
 
 def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: np.dtype[Any]) -> str | None:
@@ -35,10 +35,12 @@ def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: 
         offset = np.zeros(1, np.int64) if calibration.offset is None else calibration.offset
         at_zero = offset >> calibration.fraction
         if calibration.reversed:
-            limits = np.iinfo(dtype)
-            at_zero = int(limits.min) + int(limits.max) - at_zero
+            # Around a base, values have a sign; so have those of 64 bits here.
+            has_sign = dtype.kind == "i" or calibration.base != 0 or dtype.itemsize == 8
+            at_zero = (-1 if has_sign else int(np.iinfo(dtype).max)) - at_zero
         at_zero = at_zero + calibration.base
-        words = _of_integers(calibration, at_zero, reversed_=calibration.reversed)
+        shifted = calibration.shift is not None
+        words = _of_integers(calibration, at_zero, reversed_=calibration.reversed, shifted=shifted)
     elif isinstance(calibration, ValueTable):
         words = _of_table(calibration.values)
     else:
@@ -67,13 +69,13 @@ def _of_floats(c: FloatCalibration, *, scaled: bool) -> str:
     return f"{words}; zeros of both signs" if c.signed_zeros else words
 
 
-def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool) -> str:
+def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool, shifted: bool) -> str:
     words = "counts"
     if c.gain is not None and (c.gain != 1 << c.fraction).any():
         words += f" times {_gain(c.gain / 2.0**c.fraction)}"
         if c.fraction:
             words += ", rounded"
-    if c.shift is not None:
+    if shifted:
         words += "; an offset of each pattern"
     # Stuck pixels have offsets that say nothing.
     common = int(np.median(at_zero))
@@ -81,7 +83,7 @@ def _of_integers(c: IntegerCalibration, at_zero: Array, *, reversed_: bool) -> s
         if reversed_:
             return f"{common} less {words}"
         return f"{words}; offset {common} ADU" if common else words
-    ends = (int(v) for v in np.quantile(at_zero, _BULK if c.shift is not None else (0, 1), method="nearest"))
+    ends = (int(v) for v in np.quantile(at_zero, _BULK if shifted else (0, 1), method="nearest"))
     of_pixels = "an offset per pixel, {} to {} ADU".format(*ends)
     return f"{of_pixels}, less {words}" if reversed_ else f"{words}; {of_pixels}"
 

@@ -106,6 +106,23 @@ def test_golden_bytes_cover_what_version_2_does_not_have() -> None:
     assert any(c.scale is not None for c in signed)
 
 
+def test_golden_bytes_cover_further_calibrations_of_a_scan() -> None:
+    """Shared models of version 4 and 5, of every kind of chunk that takes their maps."""
+    found = {p.stem: p for p in CHUNKS if p.parent.name == "v6"}
+    headers = {name: read_header(p.read_bytes()) for name, p in found.items()}
+    models = {name: load_shared(*configuration(path).values()) for name, path in found.items()}
+    versions = {(path.read_bytes()[4], models[name].data[4]) for name, path in found.items()}
+    assert versions == {(3, 4), (5, 5), (6, 5)}
+    maps = [shared_calibration(models[n], h.dtype, h.calibration)[1] for n, h in headers.items()]  # type: ignore[arg-type]
+    integers = [c for c in maps if isinstance(c, IntegerCalibration)]
+    assert all(any(getattr(c, part) is not None for c in integers) for part in ("gain", "offset", "shift"))
+    assert {c.reversed for c in integers} == {c.base != 0 for c in integers} == {False, True}
+    assert {c.reversed for c in integers if c.shift is not None} == {False, True}
+    floats = [c for c in maps if isinstance(c, FloatCalibration)]
+    assert {c.signed_zeros for c in floats} == {c.corrections is not None for c in floats} == {False, True}
+    assert {c.scale is not None for c in floats if c.signed_zeros} == {False, True}
+
+
 def test_golden_bytes_cover_calibrations_of_a_scan() -> None:
     """Chunks that take it, of every kind, and one of the same array that has its own."""
     found = {p.stem: p for p in CHUNKS if p.parent.name == "v3"}

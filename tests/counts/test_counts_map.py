@@ -128,7 +128,7 @@ def test_damage_to_the_map_and_other_chunks_are_refused() -> None:
         with pytest.raises(CorruptChunkError):
             CountsMap.from_bytes(data[:n])
     with pytest.raises(FormatVersionError, match="upgrade"):
-        CountsMap.from_bytes(data[:4] + b"\x03" + data[5:])
+        CountsMap.from_bytes(data[:4] + b"\x04" + data[5:])
     with pytest.raises(ConfigurationError, match="damaged"):
         PoissonHistogram(map=found.to_uri()[:-8])
     with pytest.raises(ConfigurationError, match="data: URI"):

@@ -31,7 +31,12 @@ from stemcodecs.entropy.chunk.decode import decode_array
 from stemcodecs.entropy.chunk.header import read_header
 from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration
+from stemcodecs.entropy.values.calibration import (
+    Corrections,
+    FloatCalibration,
+    IntegerCalibration,
+    restore_calibrated,
+)
 from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.learned.prefix import LENGTH
 from stemcodecs.lowrank import LowRankModel, exact_basis
@@ -162,12 +167,35 @@ def _pixel_histogram() -> dict[str, Specimen]:
     gain = np.random.default_rng(9).normal(1, 0.05, array.shape[-2:]).astype(np.float32)
     corrected = array.astype(np.float32) * gain
     behind = behind_bytes(NumberMap(), FloatCalibration(gain=gain.ravel().astype(np.float64)), header.layout.detector)
-    configuration = replace(shared, behind=behind).configuration()
-    codec = PixelHistogram(mode="neighbour", **configuration)
-    found["pixel_histogram shared gains"] = Specimen(
-        family="pixel_histogram", data=codec.encode_chunk(corrected), values=corrected, face3=codec,
-        face2=NumcodecsPixelHistogram(mode="neighbour", **configuration),
-    )  # fmt: skip
+    n = gain.size
+    lines = np.arange(3 * n) % 7 - 3
+    last = Corrections(first=np.zeros(n, np.int64), lengths=np.full(n, 3), steps=lines)
+    near = FloatCalibration(gain=gain.ravel().astype(np.float64), corrections=last)
+    positions = np.arange(array.reshape(-1, n).shape[0])
+    plain = array.reshape(-1, n).astype(np.uint16)
+    values = restore_calibrated(plain.copy(), NumberMap(), near, np.dtype(np.float32), positions).reshape(array.shape)
+    shifted = (1000 - array.astype(np.int64) - positions.reshape(*array.shape[:-2], 1, 1) % 9).astype(np.int32)
+    backwards = IntegerCalibration(reversed=True, base=1001)
+    detector = header.layout.detector
+    models = {
+        "gains": (replace(shared, behind=behind), corrected),
+        "corrections": (
+            replace(shared, behind=behind_bytes(NumberMap(), near, detector, extended=True), extended=True), values
+        ),
+        "offsets": (
+            replace(
+                shared, behind=behind_bytes(NumberMap(), backwards, detector, extended=True), extended=True, scaled=True
+            ),
+            shifted,
+        ),
+    }  # fmt: skip
+    for name, (model, mapped) in models.items():
+        codec = PixelHistogram(mode="neighbour", **model.configuration())
+        found[f"pixel_histogram shared {name}"] = Specimen(
+            family="pixel_histogram", data=codec.encode_chunk(mapped), values=mapped, face3=codec,
+            face2=NumcodecsPixelHistogram(mode="neighbour", **model.configuration()),
+        )  # fmt: skip
+    assert [found[f"pixel_histogram shared {name}"].data[4] for name in models] == [3, 3, 6]
     return found
 
 
@@ -220,8 +248,12 @@ def _mapped(counts: Array) -> dict[str, tuple[dict[str, Any], Array]]:
     doses = random.normal(1, 0.05, (5, 7, 1, 1)).astype(np.float32)
     divided = FloatCalibration(gain=np.tile(floats.gain, 2), scale_divides=True)
     cases["mapped doses"] = divided, corrected.reshape(5, 7, 10, 6) / doses
+    added = IntegerCalibration(offset=random.integers(0, 9, 30), base=2**33)
+    shifted = 2**33 + counts + added.offset.reshape(5, 6) + random.integers(0, 9, (*counts.shape[:2], 1, 1))
+    shifted[..., 2, 2], shifted[0, 0, 0, 1] = -1, 2**62
+    cases["mapped offsets"] = added, shifted
     return {
-        name: ({"decoder": "centroid", "map": _map_of(c, array.shape[-2:], scaled=c is divided)}, array)
+        name: ({"decoder": "centroid", "map": _map_of(c, array.shape[-2:], scaled=c in (divided, added))}, array)
         for name, (c, array) in cases.items()
     }
 
@@ -317,6 +349,8 @@ def _pca() -> dict[str, Specimen]:
     floats = _with_gaps(counts.astype(np.float32) * gain.reshape(4, 5), np.nan)
     # So many pixels that a pattern tells its scale.
     doses = random.normal(1, 0.05, (10, 1, 1)).astype(np.float32)
+    added = IntegerCalibration(offset=random.integers(0, 9, 20))
+    cases["mapped offsets"] = "bounded", counts + added.offset.reshape(4, 5) + random.integers(0, 9, (70, 1, 1))
     cases |= {
         "mapped none": ("none", floats), "mapped bounded": ("bounded", floats), "mapped lossless": ("lossless", floats),
         "mapped doses": ("bounded", floats.reshape(10, 28, 5) / doses),
@@ -325,7 +359,8 @@ def _pca() -> dict[str, Specimen]:
     for name, (residual, values) in cases.items():
         scaled = name.endswith("doses")
         calibration = FloatCalibration(gain=np.tile(gain, 7 if scaled else 1).astype(np.float64), scale_divides=True)
-        mapped = _map_of(calibration, values.shape[-2:], scaled=scaled) if name.startswith("mapped") else None
+        used, alone = (added, True) if name.endswith("offsets") else (calibration, scaled)
+        mapped = _map_of(used, values.shape[-2:], scaled=alone) if name.startswith("mapped") else None
         codec = Pca.from_model(wide if scaled else model, residual=residual, map=mapped)
         data = codec.encode_chunk(values)
         found[f"pca {name}"] = Specimen(

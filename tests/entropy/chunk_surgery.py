@@ -11,7 +11,13 @@ import numpy as np
 from stemcodecs.entropy.chunk.header import COUNTS, PREFIX, Header, checksum, read_header, write_header
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import read_histogram_model, write_histogram_model
-from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.calibration import (
+    Calibration,
+    FloatCalibration,
+    IntegerCalibration,
+    SharedCalibration,
+    ValueTable,
+)
 from stemcodecs.errors import StemcodecsError
 
 Array = np.ndarray[Any, Any]
@@ -126,12 +132,18 @@ def _some(values: Array, random: np.random.Generator) -> Array:
 LONGEST_MAP = 1 << 16
 
 
-def _calibration(header: Header, random: np.random.Generator) -> Calibration:
+def _calibration(header: Header, random: np.random.Generator) -> Calibration | SharedCalibration:
     """A calibration with some wild entries, of the header's kind or of any."""
     # A header that states terabytes gets maps of another length: we have no room for its own.
     n = min(header.layout.n_positions, LONGEST_MAP)
     m = min(header.layout.n_pixels, LONGEST_MAP)
     c = header.calibration
+    if isinstance(c, SharedCalibration) and random.integers(2):
+        wild = np.array([0, -1, 2**31 - 1, 2**31, -(2**31)])
+        scale = random.choice(np.array([0.0, np.nan, -1e300, 1.0]), n)
+        return random.choice(
+            [SharedCalibration(shift=random.choice(wild, n)), SharedCalibration(scale), SharedCalibration()]
+        )
     if isinstance(c, FloatCalibration) or (c is None and header.dtype.kind == "f"):
         wild = np.array([0.0, -0.0, np.nan, np.inf, 1e-320, -1e300, 1.0, 0.1])
         c = c if isinstance(c, FloatCalibration) else FloatCalibration()

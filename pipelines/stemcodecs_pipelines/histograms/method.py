@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,7 +72,9 @@ class PixelHistogramMethod(Method[PixelHistogramOptions]):
 
 
 def _fitted(scan: Scan, mode: str, learning: Learning) -> PixelHistogram:
-    """The codec with a model of the whole scan, which is read once for it."""
+    """The codec with a model of the whole scan, which is read once for it; without one where its values have none."""
+    from stemcodecs.codecs import PixelHistogram
+    from stemcodecs.errors import NotCountsError
     from stemcodecs_pipelines.histograms.scan_histograms import histograms
 
     text, done, total = "", 0, 0
@@ -86,14 +89,25 @@ def _fitted(scan: Scan, mode: str, learning: Learning) -> PixelHistogram:
         done += count
         learning.report(text, done, total)
 
-    fitted = histograms(
-        scan,
-        mode=mode,
-        counts=False,
-        workers=learning.workers,
-        memory=learning.memory,
-        engine=learning.engine,
-        start=start,
-        progress=progress,
-    )
+    try:
+        fitted = histograms(
+            scan,
+            mode=mode,
+            counts=False,
+            workers=learning.workers,
+            memory=learning.memory,
+            engine=learning.engine,
+            start=start,
+            progress=progress,
+        )
+    except NotCountsError:
+        learning.report("the values are no counts that one model could be of: every chunk finds its own", 1, 1)
+        return PixelHistogram(mode=mode)
+    if fitted.strange:
+        patterns = math.prod(scan.shape[:-2])
+        learning.report(
+            f"{fitted.strange} of {patterns} patterns are unlike the others: chunks of them find a model of their own",
+            1,
+            1,
+        )
     return fitted.codec()

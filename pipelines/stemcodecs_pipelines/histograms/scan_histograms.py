@@ -52,11 +52,14 @@ class ScanHistograms:
         values as a list along ``tail``: ``tail_value`` in the pixel (``tail_y``, ``tail_x``) occurred
         ``tail_occurrences`` times, sorted by pixel and value. ``attrs["patterns"]`` is the number of
         patterns. `pixel_counts` joins both parts for one pixel.
+    strange : int
+        Patterns that the model is not of, since many of their values are no such counts as those of the others.
     """
 
     mode: str
     shared: SharedModel | None
     counts: xarray.Dataset | None
+    strange: int = 0
 
     def configuration(self) -> dict[str, str]:
         """Configuration of the codec: ``PixelHistogram(**model.configuration())``.
@@ -114,11 +117,11 @@ class HistogramStatistics:
 
         Raises
         ------
-        ConfigurationError
+        NotCountsError
             The values are not counts below 65536.
         """
         from stemcodecs.entropy.chunk.find_shared import find_shared
-        from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
+        from stemcodecs.entropy.chunk.shared_calibration import behind_bytes, is_extended
         from stemcodecs.entropy.fit.scan_statistics import ScanSample
 
         # Counting needs no agreement: a value is a value in every block.
@@ -135,12 +138,16 @@ class HistogramStatistics:
         patterns = read(looked_at)
         found = find_shared(patterns)
         if found is not None:
-            found = find_shared(read(sample.probes(pattern_bytes, sample.positions.size)))
+            # Among many there may be patterns of another kind, which few do not show.
+            found = find_shared(read(sample.probes(pattern_bytes, sample.positions.size))) or found
         if found is None:
             return replace(self, sample=sample.read(patterns[np.isin(looked_at, sample.probes(pattern_bytes))]))
         numbers, calibration, scaled = found
-        behind = behind_bytes(numbers, calibration, self.detector)
-        agreed = replace(sample, numbers=numbers, calibration=calibration, behind=behind, scaled=scaled)
+        extended = is_extended(calibration, self.detector, scaled=scaled)
+        behind = behind_bytes(numbers, calibration, self.detector, extended=extended)
+        agreed = replace(
+            sample, numbers=numbers, calibration=calibration, behind=behind, scaled=scaled, extended=extended
+        )
         return replace(self, sample=agreed)
 
     def block(
@@ -167,6 +174,7 @@ class HistogramStatistics:
             mode=self.mode,
             shared=model.finalize(self.mode) if model else None,
             counts=self.counts.finalize(counts) if self.counts and counts else None,
+            strange=model.strange if model else 0,
         )
 
 
@@ -208,9 +216,10 @@ def histograms(
     ------
     UnsupportedDtypeError
         The values are not whole numbers, and ``counts`` is set.
+    NotCountsError
+        The values are not counts below 65536, and ``model`` is set.
     ConfigurationError
-        The values are not counts below 65536, and ``model`` is set; or so many different large values occur that
-        their list would take more than the memory allows.
+        So many different large values occur that their list would take more than the memory allows.
 
     Examples
     --------

@@ -223,8 +223,9 @@ def _behind(
     from stemcodecs.marks import mark_of
 
     if found.scaled and (options.offset or options.saturation is not None):
+        what = "was divided by a dose" if dtype.kind == "f" else "has an offset"
         raise ConfigurationError(
-            "every pattern of this scan was divided by a dose of its own, so that a value is another count in each; "
+            f"every pattern of this scan {what} of its own, so that a value is another count in each; "
             "leave out offset= and saturation="
         )
     if options.offset:

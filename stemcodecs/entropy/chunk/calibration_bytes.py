@@ -24,7 +24,15 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import PLANE_TOP
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["needs_extension", "read_calibration", "read_floats", "write_calibration", "write_floats"]
+__all__ = [
+    "MAX_SHARED_CORRECTIONS",
+    "needs_extension",
+    "read_calibration",
+    "read_floats",
+    "read_map",
+    "write_calibration",
+    "write_floats",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +42,8 @@ REVERSED, PLANAR, WHOLE, BASE = 8, 16, 32, 64
 GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS, CORRECTED = 8, 16, 32, 64, 128, 256
 SINGLE_BITS, DOUBLE_BITS = 0, 1
 _LIMIT = 1 << 31
+MAX_SHARED_CORRECTIONS = 4096
+"""Corrections for each pixel of a map that a whole scan has: bounds what a hostile one makes room for."""
 _SUMS = 0.8
 """Share of the pixels of which rows and columns must explain the offset."""
 
@@ -115,9 +125,13 @@ def _bent(image: Array) -> Array:
 
 
 def read_calibration(
-    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False
-) -> Calibration:
+    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False,
+    most_corrections: int | None = None,
+) -> Calibration:  # fmt: skip
     """Inverse of :func:`write_calibration`.
+
+    most_corrections : int, optional
+        Of all pixels together; default: those that an array of this shape may have.
 
     Raises
     ------
@@ -140,17 +154,17 @@ def read_calibration(
         if flags & (PLANAR | WHOLE) and not flags & OFFSET:
             raise CorruptChunkError("a form of offsets without offsets")
         base = _read_base(r) if flags & BASE else 0
-        gain = _read_map(r, layout.detector) if flags & GAIN else None
+        gain = read_map(r, layout.detector) if flags & GAIN else None
         if gain is not None and (gain < 1).any():
             raise CorruptChunkError("a gain of a calibration is not positive")
         offset = None
         if flags & PLANAR:
             offset = _read_sums(r, layout.detector)
         elif flags & OFFSET:
-            offset = _read_map(r, layout.detector)
+            offset = read_map(r, layout.detector)
         if offset is not None and flags & WHOLE:
             offset = _in_range((offset << fraction) + ((1 << fraction) >> 1))
-        shift = _read_map(r, positions) if flags & POSITIONS else None
+        shift = read_map(r, positions) if flags & POSITIONS else None
         calibration = IntegerCalibration(
             fraction=fraction, gain=gain, offset=offset, shift=shift, reversed=bool(flags & REVERSED), base=base
         )
@@ -165,7 +179,7 @@ def read_calibration(
             dark=dark, gain=gain, scale=scale, gain_divides=bool(flags & GAIN_DIVIDES),
             scale_divides=bool(flags & SCALE_DIVIDES), scale_first=bool(flags & SCALE_FIRST), single=not flags & DOUBLE,
             signed_zeros=bool(flags & SIGNED_ZEROS),
-            corrections=_read_corrections(r, layout) if flags & CORRECTED else None,
+            corrections=_read_corrections(r, layout, most_corrections) if flags & CORRECTED else None,
         )  # fmt: skip
     r.end()
     return calibration
@@ -192,7 +206,14 @@ def _read_table(r: Reader) -> Array:
     return np.concatenate([start, start + np.cumsum(differences, dtype=np.uint64)]).view(np.int64)
 
 
-def _read_map(r: Reader, shape: tuple[int, int]) -> Array:
+def read_map(r: Reader, shape: tuple[int, int]) -> Array:
+    """Integers of 32 bits of pixels or positions: int64[rows * columns].
+
+    Raises
+    ------
+    CorruptChunkError
+        If these are no such integers.
+    """
     return _in_range(decode_map(r.coded(shape[0] * shape[1]), shape).ravel())
 
 
@@ -203,9 +224,10 @@ def _read_base(r: Reader) -> int:
     return int.from_bytes(section, "little", signed=True)
 
 
-def _read_corrections(r: Reader, layout: GroupLayout) -> Corrections:
-    first, lengths = _read_map(r, layout.detector), _read_map(r, layout.detector)
-    if int(lengths.sum()) > MAX_CORRECTIONS * layout.n_positions * layout.n_pixels:
+def _read_corrections(r: Reader, layout: GroupLayout, most: int | None) -> Corrections:
+    first, lengths = read_map(r, layout.detector), read_map(r, layout.detector)
+    most = MAX_CORRECTIONS * layout.n_positions * layout.n_pixels if most is None else most
+    if int(lengths.sum()) > most:
         raise CorruptChunkError("more corrections than a calibration may have")
     if (first < 0).any() or (lengths < 0).any() or (first + lengths > PLANE_TOP).any():
         raise CorruptChunkError("corrections of codes that there are not")
@@ -254,7 +276,7 @@ def read_floats(r: Reader, shape: tuple[int, int]) -> Array:
     width = r.varint()
     if width > DOUBLE_BITS:
         raise CorruptChunkError("impossible width of floats")
-    high = _read_map(r, shape)
+    high = read_map(r, shape)
     if width == SINGLE_BITS:
         values = _ordered(high, 32).astype(np.int32).view(np.float32).astype(np.float64)
     else:

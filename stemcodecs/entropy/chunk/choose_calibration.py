@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemcodecs.entropy.chunk.calibration_bytes import write_calibration
+from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.float_calibration import express_floats, propose_alike, propose_floats
@@ -19,6 +20,7 @@ from stemcodecs.entropy.values.integer_calibration import (
     sampled_positions,
 )
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
+from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.plane import Plane, to_plane
 
 __all__ = ["calibrated_plane", "plane_behind"]
@@ -65,7 +67,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
         # Signalling NaNs raise a flag when they are cast; whatever is computed from them is compared bit by bit.
         with np.errstate(all="ignore"):
             return _float_plane(values, basic), None
-    values = _signed(values)
+    values = signed(values)
     proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
     if not proposals:
         return basic, None
@@ -109,7 +111,9 @@ def _smallest(
     together = [n + m for n, m in zip(sizes[1:], fixed, strict=True)]
     first = int(np.argmin(together))
     if together[first] >= sizes[0] * (1 - LEAST_GAIN):
-        return None, True
+        # Counts are packed by lanes that a short sample leaves empty: it tells little less than a tenth.
+        doubtful = positions.size < min(LANES, layout.n_positions) and _CLEARLY * together[first] < sizes[0]
+        return (proposals[first], False) if doubtful else (None, True)
     return proposals[first], together[first] < _CLEARLY * sizes[0]
 
 
@@ -138,12 +142,7 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
             return express_floats(values, numbers, calibration, fixed=True)
-    return express_integers(_signed(values), numbers, calibration, fixed=True)
-
-
-def _signed(values: Array) -> Array:
-    """Integers that fit in 64 bits with a sign: calibrations are modulo 2**64."""
-    return values.view(np.int64) if values.dtype == np.uint64 else values
+    return express_integers(signed(values), numbers, calibration, fixed=True)
 
 
 def _of_rows(proposal: Proposal, layout: GroupLayout, positions: Array, every: int) -> Proposal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numcodecs
@@ -42,8 +41,13 @@ from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.histogram_model import HistogramModel
 from stemcodecs.entropy.model.model_bytes import Writer, write_histogram_model
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, SharedCalibration
-from stemcodecs.entropy.values.pattern_scales import with_scales
+from stemcodecs.entropy.values.calibration import (
+    Calibration,
+    FloatCalibration,
+    IntegerCalibration,
+    SharedCalibration,
+)
+from stemcodecs.entropy.values.pattern_parameters import with_parameters
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.errors import ConfigurationError
 
@@ -54,7 +58,9 @@ Array = np.ndarray[Any, Any]
 SMALL = 1 << 16
 """Below this many bytes the generic coder is tried as well: a model may cost more than it saves."""
 _PATCHES_OF_ANOTHER_MODEL = 20
-"""Where patches are more than a twentieth of the bytes, a shared model was fitted to other data."""
+"""Where patches and exceptions are more than a twentieth of the bytes, a shared model was fitted to other data."""
+_MARGIN = 4
+"""Rows of the detector before a pattern: two rows above and two pixels beside are the farthest a context looks."""
 PROBE = 1 << 16
 """Bytes of an array that the generic coder is tried on, if not a 64th of it."""
 
@@ -81,21 +87,31 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
     flags |= BIG_ENDIAN * (array.dtype.str[0] == ">")
     # Chunks are in C order whatever the array was; the flags say how to hand it back.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
-    plane = rival = None
-    if shared is not None and shared.behind and array.size:
-        plane = _by_shared(array, shared)
-        # Values that the scan's map does not give have a map and a model of their own.
-        shared = shared if plane is not None else None
-    if plane is None:
-        plane = to_plane(array)
-        if shared is None and array.size:
-            plane, rival = calibrated_plane(array, plane, size_by_pixel)
-    if plane is None or array.size == 0:
+    if array.size == 0:
         return _encode_stored(array, flags)
-    data = _encode_counts(array, plane, options, flags, shared)
+    data, suits = (None, False) if shared is None else _encode_by_shared(array, flags, shared)
+    smallest = None if data is None else _or_stored(array, data, flags)
+    if data is not None and suits and smallest is data:
+        return data
+    # Values that the scan's map or its model does not give have their own, if that takes less.
+    own = _encode_own(array, options, flags)
+    return own if smallest is None or len(own) < len(smallest) else smallest
+
+
+def _encode_own(array: Array, options: FitOptions, flags: int) -> bytes:
+    """A chunk with a calibration and a model of its own, where there are any."""
+    plane, rival = calibrated_plane(array, to_plane(array), size_by_pixel)
+    if plane is None:
+        return _encode_stored(array, flags)
+    data = _encode_counts(array, plane, options, flags)
     if rival is not None:
-        other = _encode_counts(array, rival, options, flags, shared)
+        other = _encode_counts(array, rival, options, flags)
         data = other if len(other) <= len(data) else data
+    return _or_stored(array, data, flags)
+
+
+def _or_stored(array: Array, data: bytes, flags: int) -> bytes:
+    """The chunk ``data`` of an array, or what the generic coder makes of it, if that is smaller."""
     if array.nbytes >= PROBE and _may_store_smaller(array, len(data)):
         stored = _encode_stored(array, flags)
         return stored if len(stored) < len(data) else data
@@ -111,13 +127,17 @@ def smaller_of_small(array: Array, data: bytes, flags: int = 0) -> bytes:
 
 
 def _by_shared(array: Array, shared: SharedModel) -> Plane | None:
-    """Counts by the map of a whole scan, if it gives nearly all values."""
-    _check_detector(GroupLayout.of_shape(array.shape), shared)
+    """Counts by the map of a whole scan, if it gives nearly all values; as they are, if it has no map."""
+    layout = GroupLayout.of_shape(array.shape)
+    _check_detector(layout, shared)
+    if not shared.behind:
+        return to_plane(array)
     numbers, calibration = calibration_of(shared)
     if isinstance(calibration, FloatCalibration) != (array.dtype.kind == "f") or array.dtype.kind == "b":
         return None
-    if shared.scaled and isinstance(calibration, FloatCalibration):
-        calibration = with_scales(array.reshape(-1, math.prod(array.shape[-2:])), calibration)
+    if shared.scaled:
+        patterns = array.reshape(layout.n_positions, layout.n_pixels)
+        calibration = with_parameters(patterns, calibration)
     return plane_behind(array, numbers, calibration)
 
 
@@ -131,7 +151,7 @@ def _check_detector(layout: GroupLayout, shared: SharedModel) -> None:
 
 def size_by_pixel(array: Array, plane: Plane) -> int:
     """Bytes of an array whose counts are coded pixel by pixel: to choose between maps on a sample."""
-    return len(_encode_counts(array, plane, FitOptions(mode="pixel"), 0, None))
+    return len(_encode_counts(array, plane, FitOptions(mode="pixel"), 0))
 
 
 def _may_store_smaller(array: Array, size: int) -> bool:
@@ -158,31 +178,31 @@ def _encode_stored(array: Array, flags: int) -> bytes:
     return write_header(header, nothing, np.array([checksum(body)])) + body
 
 
-def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int, shared: SharedModel | None) -> bytes:
+def _encode_by_shared(array: Array, flags: int, shared: SharedModel) -> tuple[bytes | None, bool]:
+    """A chunk with the map and the model of a whole scan, if it can be, and whether these are of such data."""
+    plane = _by_shared(array, shared)
+    if plane is None:
+        return None, False
+    # A shared model knows no scan neighbours, so that chunks of one group stay independent.
     layout = GroupLayout.of_shape(array.shape)
     patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
-    # A shared model knows no scan neighbours, so that chunks of one group stay independent.
-    if shared is None:
-        layout = choose_layout(patterns, layout, options.mode)
-    else:
-        _check_detector(layout, shared)
-    # Two rows above and two pixels beside are the farthest that a context of the encoder looks.
-    margin = 4 * layout.detector[1]
-    if shared is not None:
-        decoder = decoder_of(shared.model, layout.detector)
-        model = decoder.model
-        counts = GroupedCounts(patterns, layout, max(margin, model.margin()))
-        # The doses of all chunks relative to one pattern: the model was fitted to those.
-        counts.set_reference(shared.mean_frame_sum)
-        fit = Fit(model=model, program=decoder.program, selections={})
-        blocks = state_blocks(fit.model)
-        groups = _encode_groups(counts, fit, plane, blocks)
-        patches = sum(g.sizes[2] for g in groups)
-        if patches * _PATCHES_OF_ANOTHER_MODEL < sum(len(g.payload) for g in groups):
-            return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True)
-        # The model is of other data than this: the chunk is better off with its own.
-        return _encode_counts(array, plane, options, flags, None)
-    counts = GroupedCounts(patterns, layout, margin)
+    decoder = decoder_of(shared.model, layout.detector)
+    counts = GroupedCounts(patterns, layout, max(_MARGIN * layout.detector[1], decoder.model.margin()))
+    # The doses of all chunks relative to one pattern: the model was fitted to those.
+    counts.set_reference(shared.mean_frame_sum)
+    fit = Fit(model=decoder.model, program=decoder.program, selections={})
+    blocks = state_blocks(fit.model)
+    groups = _encode_groups(counts, fit, plane, blocks)
+    rare = sum(g.sizes[2] + g.sizes[3] for g in groups)
+    suits = rare * _PATCHES_OF_ANOTHER_MODEL < sum(len(g.payload) for g in groups)
+    return _assemble(array, flags, plane, counts, fit, blocks, groups, shared.digest, shared=True), suits
+
+
+def _encode_counts(array: Array, plane: Plane, options: FitOptions, flags: int) -> bytes:
+    layout = GroupLayout.of_shape(array.shape)
+    patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
+    layout = choose_layout(patterns, layout, options.mode)
+    counts = GroupedCounts(patterns, layout, _MARGIN * layout.detector[1])
     fit = fit_model(counts, options)
     blocks = state_blocks(fit.model)
     # The model's bytes are made while the groups are coded: they need nothing of each other.
@@ -210,7 +230,10 @@ def _shared(calibration: Calibration | None) -> SharedCalibration | None:
     """What a chunk has of a calibration whose other parts the shared model has."""
     if calibration is None:
         return None
-    return SharedCalibration(calibration.scale if isinstance(calibration, FloatCalibration) else None)
+    return SharedCalibration(
+        scale=calibration.scale if isinstance(calibration, FloatCalibration) else None,
+        shift=calibration.shift if isinstance(calibration, IntegerCalibration) else None,
+    )
 
 
 def state_blocks(model: HistogramModel) -> int:

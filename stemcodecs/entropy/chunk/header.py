@@ -15,11 +15,13 @@ from stemcodecs.entropy.chunk.calibration_bytes import (
     needs_extension,
     read_calibration,
     read_floats,
+    read_map,
     write_calibration,
     write_floats,
 )
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
+from stemcodecs.entropy.model.range_coder import encode_map
 from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
@@ -29,10 +31,10 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 5
+VERSION = 6
 """The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, or of
 version 4 if that is of a kind which version 2 does not have; one with that of the shared model of version 3, or 5 if
-its patterns have scales besides."""
+its patterns have scales besides, or 6 if they have offsets."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -185,7 +187,7 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
     w = Writer()
     version = 1 if header.calibration is None else 2
     if isinstance(header.calibration, SharedCalibration):
-        version = 3 if header.calibration.scale is None else 5
+        version = 6 if header.calibration.shift is not None else 3 if header.calibration.scale is None else 5
     if header.kind == COUNTS:
         n = header.numbers
         # Offsets are modulo 2**64, so that those of uint64 fit as well.
@@ -199,6 +201,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
             w.section(write_calibration(header.calibration, layout, extended=extended))
         if isinstance(header.calibration, SharedCalibration) and header.calibration.scale is not None:
             w.section(_scales(header.calibration.scale))
+        elif isinstance(header.calibration, SharedCalibration) and header.calibration.shift is not None:
+            w.section(encode_map(header.calibration.shift.reshape(1, -1)))
         w.varint(header.tile[0])
         w.varint(header.tile[1])
         w.varint(header.blocks)
@@ -232,6 +236,12 @@ def _read_scales(section: memoryview, n_positions: int, dtype: np.dtype[Any]) ->
     scale = read_floats(r, (1, n_positions))
     r.end()
     return scale
+
+
+def _read_shifts(r: Reader, n_positions: int, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind not in "iu":
+        raise CorruptChunkError("offsets of patterns that are no integers")
+    return read_map(r, (1, n_positions))
 
 
 def header_length(data: bytes | memoryview, declared: tuple[int, ...] | None = None) -> int:
@@ -388,7 +398,9 @@ def _counts_header(
         raise CorruptChunkError("impossible number map")
     calibration: Calibration | SharedCalibration | None = SharedCalibration() if version == 3 else None
     if version == 5:
-        calibration = SharedCalibration(_read_scales(r.section(), math.prod(shape[:-2]), dtype))
+        calibration = SharedCalibration(_read_scales(r.section(), GroupLayout.of_shape(shape).n_positions, dtype))
+    if version == 6:
+        calibration = SharedCalibration(shift=_read_shifts(r, GroupLayout.of_shape(shape).n_positions, dtype))
     if version in (2, 4):
         calibration = read_calibration(r.section(), shape, dtype, extended=version == 4)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.chunk.calibration_bytes import FLOATS, read_calibration, write_calibration
+from stemcodecs.entropy.chunk.calibration_bytes import (
+    FLOATS,
+    MAX_SHARED_CORRECTIONS,
+    needs_extension,
+    read_calibration,
+    write_calibration,
+)
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.shared_model import SharedModel
-from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import (
+    Calibration,
+    FloatCalibration,
+    IntegerCalibration,
+    SharedCalibration,
+    ValueTable,
+)
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError
 
-__all__ = ["behind_bytes", "calibration_of", "of_scan", "shared_calibration"]
+__all__ = ["behind_bytes", "calibration_of", "is_extended", "of_scan", "shared_calibration"]
 
 
 def of_scan(calibration: Calibration) -> bool:
-    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan.
-
-    What only chunks of version 4 hold is not of a scan either: shared models have no such calibrations.
-    """
+    """Whether a calibration has no parameters of patterns, so that it may be one of a whole scan."""
     if isinstance(calibration, FloatCalibration):
-        of_chunks = calibration.signed_zeros or calibration.corrections is not None
-        return calibration.scale is None and not of_chunks
-    if isinstance(calibration, IntegerCalibration):
-        return calibration.shift is None and not calibration.reversed and not calibration.base
-    return True
+        return calibration.scale is None
+    return isinstance(calibration, ValueTable) or calibration.shift is None
 
 
-def behind_bytes(numbers: NumberMap, calibration: Calibration, detector: tuple[int, int]) -> bytes:
-    """Serialise how the values of a whole scan become counts, see ``FORMAT.md``, 1.11."""
+def is_extended(calibration: Calibration, detector: tuple[int, int], *, scaled: bool) -> bool:
+    """Whether shared models of version 2 and 3 cannot say a calibration, or 4 and 5 say it in clearly fewer bytes."""
+    if scaled and isinstance(calibration, IntegerCalibration):
+        return True
+    return needs_extension(calibration, GroupLayout.of_shape((1, *detector)))
+
+
+def behind_bytes(
+    numbers: NumberMap, calibration: Calibration, detector: tuple[int, int], *, extended: bool = False
+) -> bytes:
+    """Serialise how the values of a whole scan become counts, see ``FORMAT.md``, 1.11.
+
+    extended : whether it is for a shared model of version 4 or 5, see :func:`is_extended`.
+    """
     w = Writer()
     w.varint(numbers.negatives)
     w.section(np.array(numbers.specials, "<u8").tobytes())
-    w.section(write_calibration(calibration, GroupLayout.of_shape((1, *detector))))
+    w.section(write_calibration(calibration, GroupLayout.of_shape((1, *detector)), extended=extended))
     return w.getvalue()
 
 
@@ -49,20 +68,23 @@ def shared_calibration(
     Raises
     ------
     CorruptChunkError
-        If the model says nothing, or not of values of this dtype, or of a chunk with scales where it has none.
+        If the model says nothing, or not of values of this dtype, or of a chunk with scales or offsets of patterns
+        where it has none.
     """
     if not shared.behind:
         raise CorruptChunkError("its values come from counts by a map that the array's metadata do not have")
     numbers, calibration = calibration_of(shared)
-    if shared.scaled and not isinstance(calibration, FloatCalibration):
-        raise CorruptChunkError("a shared model with scales of what is no float")
+    if shared.scaled and isinstance(calibration, ValueTable):
+        raise CorruptChunkError("a shared model with parameters of patterns beside a table of values")
     if isinstance(calibration, FloatCalibration) != (dtype.kind == "f"):
         raise CorruptChunkError("its values are not of the kind that the map of the shared model gives")
-    if shared.scaled != (of_chunk.scale is not None):
-        raise CorruptChunkError("it and the shared model do not agree whether its patterns have scales")
-    if of_chunk.scale is not None:
-        assert isinstance(calibration, FloatCalibration)
+    # Of an integer dtype the header has offsets only, of floats scales only.
+    if shared.scaled != (of_chunk.scale is not None or of_chunk.shift is not None):
+        raise CorruptChunkError("it and the shared model do not agree whether its patterns have scales or offsets")
+    if isinstance(calibration, FloatCalibration) and of_chunk.scale is not None:
         calibration = replace(calibration, scale=of_chunk.scale)
+    elif isinstance(calibration, IntegerCalibration) and of_chunk.shift is not None:
+        calibration = replace(calibration, shift=of_chunk.shift)
     return numbers, calibration
 
 
@@ -74,11 +96,11 @@ def calibration_of(shared: SharedModel) -> tuple[NumberMap, Calibration]:
     CorruptChunkError
         If its bytes make no sense.
     """
-    return _parsed(shared.behind, shared.detector)
+    return _parsed(shared.behind, shared.detector, shared.extended)
 
 
 @lru_cache(maxsize=4)
-def _parsed(behind: bytes, detector: tuple[int, int]) -> tuple[NumberMap, Calibration]:
+def _parsed(behind: bytes, detector: tuple[int, int], extended: bool) -> tuple[NumberMap, Calibration]:
     r = Reader(memoryview(behind))
     negatives, specials = r.varint(), r.section()
     if negatives > PLANE_TOP // 2 or len(specials) % 8 or len(specials) > 8 * MAX_SPECIALS:
@@ -86,7 +108,8 @@ def _parsed(behind: bytes, detector: tuple[int, int]) -> tuple[NumberMap, Calibr
     section = r.section()
     # It begins with its kind, which says what numbers it is of.
     kind = np.dtype(np.float64 if bytes(section[:1]) == bytes([FLOATS]) else np.int64)
-    calibration = read_calibration(section, (1, *detector), kind)
+    most = MAX_SHARED_CORRECTIONS * math.prod(detector)
+    calibration = read_calibration(section, (1, *detector), kind, extended=extended, most_corrections=most)
     r.end()
     if not of_scan(calibration):
         raise CorruptChunkError("the calibration of a shared model has parameters of patterns")

@@ -21,9 +21,9 @@ from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration
 from stemcodecs.entropy.values.float_calibration import express_floats
 from stemcodecs.entropy.values.integer_calibration import express_integers
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS
-from stemcodecs.entropy.values.pattern_scales import with_scales
+from stemcodecs.entropy.values.pattern_parameters import signed, with_parameters
 from stemcodecs.entropy.values.plane import NumberMap, apply_map, to_plane
-from stemcodecs.errors import ConfigurationError
+from stemcodecs.errors import ConfigurationError, NotCountsError
 
 __all__ = ["ScanSample", "ScanStatistics", "part_bytes"]
 
@@ -33,6 +33,8 @@ SAMPLE_BYTES = 32 << 20
 FEWEST_PATTERNS, MOST_PATTERNS = 64, 1024
 MOST_PROBES = 16
 _AT_ONCE = 1 << 20
+_STRANGE = 0.25
+"""Share of the values of a pattern without counts from which it is of another kind than the others."""
 _NOT_COUNTS = "these values are not counts below 65536: encode without a shared model"
 
 
@@ -79,8 +81,8 @@ class ScanSample:
         How they do instead, where they are counts in disguise.
     behind : bytes
         Both, as the shared model will carry them; empty without a calibration.
-    scaled : bool
-        Whether each pattern has a scale besides.
+    scaled, extended : bool
+        As those of :class:`stemcodecs.entropy.model.shared_model.SharedModel`.
     """
 
     positions: Array
@@ -88,6 +90,7 @@ class ScanSample:
     calibration: Calibration | None = None
     behind: bytes = b""
     scaled: bool = False
+    extended: bool = False
 
     @classmethod
     def of(cls, n_positions: int, detector: tuple[int, int]) -> Self:
@@ -108,12 +111,12 @@ class ScanSample:
 
         Raises
         ------
-        ConfigurationError
+        NotCountsError
             If the values are not counts of 16 bits: each chunk then has to find its own model.
         """
         plane = to_plane(np.ascontiguousarray(patterns))
         if plane is None or plane.low is not None or plane.numbers.offset != NumberMap().offset:
-            raise ConfigurationError(_NOT_COUNTS)
+            raise NotCountsError(_NOT_COUNTS)
         return type(self)(positions=self.positions, numbers=plane.numbers)
 
 
@@ -129,10 +132,12 @@ class ScanStatistics:
         Over all positions seen.
     numbers : NumberMap
         How values became counts.
-    behind, scaled
+    behind, scaled, extended
         As those of :class:`ScanSample`.
     unknown : int
         Values seen that are not counts.
+    strange : int
+        Patterns that were left out, since most of their values are no such counts.
     sampled : int64[k]
         Scan positions of the sample that were seen, increasing.
     patterns : uint16[k, n_pixels]
@@ -147,6 +152,8 @@ class ScanStatistics:
     sampled: Array
     patterns: Array
     scaled: bool = False
+    extended: bool = False
+    strange: int = 0
 
     @classmethod
     def block(cls, patterns: Array, positions: Array, sample: ScanSample | None = None) -> ScanStatistics:
@@ -163,7 +170,7 @@ class ScanStatistics:
 
         Raises
         ------
-        ConfigurationError
+        NotCountsError
             If there is no sample, and the values are not counts of 16 bits.
         """
         detector = (int(patterns.shape[-2]), int(patterns.shape[-1]))
@@ -171,13 +178,14 @@ class ScanStatistics:
         if sample is None:
             everything = np.sort(_first(flat, sample_size(math.prod(detector))))
             sample = ScanSample(positions=everything).read(patterns)
-        if sample.calibration is None:
-            counts, unknown = apply_map(patterns, sample.numbers)
-        else:
-            native = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(flat.size, -1)
-            counts, unknown = _counts_behind(native, sample)
-        counts = counts.reshape(flat.size, -1)
+        native = np.ascontiguousarray(patterns, patterns.dtype.newbyteorder("=")).reshape(flat.size, -1)
+        counts, unknown = _counts_of(native, sample)
         n_pixels = counts.shape[1]
+        # Pattern by pattern, so that it does not matter how the scan is cut.
+        known = unknown <= _STRANGE * n_pixels
+        strange = flat.size - int(known.sum())
+        if strange:
+            counts, unknown, flat = counts[known], unknown[known], flat[known]
         total, low, high = (
             np.zeros(n_pixels, np.int64),
             np.full(n_pixels, 65535, np.uint16),
@@ -191,10 +199,12 @@ class ScanStatistics:
             pixels=PixelStatistics(n=flat.size, total=total, low=low, high=high),
             numbers=sample.numbers,
             behind=sample.behind,
-            unknown=unknown,
+            unknown=int(unknown.sum()),
             sampled=flat[keep],
             patterns=counts[keep].astype(np.uint16),
             scaled=sample.scaled,
+            extended=sample.extended,
+            strange=strange,
         )
 
     def merge(self, other: ScanStatistics) -> ScanStatistics:
@@ -224,6 +234,8 @@ class ScanStatistics:
             sampled=sampled,
             patterns=patterns,
             scaled=self.scaled,
+            extended=self.extended,
+            strange=self.strange + other.strange,
         )
 
     def finalize(self, mode: str = "auto") -> SharedModel:
@@ -234,11 +246,11 @@ class ScanStatistics:
 
         Raises
         ------
-        ConfigurationError
+        NotCountsError
             If too many values are not counts of 16 bits.
         """
-        if self.unknown > MAX_EXCEPTIONS * self.pixels.n * self.pixels.total.size:
-            raise ConfigurationError(_NOT_COUNTS)
+        if self.unknown > MAX_EXCEPTIONS * self.pixels.n * self.pixels.total.size or not self.sampled.size:
+            raise NotCountsError(_NOT_COUNTS)
         layout = GroupLayout(scan=(1, self.sampled.size), detector=self.detector)
         counts = GroupedCounts(self.patterns, layout, 4 * self.detector[1])
         mean_frame_sum = float(self.pixels.total.sum() / self.pixels.n)
@@ -252,21 +264,29 @@ class ScanStatistics:
             model=write_histogram_model(fit.model),
             behind=self.behind,
             scaled=self.scaled,
+            extended=self.extended,
         )
 
 
-def _counts_behind(values: Array, sample: ScanSample) -> tuple[Array, int]:
-    """As :func:`apply_map`, of native values[n, n_pixels] in disguise."""
+def _counts_of(values: Array, sample: ScanSample) -> tuple[Array, Array]:
+    """Counts of native values[n, n_pixels], 0 where there are none, and how many values of each pattern have none."""
     numbers, calibration = sample.numbers, sample.calibration
-    assert calibration is not None
+    if calibration is None:
+        counts, n = apply_map(values, numbers)
+        unknown = np.zeros(len(values), np.int64)
+        if n:
+            unknown += [apply_map(pattern, numbers)[1] for pattern in values]
+        return counts.reshape(values.shape), unknown
+    if sample.scaled:
+        calibration = with_parameters(values, calibration)
+    # However few values have counts: which patterns these are in is asked.
     if isinstance(calibration, FloatCalibration):
-        calibration = with_scales(values, calibration) if sample.scaled else calibration
-        plane = express_floats(values, numbers, calibration, fixed=True)
+        with np.errstate(all="ignore"):
+            plane = express_floats(values, numbers, calibration, fixed=True, most=1.0)
     else:
-        # Integers with a sign, as calibrations are modulo 2**64.
-        signed = values.view(np.int64) if values.dtype == np.uint64 else values
-        plane = express_integers(signed, numbers, calibration, fixed=True)
+        plane = express_integers(signed(values), numbers, calibration, fixed=True, most=1.0)
     if plane is None:
-        return np.zeros(values.shape, np.uint16), values.size
+        return np.zeros(values.shape, np.uint16), np.full(len(values), values.shape[1])
     plane.counts[plane.exceptions_at] = 0
-    return plane.counts, plane.exceptions_at.size
+    unknown = np.bincount(plane.exceptions_at // values.shape[1], minlength=len(values))
+    return plane.counts.reshape(values.shape), unknown

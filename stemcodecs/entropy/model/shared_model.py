@@ -21,8 +21,9 @@ Array = np.ndarray[Any, Any]
 
 _MAGIC = b"SCPM"
 _HEAD = struct.Struct("<4sBIId")
-_VERSION = 3
-"""The highest: a model without a calibration is of version 1, one whose patterns have no scales of version 2."""
+_VERSION = 5
+"""The highest: a model without a calibration is of version 1, with one of version 2, or 3 if patterns have scales; with
+one that these cannot say it is of version 4, or 5 if patterns have scales or offsets."""
 _BEHIND = struct.Struct("<I")
 _PREFIX = "data:application/octet-stream;base64,"
 LARGE, TOO_LARGE = 4 << 20, 16 << 20
@@ -43,7 +44,9 @@ class SharedModel:
     behind : bytes
         How the values of the scan become the counts that the model is of; empty where a chunk finds that out.
     scaled : bool
-        Whether each pattern has a scale besides, which stands in its chunk.
+        Whether each pattern has a scale besides, or an offset if it is of integers, which stands in its chunk.
+    extended : bool
+        Whether ``behind`` is of a form that chunks of format version 4 have, and not those of version 2.
     """
 
     detector: tuple[int, int]
@@ -51,11 +54,12 @@ class SharedModel:
     model: bytes
     behind: bytes = b""
     scaled: bool = False
+    extended: bool = False
 
     @cached_property
     def data(self) -> bytes:
         """The model as bytes, as the digest and the configuration have it."""
-        version = 3 if self.scaled else 2 if self.behind else 1
+        version = (4 if self.extended else 2) + self.scaled if self.behind else 1
         head = _HEAD.pack(_MAGIC, version, *self.detector, self.mean_frame_sum)
         return head + (_BEHIND.pack(len(self.behind)) + self.behind if self.behind else b"") + self.model
 
@@ -107,4 +111,7 @@ def load_shared(model: str, digest: str) -> SharedModel:
         behind, rest = rest[_BEHIND.size : _BEHIND.size + size], rest[_BEHIND.size + size :]
         if not behind or len(behind) != size:
             raise ConfigurationError("the shared model is cut off: the array's metadata was altered")
-    return SharedModel(detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=rest, behind=behind, scaled=version == 3)
+    return SharedModel(
+        detector=(dy, dx), mean_frame_sum=mean_frame_sum, model=rest, behind=behind, scaled=version in (3, 5),
+        extended=version > 3,
+    )  # fmt: skip

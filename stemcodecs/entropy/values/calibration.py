@@ -149,10 +149,13 @@ class SharedCalibration:
     Attributes
     ----------
     scale : float64[n_positions] or None
-        Of the patterns of the chunk, where they have any.
+        Of the patterns of the chunk, where floats have any.
+    shift : int64[n_positions] or None
+        As ``scale``, of integers.
     """
 
     scale: Array | None = None
+    shift: Array | None = None
 
 
 def whole_integers(calibration: IntegerCalibration, n_pixels: int) -> tuple[Array, Array]:

@@ -23,6 +23,7 @@ from stemcodecs.entropy.values.joint_calibration import joint_calibration
 from stemcodecs.entropy.values.lattice_kernels import FOUND, UNKNOWN, dark_lattices, lattice_gains, least_magnitudes
 from stemcodecs.entropy.values.loose_kernels import loose_gains, loose_lines
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, float_map, marks
+from stemcodecs.entropy.values.pattern_scales import HALF_COUNTS, HALF_DIGITS, HALF_LEAST
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 from stemcodecs.entropy.values.row_blocks import by_row_blocks
 from stemcodecs.entropy.values.stuck_values import with_marks
@@ -41,13 +42,13 @@ _ENOUGH = 0.85
 _PIXELS_OF_A_PATTERN = 2048
 _NEGATIVES = 1024
 _PATTERNS_AT_ONCE, _PIXELS_AT_ONCE = 16, 1024
-_DIGITS = {2: 11, 4: 24}
+_DIGITS = {2: HALF_DIGITS, 4: 24}
 """Binary digits of half and of single precision."""
-_LEAST_HALVES = {2: 2.0**-25, 4: 2.0**-150}
+_LEAST_HALVES = {2: HALF_LEAST, 4: 2.0**-150}
 """Half of the smallest number that each holds."""
 _NEAR = 1e-3
 """Counts that a value may lie beside a line, where last digits are corrected."""
-_MOST_COUNTS = {2: 256.0, 4: 65536.0}
+_MOST_COUNTS = {2: HALF_COUNTS, 4: 65536.0}
 """Counts whose products half and single precision still tell apart, for the most part."""
 _RARE = 1e-3
 """Share of zeros with a sign up to which these are exceptions."""
@@ -277,18 +278,21 @@ def _float_of(bits: int, dtype: np.dtype[Any]) -> float:
 
 
 def express_floats(
-    values: Array, numbers: NumberMap, calibration: FloatCalibration, *, fixed: bool = False
-) -> Plane | None:
-    """Counts by a formula, every value proved; None if more than 2 % of them have none.
+    values: Array, numbers: NumberMap, calibration: FloatCalibration, *, fixed: bool = False,
+    most: float = MAX_EXCEPTIONS,
+) -> Plane | None:  # fmt: skip
+    """Counts by a formula, every value proved; None if more than a share ``most`` of them have none.
 
     fixed : whether the plane must have the very marks and formula that are given: those of a whole scan.
     """
-    if calibration.corrections is not None:
+    if calibration.corrections is not None and fixed:
+        plane = _express_slowly(values, numbers, calibration, most)
+    elif calibration.corrections is not None:
         plane = express_corrected(values, numbers, calibration)
     elif calibration.signed_zeros:
-        plane = _with_signed_zeros(values, numbers, calibration)
+        plane = _with_signed_zeros(values, numbers, calibration, most)
     elif fixed:
-        plane = _express(values, numbers, calibration)
+        plane = _express(values, numbers, calibration, most)
     else:
         plane = _with_either_zeros(values, numbers, calibration)
     return plane if fixed or plane is None else with_marks(plane, values.shape[1])
@@ -312,10 +316,12 @@ def _signed(values: Array, c: FloatCalibration) -> Array:
     return np.asarray(np.signbit(values) ^ (gain ^ scale))
 
 
-def _with_signed_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+def _with_signed_zeros(
+    values: Array, numbers: NumberMap, calibration: FloatCalibration, most: float = MAX_EXCEPTIONS
+) -> Plane | None:
     """As :func:`express_floats`, with a code of its own for zero counts of the other sign."""
     other = (values == 0) & _signed(values, calibration)
-    plane = _express(np.where(other, -values, values), numbers, replace(calibration, signed_zeros=False))
+    plane = _express(np.where(other, -values, values), numbers, replace(calibration, signed_zeros=False), most)
     if plane is None:
         return None
     counts = plane.counts.reshape(values.shape)
@@ -329,24 +335,27 @@ def _with_signed_zeros(values: Array, numbers: NumberMap, calibration: FloatCali
     return replace(plane, calibration=replace(calibration, signed_zeros=True))
 
 
-def _express_half(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
-    """As :func:`_express`, of half precision: by what a decoder does, some patterns at a time."""
+def _express_slowly(values: Array, numbers: NumberMap, calibration: FloatCalibration, most: float) -> Plane | None:
+    """As :func:`_express`, of half precision or with corrections: by what a decoder does, some patterns at a time."""
     n_positions, n_pixels = values.shape
-    back, back_scale = _inverses(calibration, values.shape)
+    with np.errstate(all="ignore"):
+        back, back_scale = _inverses(calibration, values.shape)
     specials = special_bits(numbers, values.dtype)
+    bits = specials.dtype
     highest = PLANE_TOP - numbers.negatives - specials.size
     counts, at = np.empty(values.shape, np.uint16), []
     for first in range(0, n_positions, _PATTERNS_AT_ONCE):
         positions = np.arange(first, min(first + _PATTERNS_AT_ONCE, n_positions))
         some = values[positions]
-        guess = some.astype(np.float64) * back * back_scale[positions, None]
-        guess = np.rint(guess if calibration.dark is None else guess + calibration.dark)
+        with np.errstate(all="ignore"):
+            guess = some.astype(np.float64) * back * back_scale[positions, None]
+            guess = np.rint(guess if calibration.dark is None else guess + calibration.dark)
         known = (guess >= -numbers.negatives) & (guess < highest)
         codes = (np.where(known, guess, 0).astype(np.int64) % PLANE_TOP).astype(np.uint16)
         restored = restore_calibrated(codes.copy(), numbers, calibration, values.dtype, positions)
-        known &= restored.view(np.uint16) == some.view(np.uint16)
+        known &= restored.view(bits) == some.view(bits)
         for k, special in enumerate(specials):
-            marked = ~known & (some.view(np.uint16) == special)
+            marked = ~known & (some.view(bits) == special)
             codes[marked] = numbers.code(k)
             known |= marked
         wrong = np.flatnonzero(~known)
@@ -354,7 +363,7 @@ def _express_half(values: Array, numbers: NumberMap, calibration: FloatCalibrati
         codes.reshape(-1)[wrong] = codes.reshape(-1)[np.maximum(wrong - 1, 0)]
         counts[positions] = codes
         at.append(wrong + first * n_pixels)
-        if sum(a.size for a in at) > MAX_EXCEPTIONS * values.size + 8:
+        if sum(a.size for a in at) > most * values.size + 8:
             return None
     places = np.concatenate(at)
     return Plane(
@@ -370,18 +379,20 @@ def _inverses(c: FloatCalibration, shape: tuple[int, ...]) -> tuple[Array, Array
     return back, back_scale
 
 
-def _express(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+def _express(
+    values: Array, numbers: NumberMap, calibration: FloatCalibration, most: float = MAX_EXCEPTIONS
+) -> Plane | None:
     n_positions, n_pixels = values.shape
     c = calibration
     if values.dtype.itemsize == 2:
-        return _express_half(values, numbers, c)
+        return _express_slowly(values, numbers, c, most)
     whole = whole_numbers(numbers, c)
     parameters = float_parameters(c, np.arange(n_positions), n_pixels)
     bits = np.dtype(f"u{values.dtype.itemsize}")
     with np.errstate(all="ignore"):
         back, back_scale = _inverses(c, values.shape)
         counts = np.empty(values.shape, np.uint16)
-        wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
+        wrong = np.empty(int(most * values.size) + 8, np.int64)
         top, specials = PLANE_TOP - numbers.negatives, special_bits(numbers, values.dtype)
         dark, gain, scale, *divides = parameters
 

@@ -18,6 +18,7 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.calibration_kernels import integer_counts, ranks, ranks_of_codes
 from stemcodecs.entropy.values.narrow_kernels import narrow_counts, spaced_counts
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, MAX_SPECIALS, PLANE_TOP, NumberMap, marks
+from stemcodecs.entropy.values.pattern_offsets import forwards
 from stemcodecs.entropy.values.pixel_calibration import propose_pixels, within
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 from stemcodecs.entropy.values.residual_statistics import median_residuals, pattern_shifts
@@ -158,14 +159,15 @@ def _far_from_most(distinct: Array, times: Array) -> tuple[int, ...]:
 
 
 def express_integers(
-    values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration, *, fixed: bool = False
-) -> Plane | None:
-    """Counts by a calibration, every value proved; None if more than 2 % of them have none.
+    values: Array, numbers: NumberMap, calibration: ValueTable | IntegerCalibration, *, fixed: bool = False,
+    most: float = MAX_EXCEPTIONS,
+) -> Plane | None:  # fmt: skip
+    """Counts by a calibration, every value proved; None if more than a share ``most`` of them have none.
 
     fixed : whether the plane must have the very marks that are given: those of a whole scan.
     """
     counts = np.empty(values.shape, np.uint16)
-    wrong = np.empty(int(MAX_EXCEPTIONS * values.size) + 8, np.int64)
+    wrong = np.empty(int(most * values.size) + 8, np.int64)
     if isinstance(calibration, ValueTable):
         entries = calibration.values
         if values.dtype.itemsize == 1:
@@ -177,13 +179,9 @@ def express_integers(
         if largest_product(gain, offset) >= 2**52:
             return None
         specials = special_bits(numbers, values.dtype)
-        bits = values.view(f"u{values.dtype.itemsize}")
-        base = bits.dtype.type(calibration.base % 2 ** (8 * values.dtype.itemsize))
+        base = specials.dtype.type(calibration.base % 2 ** (8 * values.dtype.itemsize))
         specials = without_base(specials, base, calibration)
-        forwards = without_base(bits, base, calibration).view(values.dtype)
-        if calibration.base:
-            # Around the base, values have a sign.
-            forwards = forwards.view(f"i{values.dtype.itemsize}")
+        upwards = forwards(values, calibration)
         shift = np.zeros(len(values), np.int64) if calibration.shift is None else calibration.shift
         kernel = integer_counts
         if values.dtype.itemsize <= 2 and _narrow(gain, offset, shift, calibration.fraction):
@@ -193,7 +191,7 @@ def express_integers(
         top = PLANE_TOP - numbers.negatives
 
         def code(part: slice, found: Array, missing: Array) -> int:
-            some = forwards[part]
+            some = upwards[part]
             unsigned = some.view(f"u{values.dtype.itemsize}")
             return int(
                 kernel(

@@ -107,7 +107,12 @@ def _without_stuck(calibration: IntegerCalibration, some: Array) -> IntegerCalib
     if np.abs(above).max() >= _LIMIT >> calibration.fraction:
         return calibration
     offset[stuck] = (above << calibration.fraction) + ((1 << calibration.fraction) >> 1)
-    return replace(calibration, offset=offset)
+    gain = calibration.gain
+    if gain is not None and not stuck.all():
+        # The offsets of their patterns made gains of them. That of the pixel before costs the map nothing.
+        before = np.maximum.accumulate(np.where(stuck, 0, np.arange(stuck.size)))
+        gain = gain[np.where(stuck[before], int(np.argmin(stuck)), before)]
+    return replace(calibration, gain=gain, offset=offset)
 
 
 def _watched(values: Array, shift: Array | None, bounds: tuple[int, int], backwards: bool) -> Array:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
 from stemcodecs.codecs import PixelHistogram
+from stemcodecs.entropy.chunk.find_shared import find_shared
+from stemcodecs.entropy.chunk.header import read_header
+from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
 from stemcodecs.entropy.fit.scan_statistics import ScanSample, ScanStatistics
+from stemcodecs.entropy.model import shared_model
 from stemcodecs.entropy.model.shared_model import SharedModel
 from stemcodecs.errors import ConfigurationError, CorruptChunkError
 from stemcodecs.readers import open_scan
 from stemcodecs.simulate import simulate_scan
+from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.histograms.scan_histograms import HistogramStatistics, histograms
 from stemcodecs_pipelines.store.compress import compress
 from tests.benchmarks.calibrated_scans import calibrated_scans
+from tests.disguised_scans import DISGUISES as FURTHER_VALUES
+from tests.disguised_scans import Parts
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +143,123 @@ def test_counts_in_disguise_have_one_map_and_one_model(name, tmp_path):
     assert stored[...].tobytes() == values.tobytes()
     assert stored[3, 5].tobytes() == values[3, 5].tobytes()
     assert DISGUISES[name] in zarr.open_group(tmp_path / "disguised.zarr").attrs["stemcodecs"]["values"]
+
+
+# Kinds that chunks of version 4 have, and those whose patterns have offsets: bits a pixel for map and parameters.
+FURTHER = {
+    "gain, rounded, reversed": (14, "0 less counts times a gain per pixel"),
+    "2^40 + c": (0, "counts; offset 1099511627776 ADU"),
+    "2^40 - c - row": (1, "less counts"),
+    "- row - column, reversed": (1, "less counts"),
+    "+ pattern": (0, "an offset of each pattern"),
+    "1000 - c - pixel - pattern": (9, "an offset of each pattern"),
+    "gain, rounded + pattern": (14, "an offset of each pattern"),
+    "zeros of both signs x gain": (26, "zeros of both signs"),
+    "dose f2": (0, "a dose of each pattern"),
+    "(ADU - dark) / gain": (200, "corrected in last digits"),
+}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_disguises_have_one_map_and_one_model(name, tmp_path):
+    """Chunks of one group are within 2 % of those of their counts, and what the map takes is paid once."""
+    random = np.random.default_rng(4)
+    y, x = np.mgrid[:32, :32] - 16
+    counts = random.poisson(np.where(y**2 + x**2 < 90, 4.0, 0.1), (384, 32, 32))
+    parts = Parts(counts, random)
+    values = FURTHER_VALUES[name](parts)
+    signed = np.where(parts.minus, 1, counts + (counts > 0))
+    behind = parts.adu if "ADU" in name else signed if "signs" in name else counts
+    sizes = {}
+    for kind, array in (("behind", behind.astype("u2")), ("disguised", values)):
+        np.save(tmp_path / f"{kind}.npy", array.reshape(16, 24, 32, 32))
+        with open_scan(tmp_path / f"{kind}.npy") as source:
+            codec = histograms(source, counts=False, workers=1).codec()
+        chunks = [codec.encode_chunk(array[k : k + 64]) for k in range(0, 384, 64)]
+        sizes[kind] = sum(map(len, chunks)), len(codec.shared().data)
+        if kind == "disguised":
+            assert all(read_header(data).shared for data in chunks)
+            for k, data in zip(range(0, 384, 64), chunks, strict=True):
+                assert codec.decode_chunk(data).tobytes() == values[k : k + 64].tobytes()
+    # A scale or an offset of each pattern takes three bytes. A dark reference leaves open how many whole ADU it has, so
+    # that pixels of one rate are up to two of them apart, of a noise of three.
+    beside = 1.03 if "dark" in name else 1.02
+    assert sizes["disguised"][0] < beside * sizes["behind"][0] + 3.2 * len(values)
+    digits, words = FURTHER[name]
+    assert sizes["disguised"][1] < sizes["behind"][1] + digits * 32 * 32 / 8 + 80
+    store = tmp_path / "out.zarr"
+    with open_scan(tmp_path / "disguised.npy") as source:
+        compress(source, store, method="pixel_histogram:model=scan", chunk=(8, 8, 32, 32))
+    stored = zarr.open_array(store / "data")
+    assert stored[...].tobytes() == values.tobytes()
+    assert stored[3, 5].tobytes() == values.reshape(16, 24, 32, 32)[3, 5].tobytes()
+    assert words in zarr.open_group(store).attrs["stemcodecs"]["values"]
+
+
+def test_the_map_of_offsets_does_not_depend_on_blocks():
+    """A pattern tells its offset alone, and patterns of another kind are left out wherever the scan is cut."""
+    random = np.random.default_rng(6)
+    counts = random.poisson(np.where(np.arange(400).reshape(20, 20) % 7 == 0, 4.0, 0.2), (200, 20, 20))
+    values = (counts + random.integers(0, 30, (200, 1, 1))).astype("i4")
+    values[120:130] = random.integers(-(2**31), 2**31, (10, 20, 20))
+    numbers, calibration, scaled = find_shared(values[:64])
+    assert scaled
+    behind = behind_bytes(numbers, calibration, (20, 20), extended=True)
+    sample = replace(
+        ScanSample.of(200, (20, 20)),
+        numbers=numbers,
+        calibration=calibration,
+        behind=behind,
+        scaled=True,
+        extended=True,
+    )
+    statistics = HistogramStatistics(detector=(20, 20), sample=sample)
+    whole = statistics.finalize(statistics.block(values, np.arange(200)))
+    parts = [statistics.block(values[c], np.arange(200)[c]) for c in (slice(0, 125), slice(125, 200))]
+    merged = statistics.finalize(statistics.merge(parts[1], parts[0]))
+    assert whole.strange == merged.strange == 10
+    assert merged.shared.data == whole.shared.data
+    # These chunks are stored all the same.
+    codec = whole.codec()
+    assert codec.decode_chunk(codec.encode_chunk(values[64:128])).tobytes() == values[64:128].tobytes()
+
+
+def test_a_scan_without_a_common_model_is_stored_and_said_so(tmp_path):
+    """Never refused: every chunk then has a map and a model of its own, or none."""
+    random = np.random.default_rng(7)
+    noise = random.normal(3, 1, (6, 16, 16, 16)).astype("f4")
+    np.save(tmp_path / "scan.npy", noise)
+    result = CliRunner().invoke(
+        app,
+        ["compress", str(tmp_path / "scan.npy"), str(tmp_path / "a.zarr"), "--method", "pixel_histogram:model=scan"],
+    )
+    assert result.exit_code == 0, result.output
+    assert sum("every chunk finds its own" in line for line in result.output.splitlines()) == 1
+    assert zarr.open_array(tmp_path / "a.zarr" / "data")[...].tobytes() == noise.tobytes()
+
+
+def test_a_part_of_a_scan_that_is_unlike_the_rest_is_said(tmp_path):
+    random = np.random.default_rng(8)
+    gain = random.normal(1, 0.05, (16, 16)).astype("f4")
+    values = np.rint(17.3 * random.poisson(3.0, (32, 32, 16, 16)) * gain).astype("i4")
+    values[5, 3:5] = random.integers(-3000, 3000, (2, 16, 16))
+    np.save(tmp_path / "scan.npy", values)
+    result = CliRunner().invoke(
+        app,
+        ["compress", str(tmp_path / "scan.npy"), str(tmp_path / "a.zarr"), "--method", "pixel_histogram:model=scan"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "2 of 1024 patterns are unlike the others" in result.output
+    assert zarr.open_array(tmp_path / "a.zarr" / "data")[...].tobytes() == values.tobytes()
+
+
+def test_older_readers_say_what_to_do(monkeypatch):
+    """Shared models that they do not know are refused by their version."""
+    shared = SharedModel(detector=(4, 4), mean_frame_sum=1.0, model=b"", behind=bytes(50), extended=True, scaled=True)
+    assert shared.data[4] == 5
+    monkeypatch.setattr(shared_model, "_VERSION", 3)
+    with pytest.raises(ConfigurationError, match="upgrade"):
+        PixelHistogram(**shared.configuration()).shared()
 
 
 def test_a_map_of_a_scan_does_not_depend_on_workers(tmp_path):
