@@ -175,7 +175,7 @@ def _learner(
         features_of(of_maps, positions, pixels, features, low, up)
         return features, low, up
 
-    return Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=seed)
+    return Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=seed, normal=True)
 
 
 def chains_pay(counts: GroupedCounts, plane: Array, chained: GroupLayout, options: NetworkOptions) -> bool:
@@ -250,7 +250,7 @@ def _in_integers(
             continue
         model = ContextModel(
             detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
-            neighbours=neighbours, layers=made[0],
+            neighbours=neighbours, layers=made[0], normal=learner.normal,
             means=MEANS if any(reference > MAX_REFERENCES for reference, _, _ in neighbours) else (),
         )  # fmt: skip
         each = learner.bits(made[1])

@@ -149,7 +149,7 @@ def _learner(data: ImageTrainingData, seed: int, images: int) -> Learner:
         return features, low, up
 
     hidden = LARGE if images * data.plane.shape[1] >= LARGE_FROM else SMALL
-    return Learner(samples=samples, inputs=inputs, lanes=inputs, hidden=hidden, seed=seed)
+    return Learner(samples=samples, inputs=inputs, lanes=inputs, hidden=hidden, seed=seed, normal=False)
 
 
 def _in_integers(

@@ -21,6 +21,7 @@ from stemcodecs.learned.group_steps import (
     lanes_in_use,
     note_patches,
     put_patches,
+    quarters_in_use,
 )
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
@@ -50,6 +51,10 @@ class Network(NamedTuple):
         Units of each of the first two layers.
     sigmoid, mantissa, root6, threshold10 : int32, flat
         See :mod:`stemcodecs.learned.tables`.
+    cumulative : int32, flat
+        Of a component of the mixture: the table ``sigmoid`` or ``normal``.
+    window : int32[4]
+        Rule of the windows, see :mod:`stemcodecs.learned.mixture_ir`.
     """
 
     width: int
@@ -67,6 +72,8 @@ class Network(NamedTuple):
     mantissa: Any
     root6: Any
     threshold10: Any
+    cumulative: Any
+    window: Any
 
 
 class Lanes(NamedTuple):
@@ -124,7 +131,7 @@ def _layers(pairs, hidden):
 
 
 @kernel(forceinline=True)
-def _predict(path, network, group, flat, p, row, work):
+def _predict(path, quarters, network, group, flat, p, row, work):
     """Mixture and window of the counts of a pixel whose residual is in ``row``; returns the OR of the widths."""
     pairs = group.feature_rows.shape[0] // 2
     hidden = network.hidden
@@ -136,19 +143,21 @@ def _predict(path, network, group, flat, p, row, work):
     for r in range(0, hidden, 4):
         hidden_units(
             path, work.inputs, int64(pairs), network.first, int64(r * pairs), network.first_bias,
-            int64(p * hidden + r), network.shifts[0], work.one, int64(r // 2 * LANES),
+            int64(p * hidden + r), network.shifts[0], work.one, int64(r // 2 * LANES), quarters,
         )  # fmt: skip
     half = hidden // 2
     for r in range(0, hidden, 4):
         hidden_units(
             path, work.one, int64(half), network.second, int64(r * half), network.second_bias, int64(r),
-            network.shifts[1], work.two, int64(r // 2 * LANES),
+            network.shifts[1], work.two, int64(r // 2 * LANES), quarters,
         )  # fmt: skip
     output_units(
         path, work.two, int64(half), network.last, int64(0), network.last_bias, int64(0), network.shifts[2],
-        work.outputs, int64(0),
+        work.outputs, int64(0), quarters,
     )  # fmt: skip
-    return describe_counts(work.outputs, work.base, network.sigmoid, network.mantissa, work.mixture)
+    return describe_counts(
+        work.outputs, work.base, network.sigmoid, network.mantissa, network.window, work.mixture, quarters
+    )
 
 
 @kernel
@@ -169,7 +178,7 @@ def encode_network_group(path, network, group, entries, low, stream, patches):
 def _encode(path, network, group, entries, low, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
-    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    values, flat, quarters = group.rows.reshape(-1), group.residuals.reshape(-1), quarters_in_use(group.active)
     n = network.roots.shape[0]
     found = 0
     y = x = int64(0)
@@ -183,10 +192,11 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
                     outside |= uint64(1) << uint64(j)
             found = note_patches(outside & group.active, values, at, int64(p), patches, found)
         else:
-            _predict(path, network, group, flat, p, row, work)
+            _predict(path, quarters, network, group, flat, p, row, work)
             outside = count_intervals(
-                work.mixture, network.sigmoid, network.threshold10, values, at, entries, low, int64(p * LANES)
-            )
+                work.mixture, network.cumulative, network.threshold10, values, at, entries, low, int64(p * LANES),
+                quarters,
+            )  # fmt: skip
             found = note_patches(uint64(outside) & group.active, values, at, int64(p), patches, found)
             residual_row(values, at, work.base, network.root6, flat, row * LANES)
         x += 1
@@ -212,7 +222,7 @@ def decode_network_group(path, network, group, stream, patches):
 def _decode(path, network, group, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     work, states = borrowed(work), borrowed(states)
-    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    values, flat, quarters = group.rows.reshape(-1), group.residuals.reshape(-1), quarters_in_use(group.active)
     pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
     patch = int64(0)
     y = x = int64(0)
@@ -226,9 +236,9 @@ def _decode(path, network, group, stream, patches, work, states):
         else:
             if pos > stream.end:
                 return int64(OVERRUN)
-            widths = _predict(path, network, group, flat, p, row, work)
+            widths = _predict(path, quarters, network, group, flat, p, row, work)
             pos = decode_value(
-                path, states, widths, work.mixture, network.sigmoid, network.threshold10, group.active, stream, pos,
+                path, states, widths, work.mixture, network.cumulative, network.threshold10, group.active, stream, pos,
                 values, at,
             )  # fmt: skip
         patch = put_patches(patches, patch, int64(p), values, at)

@@ -21,9 +21,6 @@ __all__ = ["ImageChain", "UnrolledImages"]
 
 Array = np.ndarray[Any, Any]
 
-_TYPICAL_BITS = 4
-"""Of a pixel, to tell how many blocks of states a group is worth."""
-
 
 class UnrolledImages:
     """A network for images ready to code: the model, and what the kernels take of it."""
@@ -52,11 +49,6 @@ class UnrolledImages:
             mantissa=found.mantissa,
         )
         self.nbytes = sum(layer.weights.nbytes + layer.bias.nbytes for layer in model.layers)
-
-    @property
-    def bits_per_position(self) -> float:
-        """About what an image takes."""
-        return float(_TYPICAL_BITS * self.network.pixels)
 
     @property
     def size(self) -> str:

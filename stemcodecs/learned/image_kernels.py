@@ -21,6 +21,7 @@ from stemcodecs.learned.group_steps import (
     lanes_in_use,
     note_patches,
     put_patches,
+    quarters_in_use,
 )
 from stemcodecs.learned.image_features import image_rows
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals
@@ -137,7 +138,7 @@ def _work(network, group):
 
 
 @kernel(forceinline=True)
-def _predict(path, network, group, values, p, y, x, work):
+def _predict(path, quarters, network, group, values, p, y, x, work):
     """Mixture and window of a pixel; returns the OR of the widths."""
     pairs, hidden = network.inputs // 2, network.hidden
     image_rows(network, group, values, p, y, x, work)
@@ -146,19 +147,21 @@ def _predict(path, network, group, values, p, y, x, work):
     for r in range(0, hidden, 4):
         hidden_units(
             path, work.inputs, int64(pairs), network.weights_1, int64(r * pairs), network.bias_1, int64(r),
-            network.shifts[0], work.one, int64(r // 2 * LANES),
+            network.shifts[0], work.one, int64(r // 2 * LANES), quarters,
         )  # fmt: skip
     half = hidden // 2
     for r in range(0, hidden, 4):
         hidden_units(
             path, work.one, int64(half), network.weights_2, int64(r * half), network.bias_2, int64(r),
-            network.shifts[1], work.two, int64(r // 2 * LANES),
+            network.shifts[1], work.two, int64(r // 2 * LANES), quarters,
         )  # fmt: skip
     output_units(
         path, work.two, int64(half), network.weights_3, int64(0), network.bias_3, int64(0), network.shifts[2],
-        work.outputs, int64(0),
+        work.outputs, int64(0), quarters,
     )  # fmt: skip
-    return describe_values(work.outputs, work.base, work.unit, network.sigmoid, network.mantissa, work.mixture)
+    return describe_values(
+        work.outputs, work.base, work.unit, network.sigmoid, network.mantissa, work.mixture, quarters
+    )
 
 
 @kernel(forceinline=True)
@@ -177,14 +180,16 @@ def encode_image_group(path, network, group, entries, low, stream, patches):
 def _encode(path, network, group, entries, low, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
-    values = group.rows.reshape(-1)
+    values, quarters = group.rows.reshape(-1), quarters_in_use(group.active)
     n = network.pixels
     found = 0
     y = x = int64(0)
     for p in range(n):
         at = int64(group.origin + p) * LANES
-        _predict(path, network, group, values, int64(p), y, x, work)
-        outside = count_intervals(work.mixture, network.sigmoid, None, values, at, entries, low, int64(p * LANES))
+        _predict(path, quarters, network, group, values, int64(p), y, x, work)
+        outside = count_intervals(
+            work.mixture, network.sigmoid, None, values, at, entries, low, int64(p * LANES), quarters
+        )
         found = note_patches(uint64(outside) & group.active, values, at, int64(p), patches, found)
         _note_errors(values, at, x, work)
         x += 1
@@ -207,7 +212,7 @@ def decode_image_group(path, network, group, stream, patches):
 def _decode(path, network, group, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     work, states = borrowed(work), borrowed(states)
-    values = group.rows.reshape(-1)
+    values, quarters = group.rows.reshape(-1), quarters_in_use(group.active)
     pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
     patch = int64(0)
     y = x = int64(0)
@@ -215,7 +220,7 @@ def _decode(path, network, group, stream, patches, work, states):
         at = int64(group.origin + p) * LANES
         if pos > stream.end:
             return int64(OVERRUN)
-        widths = _predict(path, network, group, values, int64(p), y, x, work)
+        widths = _predict(path, quarters, network, group, values, int64(p), y, x, work)
         pos = decode_value(
             path, states, widths, work.mixture, network.sigmoid, None, group.active, stream, pos, values, at
         )  # fmt: skip

@@ -25,6 +25,8 @@ Array = np.ndarray[Any, Any]
 BATCH, PARTS = 2048, 4
 """Values of a step, and the parts of them whose gradients are summed one after the other."""
 RATE, LAST_RATE = 1.2e-2, 1e-5
+FIRST_BY_LOGISTICS = 8
+"""Where components are normal, an eighth of the steps are learned with logistic ones."""
 MOST_NORMALISED = 8.0
 """Features are cut off at so many standard deviations while the network learns, lest one hot pixel teach it."""
 _SAMPLE = 1 << 16
@@ -46,6 +48,8 @@ class Learner:
     inputs, lanes, hidden : int
         Inputs of the first layer, those of them that are of lanes, and units of each hidden layer.
     seed : int
+    normal : bool
+        Whether the components of the mixture are normal distributions; else they are logistic ones.
     """
 
     samples: Samples
@@ -53,6 +57,7 @@ class Learner:
     lanes: int
     hidden: int
     seed: int
+    normal: bool
 
     def __post_init__(self) -> None:
         # Apart from the first weights, networks of one seed see the same counts.
@@ -82,13 +87,17 @@ class Learner:
         cuts = np.linspace(0, BATCH, PARTS + 1).astype(int).tolist()
         losses = []
         for k in range(self.count, until):
+            # Far from its mean a normal component says nothing of where it should go, and a logistic one does.
+            normal = self.normal and k * FIRST_BY_LOGISTICS >= steps
             features, low, up = self.samples(self.random, BATCH)
             x = self.normalised(features)
 
-            def part(first: int, last: int, x: Array = x, low: Array = low, up: Array = up) -> tuple[Array, float]:
+            def part(
+                first: int, last: int, x: Array = x, low: Array = low, up: Array = up, normal: bool = normal
+            ) -> tuple[Array, float]:
                 gradient = np.zeros_like(self.weights)
                 bits = loss_and_gradient(
-                    self.weights, self.inputs, self.hidden, x, low, up, first, last, gradient, True
+                    self.weights, self.inputs, self.hidden, normal, x, low, up, first, last, gradient, True
                 )
                 return gradient, bits
 
@@ -114,5 +123,5 @@ class Learner:
         flat = pack(network, self.inputs, self.hidden)
         features, low, up = self.sample
         n = low.size
-        total = loss_and_gradient(flat, self.inputs, self.hidden, features, low, up, 0, n, flat, False)
+        total = loss_and_gradient(flat, self.inputs, self.hidden, self.normal, features, low, up, 0, n, flat, False)
         return float(total) / n
