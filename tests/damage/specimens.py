@@ -249,7 +249,7 @@ def _bit_pack() -> dict[str, Specimen]:
 
 
 def _learned() -> dict[str, Specimen]:
-    """Networks with and without scan neighbours, logistic and normal, wide counts, a shared one, a chunk of histograms."""
+    """Networks with and without scan neighbours, logistic and normal, wide counts, a shared one; and histograms."""
     counts = simulated_scan((5, 14, 5, 6), 9.0, seed=13)
     bright = simulated_scan((8, 9, 4, 5), 3000.0, seed=14)
     marked = counts.astype(np.int32)
