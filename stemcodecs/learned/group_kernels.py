@@ -10,7 +10,7 @@ from numba import int16, int32, int64, uint64
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
-from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.dense_ir import pack_pair
 from stemcodecs.learned.group_steps import (
     BAD_PATCH,
     OVERRUN,
@@ -23,6 +23,7 @@ from stemcodecs.learned.group_steps import (
     put_patches,
     quarters_in_use,
 )
+from stemcodecs.learned.layers import network_outputs
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 
@@ -134,27 +135,12 @@ def _layers(pairs, hidden):
 def _predict(path, quarters, network, group, flat, p, row, work):
     """Mixture and window of the counts of a pixel whose residual is in ``row``; returns the OR of the widths."""
     pairs = group.feature_rows.shape[0] // 2
-    hidden = network.hidden
     base_row(network.roots[p], group.dose, work.base)
     for j in range(pairs):
         one = group.feature_rows[2 * j] + group.feature_moves[2 * j] * row
         two = group.feature_rows[2 * j + 1] + group.feature_moves[2 * j + 1] * row
         pack_pair(flat, one * LANES, two * LANES, work.inputs, int64(j * LANES))
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.inputs, int64(pairs), network.first, int64(r * pairs), network.first_bias,
-            int64(p * hidden + r), network.shifts[0], work.one, int64(r // 2 * LANES), quarters,
-        )  # fmt: skip
-    half = hidden // 2
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.one, int64(half), network.second, int64(r * half), network.second_bias, int64(r),
-            network.shifts[1], work.two, int64(r // 2 * LANES), quarters,
-        )  # fmt: skip
-    output_units(
-        path, work.two, int64(half), network.last, int64(0), network.last_bias, int64(0), network.shifts[2],
-        work.outputs, int64(0), quarters,
-    )  # fmt: skip
+    network_outputs(path, quarters, network, pairs, p * network.hidden, work)
     return describe_counts(
         work.outputs, work.base, network.sigmoid, network.mantissa, network.window, work.mixture, quarters
     )
