@@ -16,6 +16,7 @@ import numpy as np
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.learned.context_model import OUTPUTS
 from stemcodecs.learned.integer_weights import FloatNetwork, float_network, pack
+from stemcodecs.learned.training_ir import WIDTH
 from stemcodecs.learned.training_kernels import loss_and_gradient
 
 __all__ = ["Learner", "Samples"]
@@ -60,6 +61,8 @@ class Learner:
     normal: bool
 
     def __post_init__(self) -> None:
+        # Training takes whole vectors of units: those beyond are zeros, which no gradient reaches, and are cut off.
+        self._units = -(-self.hidden // WIDTH) * WIDTH
         # Apart from the first weights, networks of one seed see the same counts.
         self.random = np.random.default_rng((self.seed, 1))
         self.sample = self.samples(self.random, _SAMPLE)
@@ -75,7 +78,7 @@ class Learner:
             layers.append((random.uniform(-1, 1, (n_out, n_in)) / np.sqrt(n_in), np.zeros(n_out)))
         # Two logistics of different widths, about as wide as Poisson counts.
         layers[2][1][1:] = (-0.05, 0.05, -1.1, -0.4)
-        return pack((layers[0], layers[1], layers[2]), self.inputs, self.hidden)
+        return pack((layers[0], layers[1], layers[2]), self.inputs, self._units)
 
     def normalised(self, features: Array) -> Array:
         """Features as the network in training sees them."""
@@ -97,7 +100,7 @@ class Learner:
             ) -> tuple[Array, float]:
                 gradient = np.zeros_like(self.weights)
                 bits = loss_and_gradient(
-                    self.weights, self.inputs, self.hidden, normal, x, low, up, first, last, gradient, True
+                    self.weights, self.inputs, self._units, normal, x, low, up, first, last, gradient, True
                 )
                 return gradient, bits
 
@@ -116,12 +119,14 @@ class Learner:
 
     def network(self) -> FloatNetwork:
         """What was learned."""
-        return float_network(self.weights, self.inputs, self.hidden, self.mean, self.spread)
+        layers, n = float_network(self.weights, self.inputs, self._units, self.mean, self.spread), self.hidden
+        (first, one), (second, two), (last, out) = layers
+        return (first[:n], one[:n]), (second[:n, :n], two[:n]), (last[:, :n], out)
 
     def bits(self, network: FloatNetwork) -> float:
         """Bits a count of the sample, under a network that takes features as they are."""
-        flat = pack(network, self.inputs, self.hidden)
+        flat = pack(network, self.inputs, self._units)
         features, low, up = self.sample
         n = low.size
-        total = loss_and_gradient(flat, self.inputs, self.hidden, self.normal, features, low, up, 0, n, flat, False)
+        total = loss_and_gradient(flat, self.inputs, self._units, self.normal, features, low, up, 0, n, flat, False)
         return float(total) / n

@@ -274,8 +274,8 @@ def _distribution(o, low, up, first, n, normal, g):
 def loss_and_gradient(weights, inputs, hidden, normal, x, low, up, first, last, gradient, learn):
     """Bits of the samples ``first:last``, and, to learn, the gradient of their sum.
 
-    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], features; low, up :
-    float32[n], between which the values lie; gradient : float32 as the weights, added to.
+    weights : float32, flat, see :func:`weights_in`; hidden : a multiple of 16; x : float32[n, inputs], features; low,
+    up : float32[n], between which the values lie; gradient : float32 as the weights, added to.
     """
     row = padded(inputs)
     room = max(row, hidden) * SAMPLES
