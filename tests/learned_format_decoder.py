@@ -16,6 +16,7 @@ from tests import format_decoder, l3c_format_decoder
 from tests.format_decoder import DTYPES, Adaptive, Counts, Sections
 
 SIGMOID = [round(2**15 / (1 + math.exp(-(i - 2047.5) / 128))) for i in range(4096)]
+NORMAL = [round(2**14 * math.erfc(-0.6 * (i - 2047.5) / 128 / math.sqrt(2))) for i in range(4096)]
 MANTISSA = [round(2**11 * 2 ** (-i / 64)) for i in range(64)]
 
 
@@ -36,13 +37,19 @@ def sigmoid(a: int) -> int:
     return SIGMOID[clip(a, -2048, 2047) + 2048]
 
 
+def normal(a: int) -> int:
+    """10"""
+    return NORMAL[clip(a, -2048, 2047) + 2048]
+
+
 class Network:
     """2, and what it says of pixels."""
 
     def __init__(self, data: bytes, height: int, width: int) -> None:
         s = Sections(data)
         architecture = s.varint()
-        assert architecture in (1, 4)
+        assert architecture in (1, 4, 5)
+        self.distribution = NormalDistribution if architecture == 5 else Distribution
         self.height, self.width = height, width
         scale = s.varint()
         self.levels = [v for line in Adaptive(s.section()).map(height, width) for v in line]
@@ -55,7 +62,7 @@ class Network:
         for _ in range(s.varint()):
             shift = s.varint()
             self.maps.append([v << shift for line in Adaptive(s.section()).map(height, width) for v in line])
-        pairs = s.numbers((0, 1)) if architecture == 4 else []
+        pairs = s.numbers((0, 1)) if architecture > 1 else []
         self.means = [tuple(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
         triples = s.numbers((0, 1, 2))
         self.neighbours = [tuple(triples[i : i + 3]) for i in range(0, len(triples), 3)]
@@ -174,13 +181,17 @@ class ValueDistribution:
 class Distribution:
     """3.4 and 3.5"""
 
+    cumulative_of = staticmethod(sigmoid)
+
     def __init__(self, o: list[int], base: int) -> None:
         self.w = [sigmoid(o[0]), 2**15 - sigmoid(o[0])]
         self.loc = [clip(i32(base + o[1 + k]), -(2**18), 2**19 - 1) for k in range(2)]
         self.s = [clip(o[3 + k], -384, 511) for k in range(2)]
         c = clip(sum(w * (loc >> 4) for w, loc in zip(self.w, self.loc, strict=True)) >> 11, 0, 2**18 - 1)
         t = max([s for s, w in zip(self.s, self.w, strict=True) if w >= 256], default=-384)
-        s = (MANTISSA[-t & 63] << (6 - (-t >> 6))) >> 7
+        self.window(c, (MANTISSA[-t & 63] << (6 - (-t >> 6))) >> 7)
+
+    def window(self, c: int, s: int) -> None:
         top = (min(c + 12 * s, 2**18 - 1) >> 5) ** 2 >> 10
         self.shift = self.z0 = 0
         self.width = next((width for width in (16, 32, 64) if top < width), 128)
@@ -195,9 +206,24 @@ class Distribution:
         y = math.isqrt((((self.z0 + z) << self.shift) - 1) * 2**20 + 917504)
         f = 0
         for w, loc, s in zip(self.w, self.loc, self.s, strict=True):
-            f += w * sigmoid(((y - loc) * MANTISSA[s & 63]) >> (14 + (s >> 6)))
+            f += w * self.cumulative_of(((y - loc) * MANTISSA[s & 63]) >> (14 + (s >> 6)))
         f >>= 15
         return f - ((f * self.width) >> 15) + z
+
+
+class NormalDistribution(Distribution):
+    """10"""
+
+    cumulative_of = staticmethod(normal)
+
+    def window(self, c: int, s: int) -> None:
+        top = (min(c + 8 * s, 2**18 - 1) >> 5) ** 2 >> 10
+        self.shift = self.z0 = 0
+        self.width = next((width for width in (8, 16, 32) if top < width), 64)
+        if top >= 64:
+            spread = ((c >> 6) * (s >> 6)) >> 7
+            self.shift = sum(2**k <= spread for k in range(2, 11))
+            self.z0 = max((((c >> 3) ** 2 >> 14) >> self.shift) - 32, 0)
 
 
 class NetworkCounts(Counts):
@@ -245,7 +271,7 @@ class NetworkCounts(Counts):
                             d = found[i] = ValueDistribution(net.outputs(bias, features), base, unit)
                         else:
                             features = self.features(net, pixel, step, j, doses[j])
-                            d = found[i] = Distribution(net.outputs(bias, features), bases[j])
+                            d = found[i] = net.distribution(net.outputs(bias, features), bases[j])
                         x, slot, z = states[first + i], states[first + i] % 2**15, 0
                         while d.cumulative(z + 1) <= slot:
                             z += 1

@@ -76,6 +76,8 @@ class ContextModel:
         Counts that the network sees; reference 0 is the same pattern, those above 4 are the means.
     layers : tuple of Dense
         Three of them. The inputs of the first are the features of a lane, then those of the pixel.
+    normal : bool
+        Whether the components of the mixture are normal distributions; else they are logistic ones.
     means : tuple of (decay, reach)
         Means of the scan positions around: how fast their weights fall, in 64ths of an octave a squared step of the
         scan, and the largest squared distance.
@@ -88,6 +90,7 @@ class ContextModel:
     maps: tuple[Array, ...]
     neighbours: tuple[tuple[int, int, int], ...]
     layers: tuple[Dense, Dense, Dense]
+    normal: bool = False
     means: tuple[tuple[int, int], ...] = ()
 
     @property

@@ -32,8 +32,9 @@ __all__ = ["CONTEXT", "CONTEXT_MEANS", "map_bytes", "read_network", "write_netwo
 
 Array = np.ndarray[Any, Any]
 
-CONTEXT, CONTEXT_MEANS = 1, 4
-"""Architectures of networks for counts: without and with means of scan neighbours."""
+CONTEXT, CONTEXT_MEANS, CONTEXT_NORMAL = 1, 4, 5
+"""Architectures of networks for counts: logistic components without and with means of scan neighbours, and normal
+components with any number of means."""
 
 
 def map_bytes(image: Array) -> int:
@@ -44,7 +45,7 @@ def map_bytes(image: Array) -> int:
 def write_network(model: ContextModel) -> bytes:
     """Serialise a network."""
     w = Writer()
-    w.varint(CONTEXT_MEANS if model.means else CONTEXT)
+    w.varint(CONTEXT_NORMAL if model.normal else CONTEXT_MEANS if model.means else CONTEXT)
     write_levels(w, model.level_scale, model.levels.reshape(model.detector), model.constants)
     w.varint(len(model.maps))
     for image in model.maps:
@@ -52,7 +53,7 @@ def write_network(model: ContextModel) -> bytes:
         shift = _common_shift(image)
         w.varint(shift)
         w.section(encode_map(image.reshape(model.detector) >> shift))
-    if model.means:
+    if model.means or model.normal:
         w.numbers(np.array(model.means, np.int64).ravel(), np.tile([0, 1], len(model.means)))
     write_neighbours(w, model.neighbours)
     w.varint(model.hidden)
@@ -75,7 +76,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     """
     r = Reader(data)
     architecture = r.varint()
-    if architecture not in (CONTEXT, CONTEXT_MEANS):
+    if architecture not in (CONTEXT, CONTEXT_MEANS, CONTEXT_NORMAL):
         raise CorruptChunkError(
             f"a network of architecture {architecture}, which this stemcodecs does not know: upgrade stemcodecs, or "
             "the chunk is damaged"
@@ -85,7 +86,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     if n_maps > MAX_MAPS:
         raise CorruptChunkError("impossible network: maps")
     maps = tuple(_read_map(r, detector) for _ in range(n_maps))
-    means = _read_means(r) if architecture == CONTEXT_MEANS else ()
+    means = () if architecture == CONTEXT else _read_means(r, at_least=int(architecture == CONTEXT_MEANS))
     neighbours = read_neighbours(r)
     hidden = r.varint()
     if not 4 <= hidden <= MAX_HIDDEN:
@@ -96,6 +97,7 @@ def read_network(data: bytes | memoryview, detector: tuple[int, int]) -> Context
     model = ContextModel(
         detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
         neighbours=neighbours, layers=(layers[0], layers[1], layers[2]), means=means,
+        normal=architecture == CONTEXT_NORMAL,
     )  # fmt: skip
     # The kernels index by these numbers without looking.
     model.check()
@@ -110,9 +112,11 @@ def _read_map(r: Reader, detector: tuple[int, int]) -> Array:
     return image << shift
 
 
-def _read_means(r: Reader) -> tuple[tuple[int, int], ...]:
+def _read_means(r: Reader, at_least: int) -> tuple[tuple[int, int], ...]:
     n = r.varint()
-    if n % 2 or not 2 <= n <= 2 * MAX_MEANS:
+    if n % 2 or not 2 * at_least <= n <= 2 * MAX_MEANS:
         raise CorruptChunkError("impossible network: means")
+    if n == 0:
+        return ()
     pairs = decode_numbers(r.section(), n, np.tile([0, 1], n // 2)).reshape(-1, 2)
     return tuple((int(decay), int(reach)) for decay, reach in pairs)

@@ -17,9 +17,11 @@ from numba.core import cgutils
 from stemcodecs.entropy.kernels.vector_ir import I16, I32, V16, V32, Memory, constant, i64, splat, typed_intrinsic
 from stemcodecs.learned.path import vector_bits
 
-__all__ = ["hidden_units", "output_units", "pack_pair"]
+__all__ = ["ALL_QUARTERS", "any_in_use", "hidden_units", "output_units", "pack_pair"]
 
 QUARTERS = range(4)
+ALL_QUARTERS = 15
+"""Bit mask of the lanes' quarters that an intrinsic works on."""
 _PAIRS = ir.VectorType(I16, 32)
 _MULTIPLY_ADD = {128: "llvm.x86.sse2.pmadd.wd", 256: "llvm.x86.avx2.pmadd.wd", 512: "llvm.x86.avx512.pmaddw.d.512"}
 # Sums of so many units, and quarters of the lanes, fit the registers together.
@@ -51,6 +53,11 @@ def _multiply_add(b: Any, bits: int, x: Any, w: Any) -> Any:
     return parts[0]
 
 
+def any_in_use(b: Any, mask: Any, quarters: list[int]) -> Any:
+    """Whether one of some quarters is in a bit mask."""
+    return b.icmp_signed("!=", b.and_(mask, i64(sum(1 << q for q in quarters))), i64(0))
+
+
 def _sums(m: Memory, bits: int, units: list[int], quarters: list[int], args: Any) -> list[list[Any]]:
     """Sums of some units over all inputs, in some quarters of the lanes: V32 by unit and quarter."""
     b, pairs = m.b, args[2]
@@ -77,7 +84,7 @@ def _units(count: int, store: Any) -> Any:
 
     def define(path: Any, x: Any, w: Any, bias: Any, out: Any) -> Any:
         i = types.int64
-        signature = types.void(path, x, i, w, i, bias, i, i, out, i)
+        signature = types.void(path, x, i, w, i, bias, i, i, out, i, i)
 
         def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
             m = Memory(context, b, signature, args)
@@ -86,11 +93,12 @@ def _units(count: int, store: Any) -> Any:
             at_once = _UNITS_AT_ONCE[bits]
             for first in range(0, 4, _QUARTERS_AT_ONCE[bits]):
                 quarters = list(range(first, first + _QUARTERS_AT_ONCE[bits]))
-                for unit in range(0, count, at_once):
-                    units = list(range(unit, min(count, unit + at_once)))
-                    sums = _sums(m, bits, units, quarters, args)
-                    shifted = [[b.ashr(total, shift) for total in row] for row in sums]
-                    store(m, args, units, quarters, shifted)
+                with b.if_then(any_in_use(b, args[10], quarters)):
+                    for unit in range(0, count, at_once):
+                        units = list(range(unit, min(count, unit + at_once)))
+                        sums = _sums(m, bits, units, quarters, args)
+                        shifted = [[b.ashr(total, shift) for total in row] for row in sums]
+                        store(m, args, units, quarters, shifted)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -121,14 +129,20 @@ def _store_outputs(m: Memory, args: Any, units: list[int], quarters: list[int], 
 #         h = (bias[bias_at + r] + sum(int16 x_j[i] * int16 w_j[r] for j in range(2 * pairs))) >> shift
 #         out[out_at + 64 * (r // 2) + i], half r % 2 = clip(h, 0, 32767)
 @typed_intrinsic
-def hidden_units(_typing, path, x, pairs, w, w_at, bias, bias_at, shift, out, out_at):  # type: ignore[no-untyped-def]
-    """Four units of a hidden layer: x, out : int32[pairs * 64], two int16 each; w : int32, ``pairs`` a unit."""
+def hidden_units(  # type: ignore[no-untyped-def]
+    _typing, path, x, pairs, w, w_at, bias, bias_at, shift, out, out_at, quarters
+):
+    """Four units of a hidden layer: x, out : int32[pairs * 64], two int16 each; w : int32, ``pairs`` a unit; quarters :
+    bit mask of those that hold a lane in use, the others may be left out.
+    """
     return _units(4, _store_hidden)(path, x, w, bias, out)
 
 
 # The same with 5 units, without the clip, each to int32 out[out_at + 64 * r + i].
 @typed_intrinsic
-def output_units(_typing, path, x, pairs, w, w_at, bias, bias_at, shift, out, out_at):  # type: ignore[no-untyped-def]
+def output_units(  # type: ignore[no-untyped-def]
+    _typing, path, x, pairs, w, w_at, bias, bias_at, shift, out, out_at, quarters
+):
     """The five units of the last layer."""
     return _units(5, _store_outputs)(path, x, w, bias, out)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from stemcodecs.entropy.chunk.encoded_group import (
     EncodedGroup,
-    blocks_for,
     exceptions_by_group,
     low_bits,
     patch_bytes,
@@ -26,6 +25,9 @@ __all__ = ["EncodedGroups", "encode_groups", "write_chunk"]
 
 Array = np.ndarray[Any, Any]
 
+BLOCKS = 1
+"""Blocks of states that a chunk takes in turn. More save no time, next to that of the network, and each takes 34 bytes
+of every group."""
 _LARGE_CHAIN = 1 << 27
 """Bytes of the rows and residuals of a chain from which on chains are coded one at a time."""
 
@@ -47,13 +49,12 @@ class EncodedGroups:
         return sum(g.sizes[2] for g in self.groups)
 
 
-def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane) -> EncodedGroups:
+def encode_groups(counts: GroupedCounts, unrolled: Unrolled, plane: Plane, blocks: int = BLOCKS) -> EncodedGroups:
     """Encode all groups; chains are independent, and share the threads.
 
     counts : rows without a margin, with the doses that the network was fitted to.
     """
     layout = counts.layout
-    blocks = blocks_for(unrolled.bits_per_position)
     exceptions = exceptions_by_group(plane, layout)
     n = layout.n_pixels
 

@@ -21,7 +21,7 @@ from stemcodecs.learned.scan_means import means_of
 from stemcodecs.learned.tables import tables
 from stemcodecs.learned.training_kernels import TrainingData, features_of
 
-__all__ = ["NetworkFit", "NetworkOptions", "chains_pay", "fit_network", "references_of"]
+__all__ = ["NetworkFit", "NetworkOptions", "chains_pay", "fit_network", "hidden_for", "references_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,10 +51,10 @@ TRIAL = 16
 """Whether scan neighbours pay is found out in a sixteenth of the steps, without and with them."""
 SCAN_GAIN = 0.004
 """Share of the bits that they must save then: with them, reading a pattern decodes some others."""
-SMALL, LARGE = 16, 32
-"""Hidden units."""
-LARGE_FROM = 1_500_000
-"""Counts from which on the large network pays: its 1,200 further weights take 2 kB, and it saves 0.01 bits a count."""
+SMALL = 16
+HIDDEN = ((4_000_000, 32), (1_500_000, 28), (0, SMALL))
+"""Counts from which on so many hidden units pay. From 16 to 32, 1,200 further weights take 2 kB and save 0.01 bits a
+count; of two million counts, 28 units save as much, and code an eighth faster."""
 WEIGHT_BITS = tuple(range(8, 16))
 _MOST_OF_MEANS = 1 << 23
 """Values whose means of scan neighbours are kept to learn from: two bytes a mean each."""
@@ -139,7 +139,7 @@ def _race(
 ) -> _Entrant:
     """Train the network whose maps and size are estimated to take least."""
     race = max(options.steps // RACE, 1)
-    hidden = LARGE if values >= LARGE_FROM else SMALL
+    hidden = hidden_for(values)
     total, done = options.steps + race, 0
 
     def step() -> None:
@@ -160,6 +160,11 @@ def _race(
     return winner
 
 
+def hidden_for(values: int) -> int:
+    """Hidden units of a network for so many counts."""
+    return next(hidden for least, hidden in HIDDEN if values >= least)
+
+
 def _learner(
     data: TrainingData, maps: tuple[Array, ...], detector: tuple[int, int], roots: Array, live: Array, hidden: int,
     seed: int,
@@ -175,7 +180,7 @@ def _learner(
         features_of(of_maps, positions, pixels, features, low, up)
         return features, low, up
 
-    return Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=seed)
+    return Learner(samples=samples, inputs=inputs, lanes=lanes, hidden=hidden, seed=seed, normal=True)
 
 
 def chains_pay(counts: GroupedCounts, plane: Array, chained: GroupLayout, options: NetworkOptions) -> bool:
@@ -250,7 +255,7 @@ def _in_integers(
             continue
         model = ContextModel(
             detector=detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
-            neighbours=neighbours, layers=made[0],
+            neighbours=neighbours, layers=made[0], normal=learner.normal,
             means=MEANS if any(reference > MAX_REFERENCES for reference, _, _ in neighbours) else (),
         )  # fmt: skip
         each = learner.bits(made[1])

@@ -12,7 +12,7 @@ from stemcodecs.entropy.fit.tile import FEWEST_TILES
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.learned.context_model import lane_features, may_be_seen
 from stemcodecs.learned.dose import dose_roots
-from stemcodecs.learned.fit import JUDGED, LARGE, LARGE_FROM, RACE, SMALL, WEIGHT_BITS, NetworkOptions, references_of
+from stemcodecs.learned.fit import JUDGED, RACE, WEIGHT_BITS, NetworkOptions, hidden_for, references_of
 from stemcodecs.learned.image_features import ImageTrainingData, image_samples
 from stemcodecs.learned.image_model import IMAGE_FEATURES, ImageModel, write_image_network
 from stemcodecs.learned.integer_weights import integer_layers
@@ -148,8 +148,8 @@ def _learner(data: ImageTrainingData, seed: int, images: int) -> Learner:
         image_samples(data, positions, pixels, features, low, up)
         return features, low, up
 
-    hidden = LARGE if images * data.plane.shape[1] >= LARGE_FROM else SMALL
-    return Learner(samples=samples, inputs=inputs, lanes=inputs, hidden=hidden, seed=seed)
+    hidden = hidden_for(images * data.plane.shape[1])
+    return Learner(samples=samples, inputs=inputs, lanes=inputs, hidden=hidden, seed=seed, normal=False)
 
 
 def _in_integers(

@@ -10,7 +10,7 @@ from numba import int16, int32, int64, uint64
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
-from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.dense_ir import pack_pair
 from stemcodecs.learned.group_steps import (
     BAD_PATCH,
     OVERRUN,
@@ -21,7 +21,9 @@ from stemcodecs.learned.group_steps import (
     lanes_in_use,
     note_patches,
     put_patches,
+    quarters_in_use,
 )
+from stemcodecs.learned.layers import network_outputs
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, base_row, count_intervals, describe_counts, residual_row
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 
@@ -50,6 +52,10 @@ class Network(NamedTuple):
         Units of each of the first two layers.
     sigmoid, mantissa, root6, threshold10 : int32, flat
         See :mod:`stemcodecs.learned.tables`.
+    cumulative : int32, flat
+        Of a component of the mixture: the table ``sigmoid`` or ``normal``.
+    window : int32[4]
+        Rule of the windows, see :mod:`stemcodecs.learned.mixture_ir`.
     """
 
     width: int
@@ -67,6 +73,8 @@ class Network(NamedTuple):
     mantissa: Any
     root6: Any
     threshold10: Any
+    cumulative: Any
+    window: Any
 
 
 class Lanes(NamedTuple):
@@ -124,31 +132,18 @@ def _layers(pairs, hidden):
 
 
 @kernel(forceinline=True)
-def _predict(path, network, group, flat, p, row, work):
+def _predict(path, quarters, network, group, flat, p, row, work):
     """Mixture and window of the counts of a pixel whose residual is in ``row``; returns the OR of the widths."""
     pairs = group.feature_rows.shape[0] // 2
-    hidden = network.hidden
     base_row(network.roots[p], group.dose, work.base)
     for j in range(pairs):
         one = group.feature_rows[2 * j] + group.feature_moves[2 * j] * row
         two = group.feature_rows[2 * j + 1] + group.feature_moves[2 * j + 1] * row
         pack_pair(flat, one * LANES, two * LANES, work.inputs, int64(j * LANES))
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.inputs, int64(pairs), network.first, int64(r * pairs), network.first_bias,
-            int64(p * hidden + r), network.shifts[0], work.one, int64(r // 2 * LANES),
-        )  # fmt: skip
-    half = hidden // 2
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.one, int64(half), network.second, int64(r * half), network.second_bias, int64(r),
-            network.shifts[1], work.two, int64(r // 2 * LANES),
-        )  # fmt: skip
-    output_units(
-        path, work.two, int64(half), network.last, int64(0), network.last_bias, int64(0), network.shifts[2],
-        work.outputs, int64(0),
-    )  # fmt: skip
-    return describe_counts(work.outputs, work.base, network.sigmoid, network.mantissa, work.mixture)
+    network_outputs(path, quarters, network, pairs, p * network.hidden, work)
+    return describe_counts(
+        work.outputs, work.base, network.sigmoid, network.mantissa, network.window, work.mixture, quarters
+    )
 
 
 @kernel
@@ -169,7 +164,7 @@ def encode_network_group(path, network, group, entries, low, stream, patches):
 def _encode(path, network, group, entries, low, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
-    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    values, flat, quarters = group.rows.reshape(-1), group.residuals.reshape(-1), quarters_in_use(group.active)
     n = network.roots.shape[0]
     found = 0
     y = x = int64(0)
@@ -183,10 +178,11 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
                     outside |= uint64(1) << uint64(j)
             found = note_patches(outside & group.active, values, at, int64(p), patches, found)
         else:
-            _predict(path, network, group, flat, p, row, work)
+            _predict(path, quarters, network, group, flat, p, row, work)
             outside = count_intervals(
-                work.mixture, network.sigmoid, network.threshold10, values, at, entries, low, int64(p * LANES)
-            )
+                work.mixture, network.cumulative, network.threshold10, values, at, entries, low, int64(p * LANES),
+                quarters,
+            )  # fmt: skip
             found = note_patches(uint64(outside) & group.active, values, at, int64(p), patches, found)
             residual_row(values, at, work.base, network.root6, flat, row * LANES)
         x += 1
@@ -212,7 +208,7 @@ def decode_network_group(path, network, group, stream, patches):
 def _decode(path, network, group, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     work, states = borrowed(work), borrowed(states)
-    values, flat = group.rows.reshape(-1), group.residuals.reshape(-1)
+    values, flat, quarters = group.rows.reshape(-1), group.residuals.reshape(-1), quarters_in_use(group.active)
     pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
     patch = int64(0)
     y = x = int64(0)
@@ -226,9 +222,9 @@ def _decode(path, network, group, stream, patches, work, states):
         else:
             if pos > stream.end:
                 return int64(OVERRUN)
-            widths = _predict(path, network, group, flat, p, row, work)
+            widths = _predict(path, quarters, network, group, flat, p, row, work)
             pos = decode_value(
-                path, states, widths, work.mixture, network.sigmoid, network.threshold10, group.active, stream, pos,
+                path, states, widths, work.mixture, network.cumulative, network.threshold10, group.active, stream, pos,
                 values, at,
             )  # fmt: skip
         patch = put_patches(patches, patch, int64(p), values, at)

@@ -19,6 +19,7 @@ __all__ = [
     "note_patches",
     "put_patches",
     "quarter_mask",
+    "quarters_in_use",
 ]
 
 OVERRUN, BAD_PATCH = 1, 2
@@ -27,6 +28,16 @@ OVERRUN, BAD_PATCH = 1, 2
 @kernel(forceinline=True)
 def quarter_mask(active, quarter):
     return int64((active >> uint64(16 * quarter)) & uint64(0xFFFF))
+
+
+@kernel(forceinline=True)
+def quarters_in_use(active):
+    """Bit mask of the quarters that hold an active lane: the others need not be predicted."""
+    found = int64(0)
+    for quarter in range(4):
+        if quarter_mask(active, quarter) != 0:
+            found |= int64(1) << quarter
+    return found
 
 
 @kernel
@@ -89,8 +100,8 @@ def decode_value(path, states, widths, mixture, sigmoid, threshold, active, stre
     widths : the OR of the widths of all lanes. The words are at most 4 x 2 x 16: the slack behind the stream covers
     them.
     """
-    steps = int64(4)
-    while (int64(32) << (steps - 4)) <= widths:
+    steps = int64(3)
+    while (int64(16) << (steps - 3)) <= widths:
         steps += 1
     for quarter in range(4):
         mask = quarter_mask(active, quarter)

@@ -21,9 +21,6 @@ __all__ = ["ImageChain", "UnrolledImages"]
 
 Array = np.ndarray[Any, Any]
 
-_TYPICAL_BITS = 4
-"""Of a pixel, to tell how many blocks of states a group is worth."""
-
 
 class UnrolledImages:
     """A network for images ready to code: the model, and what the kernels take of it."""
@@ -37,26 +34,21 @@ class UnrolledImages:
             width=width,
             height=height,
             pixels=height * width,
-            first=model.first,
+            first_pixel=model.first,
             neighbours=np.array(model.neighbours, np.int64).reshape(-1, 3),
             inputs=model.inputs + model.inputs % 2,
-            weights_1=weight_pairs(first.weights),
-            weights_2=weight_pairs(second.weights),
-            weights_3=weight_pairs(last.weights),
-            bias_1=packed_int32(first.bias),
-            bias_2=packed_int32(second.bias),
-            bias_3=packed_int32(last.bias),
+            first=weight_pairs(first.weights),
+            second=weight_pairs(second.weights),
+            last=weight_pairs(last.weights),
+            first_bias=packed_int32(first.bias),
+            second_bias=packed_int32(second.bias),
+            last_bias=packed_int32(last.bias),
             shifts=np.array([layer.shift for layer in model.layers], np.int64),
             hidden=model.hidden,
             sigmoid=found.sigmoid,
             mantissa=found.mantissa,
         )
         self.nbytes = sum(layer.weights.nbytes + layer.bias.nbytes for layer in model.layers)
-
-    @property
-    def bits_per_position(self) -> float:
-        """About what an image takes."""
-        return float(_TYPICAL_BITS * self.network.pixels)
 
     @property
     def size(self) -> str:

@@ -127,7 +127,7 @@ def image_rows(network, group, values, p, y, x, work):
     if p == 0:
         for j in range(LANES):
             before = int64(values[(origin - group.back[0] * network.pixels) * LANES + j])
-            base[j] = int32(before if group.back[0] > 0 else network.first)
+            base[j] = int32(before if group.back[0] > 0 else network.first_pixel)
             _lane_activity(work, j, int64(_FIRST_ACTIVITY), int64(0), int64(0))
     else:
         left, above, corner, right, left2, above2 = _around(y, x, width)

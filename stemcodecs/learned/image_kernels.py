@@ -10,7 +10,7 @@ from numba import int16, int32, int64, uint64
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
-from stemcodecs.learned.dense_ir import hidden_units, output_units, pack_pair
+from stemcodecs.learned.dense_ir import pack_pair
 from stemcodecs.learned.group_steps import (
     BAD_PATCH,
     OVERRUN,
@@ -21,8 +21,10 @@ from stemcodecs.learned.group_steps import (
     lanes_in_use,
     note_patches,
     put_patches,
+    quarters_in_use,
 )
 from stemcodecs.learned.image_features import image_rows
+from stemcodecs.learned.layers import network_outputs
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 from stemcodecs.learned.value_mixture_ir import describe_values
@@ -37,15 +39,15 @@ class ImageNetwork(NamedTuple):
     ----------
     width, height, pixels : int
         Of an image.
-    first : int
+    first_pixel : int
         What the first pixel is taken to be.
     neighbours : int64[n, 3]
         Reference, dy, dx.
     inputs : int
         Of the first layer, even.
-    weights_1, weights_2, weights_3 : int32, flat
+    first, second, last : int32, flat
         Two inputs in an int32.
-    bias_1, bias_2, bias_3 : int32, flat
+    first_bias, second_bias, last_bias : int32, flat
     shifts : int64[3]
     hidden : int
     sigmoid, mantissa : int32, flat
@@ -55,15 +57,15 @@ class ImageNetwork(NamedTuple):
     width: int
     height: int
     pixels: int
-    first: int
+    first_pixel: int
     neighbours: Any
     inputs: int
-    weights_1: Any
-    weights_2: Any
-    weights_3: Any
-    bias_1: Any
-    bias_2: Any
-    bias_3: Any
+    first: Any
+    second: Any
+    last: Any
+    first_bias: Any
+    second_bias: Any
+    last_bias: Any
     shifts: Any
     hidden: int
     sigmoid: Any
@@ -137,28 +139,16 @@ def _work(network, group):
 
 
 @kernel(forceinline=True)
-def _predict(path, network, group, values, p, y, x, work):
+def _predict(path, quarters, network, group, values, p, y, x, work):
     """Mixture and window of a pixel; returns the OR of the widths."""
-    pairs, hidden = network.inputs // 2, network.hidden
+    pairs = network.inputs // 2
     image_rows(network, group, values, p, y, x, work)
     for j in range(pairs):
         pack_pair(work.features, int64(2 * j * LANES), int64((2 * j + 1) * LANES), work.inputs, int64(j * LANES))
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.inputs, int64(pairs), network.weights_1, int64(r * pairs), network.bias_1, int64(r),
-            network.shifts[0], work.one, int64(r // 2 * LANES),
-        )  # fmt: skip
-    half = hidden // 2
-    for r in range(0, hidden, 4):
-        hidden_units(
-            path, work.one, int64(half), network.weights_2, int64(r * half), network.bias_2, int64(r),
-            network.shifts[1], work.two, int64(r // 2 * LANES),
-        )  # fmt: skip
-    output_units(
-        path, work.two, int64(half), network.weights_3, int64(0), network.bias_3, int64(0), network.shifts[2],
-        work.outputs, int64(0),
-    )  # fmt: skip
-    return describe_values(work.outputs, work.base, work.unit, network.sigmoid, network.mantissa, work.mixture)
+    network_outputs(path, quarters, network, pairs, 0, work)
+    return describe_values(
+        work.outputs, work.base, work.unit, network.sigmoid, network.mantissa, work.mixture, quarters
+    )
 
 
 @kernel(forceinline=True)
@@ -177,14 +167,16 @@ def encode_image_group(path, network, group, entries, low, stream, patches):
 def _encode(path, network, group, entries, low, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     entries, low, work, states = borrowed(entries), borrowed(low), borrowed(work), borrowed(states)
-    values = group.rows.reshape(-1)
+    values, quarters = group.rows.reshape(-1), quarters_in_use(group.active)
     n = network.pixels
     found = 0
     y = x = int64(0)
     for p in range(n):
         at = int64(group.origin + p) * LANES
-        _predict(path, network, group, values, int64(p), y, x, work)
-        outside = count_intervals(work.mixture, network.sigmoid, None, values, at, entries, low, int64(p * LANES))
+        _predict(path, quarters, network, group, values, int64(p), y, x, work)
+        outside = count_intervals(
+            work.mixture, network.sigmoid, None, values, at, entries, low, int64(p * LANES), quarters
+        )
         found = note_patches(uint64(outside) & group.active, values, at, int64(p), patches, found)
         _note_errors(values, at, x, work)
         x += 1
@@ -207,7 +199,7 @@ def decode_image_group(path, network, group, stream, patches):
 def _decode(path, network, group, stream, patches, work, states):
     network, group, stream, patches = borrowed(network), borrowed(group), borrowed(stream), borrowed(patches)
     work, states = borrowed(work), borrowed(states)
-    values = group.rows.reshape(-1)
+    values, quarters = group.rows.reshape(-1), quarters_in_use(group.active)
     pos = read_lane_states(states, lanes_in_use(group.active, stream.blocks), stream.words, int64(stream.start))
     patch = int64(0)
     y = x = int64(0)
@@ -215,7 +207,7 @@ def _decode(path, network, group, stream, patches, work, states):
         at = int64(group.origin + p) * LANES
         if pos > stream.end:
             return int64(OVERRUN)
-        widths = _predict(path, network, group, values, int64(p), y, x, work)
+        widths = _predict(path, quarters, network, group, values, int64(p), y, x, work)
         pos = decode_value(
             path, states, widths, work.mixture, network.sigmoid, None, group.active, stream, pos, values, at
         )  # fmt: skip

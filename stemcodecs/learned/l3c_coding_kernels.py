@@ -9,7 +9,7 @@ from numba import int32, int64, uint32, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.rans import LANES, aligned, write_states
-from stemcodecs.learned.dense_ir import output_units
+from stemcodecs.learned.dense_ir import ALL_QUARTERS, output_units
 from stemcodecs.learned.group_steps import (
     BAD_PATCH,
     OVERRUN,
@@ -65,6 +65,7 @@ class Lookups(NamedTuple):
     sigmoid: Any
     mantissa: Any
     threshold10: Any
+    window: Any
     site: Any
     outputs: Any
     base: Any
@@ -72,12 +73,13 @@ class Lookups(NamedTuple):
 
 
 @kernel
-def lookups(sigmoid, mantissa, threshold10, width):
+def lookups(sigmoid, mantissa, threshold10, window, width):
     """The tables, with room for stacks of so many hidden units."""
     return Lookups(
         sigmoid,
         mantissa,
         threshold10,
+        window,
         aligned(width // 2 * LANES, np.int32),
         aligned(OUTPUTS * LANES, np.int32),
         aligned(LANES, np.int32),
@@ -91,11 +93,13 @@ def _describe(path, stack, unit, root, found):
     half = stack.width // 2
     output_units(
         path, found.site, int64(half), stack.last, int64(unit * half), stack.last_bias, int64(unit), stack.shifts[2],
-        found.outputs, int64(0),
+        found.outputs, int64(0), int64(ALL_QUARTERS),
     )  # fmt: skip
     for j in range(LANES):
         found.base[j] = int32(root)
-    return describe_counts(found.outputs, found.base, found.sigmoid, found.mantissa, found.mixture)
+    return describe_counts(
+        found.outputs, found.base, found.sigmoid, found.mantissa, found.window, found.mixture, int64(ALL_QUARTERS)
+    )
 
 
 @kernel
@@ -125,7 +129,7 @@ def interval_row(path, stack, features, y, plane, found, active, entries, low, p
                     _describe(path, stack, (place * plane.channels + c) * OUTPUTS, plane.roots[k], found)
                     outside = count_intervals(
                         found.mixture, found.sigmoid, found.threshold10, plane.values, at, entries, low,
-                        int64(item * LANES),
+                        int64(item * LANES), int64(ALL_QUARTERS),
                     )  # fmt: skip
                     missed = uint64(outside)
                 patch = note_patches(missed & active, plane.values, at, item, patches, patch)

@@ -24,6 +24,7 @@ from stemcodecs.learned.l3c_coding_kernels import (
     lookups,
 )
 from stemcodecs.learned.l3c_unrolled import UnrolledL3c, unrolled_l3c
+from stemcodecs.learned.mixture_ir import LOGISTIC_WINDOW
 from stemcodecs.learned.path import network_path
 from stemcodecs.learned.rans15_steps import fresh_states, read_lane_states
 from stemcodecs.learned.tables import tables
@@ -142,7 +143,8 @@ def _decode_group(
 
 def _lookups(unrolled: UnrolledL3c) -> Any:
     found = tables()
-    return lookups(found.sigmoid, found.mantissa, found.threshold10, unrolled.model.width)
+    window = np.array(LOGISTIC_WINDOW, np.int32)
+    return lookups(found.sigmoid, found.mantissa, found.threshold10, window, unrolled.model.width)
 
 
 def _plane(unrolled: UnrolledL3c, s: int, values: Array) -> Plane:

@@ -12,7 +12,7 @@ from numba import int32, int64, uint16
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.rans import LANES
-from stemcodecs.learned.dense_ir import hidden_units, output_units
+from stemcodecs.learned.dense_ir import ALL_QUARTERS, hidden_units, output_units
 from stemcodecs.learned.l3c_model import LATENT_LEVELS, MIDDLE_LATENT
 
 __all__ = [
@@ -83,7 +83,7 @@ def convolve_row(path, above, here, below, pairs, weights, bias, shift, width, w
         for unit in range(0, width, 4):
             hidden_units(
                 path, window, int64(9 * pairs), weights, int64(unit * 9 * pairs), bias, int64(unit), shift, out,
-                int64((x + 1) * own + unit // 2 * LANES),
+                int64((x + 1) * own + unit // 2 * LANES), int64(ALL_QUARTERS),
             )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def latent_row(path, stack, features, site, outputs, latents):
         for first in range(0, channels, OUTPUTS):
             output_units(
                 path, site, int64(half), stack.last, int64(first * half), stack.last_bias, int64(first),
-                stack.shifts[2], outputs, int64(0),
+                stack.shifts[2], outputs, int64(0), int64(ALL_QUARTERS),
             )  # fmt: skip
             for c in range(first, min(channels, first + OUTPUTS)):
                 for j in range(LANES):

@@ -16,6 +16,7 @@ import numpy as np
 from stemcodecs.entropy.kernels.threads import run_all
 from stemcodecs.learned.context_model import OUTPUTS
 from stemcodecs.learned.integer_weights import FloatNetwork, float_network, pack
+from stemcodecs.learned.training_ir import WIDTH
 from stemcodecs.learned.training_kernels import loss_and_gradient
 
 __all__ = ["Learner", "Samples"]
@@ -25,6 +26,8 @@ Array = np.ndarray[Any, Any]
 BATCH, PARTS = 2048, 4
 """Values of a step, and the parts of them whose gradients are summed one after the other."""
 RATE, LAST_RATE = 1.2e-2, 1e-5
+FIRST_BY_LOGISTICS = 8
+"""Where components are normal, an eighth of the steps are learned with logistic ones."""
 MOST_NORMALISED = 8.0
 """Features are cut off at so many standard deviations while the network learns, lest one hot pixel teach it."""
 _SAMPLE = 1 << 16
@@ -46,6 +49,8 @@ class Learner:
     inputs, lanes, hidden : int
         Inputs of the first layer, those of them that are of lanes, and units of each hidden layer.
     seed : int
+    normal : bool
+        Whether the components of the mixture are normal distributions; else they are logistic ones.
     """
 
     samples: Samples
@@ -53,8 +58,11 @@ class Learner:
     lanes: int
     hidden: int
     seed: int
+    normal: bool
 
     def __post_init__(self) -> None:
+        # Training takes whole vectors of units: those beyond are zeros, which no gradient reaches, and are cut off.
+        self._units = -(-self.hidden // WIDTH) * WIDTH
         # Apart from the first weights, networks of one seed see the same counts.
         self.random = np.random.default_rng((self.seed, 1))
         self.sample = self.samples(self.random, _SAMPLE)
@@ -70,7 +78,7 @@ class Learner:
             layers.append((random.uniform(-1, 1, (n_out, n_in)) / np.sqrt(n_in), np.zeros(n_out)))
         # Two logistics of different widths, about as wide as Poisson counts.
         layers[2][1][1:] = (-0.05, 0.05, -1.1, -0.4)
-        return pack((layers[0], layers[1], layers[2]), self.inputs, self.hidden)
+        return pack((layers[0], layers[1], layers[2]), self.inputs, self._units)
 
     def normalised(self, features: Array) -> Array:
         """Features as the network in training sees them."""
@@ -82,13 +90,17 @@ class Learner:
         cuts = np.linspace(0, BATCH, PARTS + 1).astype(int).tolist()
         losses = []
         for k in range(self.count, until):
+            # Far from its mean a normal component says nothing of where it should go, and a logistic one does.
+            normal = self.normal and k * FIRST_BY_LOGISTICS >= steps
             features, low, up = self.samples(self.random, BATCH)
             x = self.normalised(features)
 
-            def part(first: int, last: int, x: Array = x, low: Array = low, up: Array = up) -> tuple[Array, float]:
+            def part(
+                first: int, last: int, x: Array = x, low: Array = low, up: Array = up, normal: bool = normal
+            ) -> tuple[Array, float]:
                 gradient = np.zeros_like(self.weights)
                 bits = loss_and_gradient(
-                    self.weights, self.inputs, self.hidden, x, low, up, first, last, gradient, True
+                    self.weights, self.inputs, self._units, normal, x, low, up, first, last, gradient, True
                 )
                 return gradient, bits
 
@@ -107,12 +119,14 @@ class Learner:
 
     def network(self) -> FloatNetwork:
         """What was learned."""
-        return float_network(self.weights, self.inputs, self.hidden, self.mean, self.spread)
+        layers, n = float_network(self.weights, self.inputs, self._units, self.mean, self.spread), self.hidden
+        (first, one), (second, two), (last, out) = layers
+        return (first[:n], one[:n]), (second[:n, :n], two[:n]), (last[:, :n], out)
 
     def bits(self, network: FloatNetwork) -> float:
         """Bits a count of the sample, under a network that takes features as they are."""
-        flat = pack(network, self.inputs, self.hidden)
+        flat = pack(network, self.inputs, self._units)
         features, low, up = self.sample
         n = low.size
-        total = loss_and_gradient(flat, self.inputs, self.hidden, features, low, up, 0, n, flat, False)
+        total = loss_and_gradient(flat, self.inputs, self._units, self.normal, features, low, up, 0, n, flat, False)
         return float(total) / n

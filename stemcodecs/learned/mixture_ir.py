@@ -1,7 +1,7 @@
 """From the outputs of the network to intervals of the coder, 64 lanes at a time, as LLVM vector IR: integers only.
 
-A count is distributed as a mixture of two logistics in the root of the count. A lane has a *window* of 16 to 128 bins
-of ``2**shift`` counts each, which begins at bin ``z0``; the cumulative frequency of bin z in it is
+A count is distributed as a mixture of two logistics, or two normals, in its root. A lane has a *window* of 8 to 128
+bins of ``2**shift`` counts each, which begins at bin ``z0``; the cumulative frequency of bin z in it is
 
     C(z) = F - (F * width >> 15) + z,    F = F(threshold10[((z0 + z) << shift) - 1])
 
@@ -25,14 +25,18 @@ from numba import types
 from numba.core import cgutils
 
 from stemcodecs.entropy.kernels.vector_ir import I32, I64, V16, V32, Memory, constant, i64, splat, typed_intrinsic
+from stemcodecs.learned.dense_ir import any_in_use
 
 __all__ = [
+    "LOGISTIC_WINDOW",
     "MIXTURE_ROWS",
+    "NORMAL_WINDOW",
     "Q_FREQUENCY",
     "Lookup",
     "base_row",
     "count_intervals",
     "describe_counts",
+    "each_quarter",
     "residual_row",
 ]
 
@@ -40,13 +44,13 @@ MIXTURE_ROWS = 13
 Q_FREQUENCY = 15
 LOWEST_LOCATION, HIGHEST_LOCATION = -(1 << 18), (1 << 19) - 1
 LOWEST_SCALE, HIGHEST_SCALE = -384, 511
-SCALES_ABOVE = 12
-"""Scales above the mean location that a window from 0 must reach."""
-WIDE = 128
-NARROW = (16, 32, 64)
+LOGISTIC_WINDOW, NORMAL_WINDOW = (12, 128, 0, 16), (8, 64, 1, 8)
+"""Of each kind of component: scales above the mean location that a window from 0 must reach; bins of the others;
+whether those are twice as coarse; fewest bins. Normal components have no tails that a window must not cut."""
+WIDTHS = (8, 16, 32, 64)
 MOST_BIN_BITS = 9
 LEAST_WEIGHT = 256
-"""Logistics of less than 1/128 of the weight do not widen the window."""
+"""Components of less than 1/128 of the weight do not widen the window."""
 WEIGHT, LOCATION, MANTISSA, SHIFT, Z0, BIN, WIDTH, BASE, UNIT = 0, 2, 4, 6, 8, 9, 10, 11, 12
 QUARTERS = range(4)
 _PAIRS = ir.VectorType(I64, 8)
@@ -156,16 +160,19 @@ def residual_row(_typing, values, at, base, root6, residuals, to):  # type: igno
 def _describe_quarter(m: Lookup, q: int) -> Any:
     """Mixture and window of sixteen lanes; returns the widths."""
     b = m.b
+    above, wide_width, finer, narrowest = (
+        splat(b, b.sext(m.load(4, i64(k), I32), ir.IntType(64))) for k in range(len(LOGISTIC_WINDOW))
+    )
     first = m.sigmoid(2, m.row(0, 0, q))
     weights = [first, b.sub(constant(V32, 1 << 15), first)]
     mean, widest = None, constant(V32, LOWEST_SCALE)
     for k, weight in enumerate(weights):
         location = m.clip(b.add(m.row(1, 0, q), m.row(0, 1 + k, q)), LOWEST_LOCATION, HIGHEST_LOCATION)
         scale = m.clip(m.row(0, 3 + k, q), LOWEST_SCALE, HIGHEST_SCALE)
-        m.store_row(weight, 4, WEIGHT + k, q)
-        m.store_row(location, 4, LOCATION + k, q)
-        m.store_row(m.gather(3, b.and_(scale, constant(V32, 63))), 4, MANTISSA + k, q)
-        m.store_row(b.add(b.ashr(scale, constant(V32, 6)), constant(V32, 14)), 4, SHIFT + k, q)
+        m.store_row(weight, 5, WEIGHT + k, q)
+        m.store_row(location, 5, LOCATION + k, q)
+        m.store_row(m.gather(3, b.and_(scale, constant(V32, 63))), 5, MANTISSA + k, q)
+        m.store_row(b.add(b.ashr(scale, constant(V32, 6)), constant(V32, 14)), 5, SHIFT + k, q)
         part = b.mul(weight, b.ashr(location, constant(V32, 4)))
         mean = part if mean is None else b.add(mean, part)
         counts = b.icmp_signed(">=", weight, constant(V32, LEAST_WEIGHT))
@@ -174,74 +181,96 @@ def _describe_quarter(m: Lookup, q: int) -> Any:
     minus = b.sub(constant(V32, 0), widest)
     octave = b.sub(constant(V32, 6), b.ashr(minus, constant(V32, 6)))
     s = b.lshr(b.shl(m.gather(3, b.and_(minus, constant(V32, 63))), octave), constant(V32, 7))
-    top = m.smaller(b.add(c, b.mul(s, constant(V32, SCALES_ABOVE))), constant(V32, (1 << 18) - 1))
+    top = m.smaller(b.add(c, b.mul(s, above)), constant(V32, (1 << 18) - 1))
     top = b.lshr(top, constant(V32, 5))
     top = b.lshr(b.mul(top, top), constant(V32, 10))
     spread = b.mul(b.lshr(c, constant(V32, 6)), b.lshr(s, constant(V32, 6)))
-    spread = b.lshr(spread, constant(V32, 7))
+    spread = b.shl(b.lshr(spread, constant(V32, 7)), finer)
     bits = constant(V32, 0)
     for k in range(3, 3 + MOST_BIN_BITS):
         bits = b.add(bits, b.zext(b.icmp_signed(">=", spread, constant(V32, 1 << k)), V32))
     root = b.lshr(c, constant(V32, 3))
     centre = b.lshr(b.lshr(b.mul(root, root), constant(V32, 14)), bits)
-    z0 = m.larger(b.sub(centre, constant(V32, WIDE // 2)), constant(V32, 0))
-    width = constant(V32, WIDE)
-    for narrow in reversed(NARROW):
-        width = b.select(b.icmp_signed("<", top, constant(V32, narrow)), constant(V32, narrow), width)
-    wide = b.icmp_signed("==", width, constant(V32, WIDE))
-    m.store_row(b.select(wide, z0, constant(V32, 0)), 4, Z0, q)
-    m.store_row(b.select(wide, bits, constant(V32, 0)), 4, BIN, q)
-    m.store_row(width, 4, WIDTH, q)
+    z0 = m.larger(b.sub(centre, b.lshr(wide_width, constant(V32, 1))), constant(V32, 0))
+    wide = b.icmp_signed(">=", top, constant(V32, WIDTHS[-1]))
+    width = wide_width
+    for narrow in reversed(WIDTHS):
+        fits = b.icmp_signed("<", top, constant(V32, narrow))
+        width = b.select(fits, m.larger(constant(V32, narrow), narrowest), width)
+    m.store_row(b.select(wide, z0, constant(V32, 0)), 5, Z0, q)
+    m.store_row(b.select(wide, bits, constant(V32, 0)), 5, BIN, q)
+    m.store_row(width, 5, WIDTH, q)
     return width
+
+
+def each_quarter(m: Lookup, mask: Any, code: Any) -> Any:
+    """The OR of what ``code`` gives for each quarter of the lanes in a bit mask, in 64 bits."""
+    b = m.b
+    found = cgutils.alloca_once_value(b, i64(0))
+    for q in QUARTERS:
+        with b.if_then(any_in_use(b, mask, [q])):
+            value = code(m, q)
+            b.store(b.or_(b.load(found, typ=I64), value), found)
+    return b.load(found, typ=I64)
 
 
 # For every lane, weights, locations and scales of outputs int32[5 * 64], and the window that they call for; FORMAT.md
 # has it number by number.
 @typed_intrinsic
-def describe_counts(_typing, outputs, base, sigmoid, mantissa, mixture):  # type: ignore[no-untyped-def]
-    """Outputs of the network to ``mixture``; returns the OR of the widths, below twice the largest."""
-    signature = types.int64(outputs, base, sigmoid, mantissa, mixture)
+def describe_counts(  # type: ignore[no-untyped-def]
+    _typing, outputs, base, sigmoid, mantissa, window, mixture, quarters
+):
+    """Outputs of the network to ``mixture``, by the rule of the windows; returns the OR of the widths, below twice the
+    largest. Quarters of the lanes that are not in the bit mask are left out.
+    """
+    signature = types.int64(outputs, base, sigmoid, mantissa, window, mixture, types.int64)
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-        m = Lookup(context, b, signature, args)
-        widths = [_describe_quarter(m, q) for q in QUARTERS]
-        return m.any_bit(b.or_(b.or_(widths[0], widths[1]), b.or_(widths[2], widths[3])))
+        return each_quarter(
+            Lookup(context, b, signature, args), args[6], lambda m, q: m.any_bit(_describe_quarter(m, q))
+        )
 
     return signature, codegen
+
+
+def _intervals_of_quarter(m: Lookup, q: int, at: Any, to: Any) -> Any:
+    """Intervals of sixteen lanes; returns the bit mask of those outside their window, in its place of 64 bits."""
+    b = m.b
+    shift, width = m.row(0, BIN, q), m.row(0, WIDTH, q)
+    y = b.zext(m.load(3, m.lane(at, q), V16), V32)
+    wanted = b.sub(b.lshr(y, shift), m.row(0, Z0, q))
+    last = b.sub(width, constant(V32, 1))
+    z = m.smaller(m.larger(wanted, constant(V32, 0)), last)
+    changed = b.bitcast(b.icmp_signed("!=", z, wanted), ir.IntType(16))
+    one, after = constant(V32, 1), b.add(z, constant(V32, 1))
+    lower = b.select(
+        b.icmp_signed(">", z, constant(V32, 0)), m.cumulative(0, 1, 2, q, m.larger(z, one)), constant(V32, 0)
+    )
+    upper = b.select(
+        b.icmp_signed("<", after, width), m.cumulative(0, 1, 2, q, m.smaller(after, last)),
+        constant(V32, 1 << Q_FREQUENCY),
+    )  # fmt: skip
+    m.store(b.or_(b.shl(b.sub(upper, lower), constant(V32, 16)), lower), 5, m.lane(to, q))
+    mask = b.sub(b.shl(one, shift), one)
+    m.store(b.or_(b.shl(shift, constant(V32, 16)), b.and_(y, mask)), 6, m.lane(to, q))
+    return b.shl(b.zext(changed, I64), i64(16 * q))
 
 
 # for i in range(64):
 #     y = values[at + i]; z = (y >> shift[i]) - z0[i]; z, outside |= (clip(z, 0, width[i] - 1), bit i if it changed)
 #     entries[to + i] = (C(z + 1) - C(z)) << 16 | C(z); low[to + i] = shift[i] << 16 | y % 2**shift[i]
 @typed_intrinsic
-def count_intervals(_typing, mixture, sigmoid, threshold, values, at, entries, low, to):  # type: ignore[no-untyped-def]
-    """Intervals of the counts of a row; returns the mask of the lanes whose count lies outside their window."""
-    signature = types.int64(mixture, sigmoid, threshold, values, types.int64, entries, low, types.int64)
+def count_intervals(  # type: ignore[no-untyped-def]
+    _typing, mixture, sigmoid, threshold, values, at, entries, low, to, quarters
+):
+    """Intervals of the counts of a row; returns the mask of the lanes whose count lies outside their window. Quarters
+    of the lanes that are not in the bit mask are left out.
+    """
+    signature = types.int64(mixture, sigmoid, threshold, values, types.int64, entries, low, types.int64, types.int64)
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
         m = Lookup(context, b, signature, args)
-        outside = i64(0)
-        for q in QUARTERS:
-            shift, width = m.row(0, BIN, q), m.row(0, WIDTH, q)
-            y = b.zext(m.load(3, m.lane(args[4], q), V16), V32)
-            wanted = b.sub(b.lshr(y, shift), m.row(0, Z0, q))
-            last = b.sub(width, constant(V32, 1))
-            z = m.smaller(m.larger(wanted, constant(V32, 0)), last)
-            changed = b.bitcast(b.icmp_signed("!=", z, wanted), ir.IntType(16))
-            outside = b.or_(outside, b.shl(b.zext(changed, I64), i64(16 * q)))
-            one, after = constant(V32, 1), b.add(z, constant(V32, 1))
-            lower = b.select(
-                b.icmp_signed(">", z, constant(V32, 0)), m.cumulative(0, 1, 2, q, m.larger(z, one)), constant(V32, 0)
-            )
-            upper = b.select(
-                b.icmp_signed("<", after, width), m.cumulative(0, 1, 2, q, m.smaller(after, last)),
-                constant(V32, 1 << Q_FREQUENCY),
-            )  # fmt: skip
-            entry = b.or_(b.shl(b.sub(upper, lower), constant(V32, 16)), lower)
-            m.store(entry, 5, m.lane(args[7], q))
-            mask = b.sub(b.shl(one, shift), one)
-            m.store(b.or_(b.shl(shift, constant(V32, 16)), b.and_(y, mask)), 6, m.lane(args[7], q))
-        return outside
+        return each_quarter(m, args[8], lambda m, q: _intervals_of_quarter(m, q, args[4], args[7]))
 
     return signature, codegen
 

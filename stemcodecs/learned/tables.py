@@ -35,6 +35,8 @@ class Tables:
     ----------
     sigmoid : int32[4096]
         ``round(2**15 / (1 + exp(-(i - 2047.5) / 128)))``.
+    normal : int32[4096]
+        ``round(2**15 * Phi(0.6 * (i - 2047.5) / 128))``: of a normal distribution about as wide as that logistic one.
     mantissa : int32[64]
         ``round(2**11 * 2**(-f / 64))``.
     root6 : int32[65536]
@@ -45,6 +47,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.sigmoid = _sigmoid()
+        self.normal = _normal()
         self.mantissa = _mantissa()
         self.root6 = np.array([math.isqrt(4096 * v + 1536) for v in range(_COUNTS)], np.int32)
         self.threshold10 = np.array([math.isqrt((y << 20) + 917504) for y in range(_THRESHOLDS)], np.int32)
@@ -76,6 +79,43 @@ def _sigmoid() -> Array:
         upper.append((2 * SIGMOID_ONE * one + one + power) // (2 * (one + power)))
         power = power * ratio >> _BITS
     return np.array([SIGMOID_ONE - v for v in reversed(upper)] + upper, np.int32)
+
+
+def _normal() -> Array:
+    # Phi(x) = 1/2 + density * (x + x**3 / 3 + x**5 / (3 * 5) + ...), of a = 0.6 * k / 256 for odd k: all terms are
+    # positive, so that nothing cancels.
+    two_pi = 2 * _pi()
+    root = math.isqrt(two_pi << _BITS)
+    upper = []
+    for k in range(1, _SIGMOID_ENTRIES, 2):
+        numerator, denominator = 3 * k, 10 * _SIGMOID_STEPS
+        if numerator > 5 * denominator:
+            # What is left above five standard deviations is less than half of one.
+            upper.append(SIGMOID_ONE)
+            continue
+        term, total, n = (numerator << _BITS) // denominator, 0, 1
+        while term:
+            total += term
+            n += 2
+            term = term * numerator * numerator // (denominator * denominator * n)
+        density = (_exponential(numerator * numerator, 2 * denominator * denominator) << _BITS) // root
+        half = 1 << (_BITS - 1)
+        upper.append((2 * SIGMOID_ONE * (half + (total * density >> _BITS)) + (1 << _BITS)) >> (_BITS + 1))
+    return np.array([SIGMOID_ONE - v for v in reversed(upper)] + upper, np.int32)
+
+
+def _pi() -> int:
+    """By J. Machin's formula, with ``_BITS`` fraction bits."""
+
+    def arc_tangent(inverse: int) -> int:
+        term, total, n = (1 << _BITS) // inverse, 0, 1
+        while term:
+            total += term // n if n % 4 == 1 else -(term // n)
+            term //= inverse * inverse
+            n += 2
+        return total
+
+    return 16 * arc_tangent(5) - 4 * arc_tangent(239)
 
 
 def _mantissa() -> Array:

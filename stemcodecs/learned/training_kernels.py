@@ -39,6 +39,9 @@ _SOME_WEIGHT = float32(1.0 / 128.0)
 NOTHING_BELOW = float32(-1e9)
 """Of the smallest value: no root, or value, lies below it."""
 _LN2 = 0.6931471805599453
+_NORMAL = float32(0.6)
+_DENSITY = float32(0.3989422804014327)
+_TAIL = (float32(0.31938153), float32(-0.356563782), float32(1.781477937), float32(-1.821255978), float32(1.330274429))
 
 
 class TrainingData(NamedTuple):
@@ -208,7 +211,17 @@ def _sigmoid(a):
 
 
 @kernel(fastmath=True)
-def _distribution(o, low, up, first, n, g):
+def _normal(a):
+    """Cumulative probability and density of the normal component (M. Abramowitz and I. A. Stegun, 26.2.17)."""
+    x = min(max(a, float32(-16)), float32(16)) * _NORMAL
+    density = _DENSITY * np.exp(float32(-0.5) * x * x)
+    t = float32(1) / (float32(1) + float32(0.2316419) * abs(x))
+    tail = t * (_TAIL[0] + t * (_TAIL[1] + t * (_TAIL[2] + t * (_TAIL[3] + t * _TAIL[4])))) * density
+    return (float32(1) - tail if x > 0 else tail), density * _NORMAL
+
+
+@kernel(fastmath=True)
+def _distribution(o, low, up, first, n, normal, g):
     """Bits of the first ``n`` samples, and their gradients in the outputs; those of the others are 0."""
     bits = 0.0
     for s in range(SAMPLES):
@@ -229,10 +242,15 @@ def _distribution(o, low, up, first, n, g):
                 widest = max(widest, float32(1) / inverse)
             a = (up[first + s] - location) * inverse
             b = float32(0) if zero else (low[first + s] - location) * inverse
-            sa = _sigmoid(a)
-            sb = float32(0) if zero else _sigmoid(b)
+            if normal:
+                sa, da = _normal(a)
+                sb, db = _normal(b)
+            else:
+                sa, sb = _sigmoid(a), _sigmoid(b)
+                da, db = sa * (float32(1) - sa), sb * (float32(1) - sb)
+            if zero:
+                sb = db = float32(0)
             part = sa - sb
-            da, db = sa * (float32(1) - sa), sb * (float32(1) - sb)
             g[1 + k, s] = w * (db - da) * inverse
             g[3 + k, s] = w * ((float32(0) if zero else db * b) - da * a)
             if k == 0:
@@ -253,11 +271,11 @@ def _distribution(o, low, up, first, n, g):
 
 
 @kernel
-def loss_and_gradient(weights, inputs, hidden, x, low, up, first, last, gradient, learn):
+def loss_and_gradient(weights, inputs, hidden, normal, x, low, up, first, last, gradient, learn):
     """Bits of the samples ``first:last``, and, to learn, the gradient of their sum.
 
-    weights : float32, flat, see :func:`weights_in`; x : float32[n, inputs], features; low, up :
-    float32[n], between which the values lie; gradient : float32 as the weights, added to.
+    weights : float32, flat, see :func:`weights_in`; hidden : a multiple of 16; x : float32[n, inputs], features; low,
+    up : float32[n], between which the values lie; gradient : float32 as the weights, added to.
     """
     row = padded(inputs)
     room = max(row, hidden) * SAMPLES
@@ -277,7 +295,7 @@ def loss_and_gradient(weights, inputs, hidden, x, low, up, first, last, gradient
         _forward(weights, 0, inputs, row, hidden, x_in, one, True)
         _forward(weights, at_one, hidden, hidden, hidden, one, two, True)
         _forward(weights, at_two, hidden, hidden, UNITS, two, o, False)
-        bits += _distribution(o.reshape(UNITS, SAMPLES), low, up, start, n, g.reshape(UNITS, SAMPLES))
+        bits += _distribution(o.reshape(UNITS, SAMPLES), low, up, start, n, normal, g.reshape(UNITS, SAMPLES))
         if learn:
             _add_gradient(at_two, hidden, UNITS, two, turned, g, gradient)
             _backward(weights, at_two, hidden, UNITS, two, g, g_two)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from stemcodecs.entropy.fit.tile import typical_bits
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader
 from stemcodecs.last_used import LastUsed
@@ -17,6 +16,7 @@ from stemcodecs.learned.group_kernels import Network
 from stemcodecs.learned.image_chain import UnrolledImages
 from stemcodecs.learned.image_model import IMAGES, read_image_network
 from stemcodecs.learned.integer_weights import packed_int32, weight_pairs
+from stemcodecs.learned.mixture_ir import LOGISTIC_WINDOW, NORMAL_WINDOW
 from stemcodecs.learned.tables import tables
 
 __all__ = ["Unrolled", "UnrolledNetwork", "unrolled_network"]
@@ -51,16 +51,11 @@ class UnrolledNetwork:
             mantissa=found.mantissa,
             root6=found.root6,
             threshold10=found.threshold10,
+            cumulative=found.normal if model.normal else found.sigmoid,
+            window=np.array(NORMAL_WINDOW if model.normal else LOGISTIC_WINDOW, np.int32),
         )
         maps = sum(array.nbytes for array in (model.levels, model.constants, model.roots, *model.maps))
         self.nbytes = maps + self.network.first_bias.nbytes + self.network.roots.nbytes
-
-    @property
-    def bits_per_position(self) -> float:
-        """About what a pattern takes."""
-        levels = self.model.levels[self.model.levels >= 0]
-        means = ((levels * levels * self.model.level_scale) >> 16) / 2.0**16
-        return float(typical_bits(means).sum())
 
     @property
     def size(self) -> str:

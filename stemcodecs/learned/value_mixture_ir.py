@@ -20,19 +20,19 @@ from stemcodecs.learned.mixture_ir import (
     LOWEST_SCALE,
     MANTISSA,
     MOST_BIN_BITS,
-    NARROW,
-    QUARTERS,
     SHIFT,
     UNIT,
     WEIGHT,
-    WIDE,
     WIDTH,
     Z0,
     Lookup,
+    each_quarter,
 )
 
 __all__ = ["describe_values"]
 
+WIDE = 128
+NARROW = (16, 32, 64)
 _MOST_LOCATION = (1 << 18) - 1
 _NARROW_SPREAD = 4
 """Spread in eighths of a value from which on a window of 16 bins is too narrow: half of it is sixteen scales."""
@@ -81,13 +81,17 @@ def _describe_quarter(m: Lookup, q: int) -> Any:
 # For every lane, weights, locations and scales of outputs int32[5 * 64], and the window that they call for; FORMAT.md
 # has it number by number.
 @typed_intrinsic
-def describe_values(_typing, outputs, base, unit, sigmoid, mantissa, mixture):  # type: ignore[no-untyped-def]
-    """Outputs of the network to ``mixture``; returns the OR of the widths, below twice the largest."""
-    signature = types.int64(outputs, base, unit, sigmoid, mantissa, mixture)
+def describe_values(  # type: ignore[no-untyped-def]
+    _typing, outputs, base, unit, sigmoid, mantissa, mixture, quarters
+):
+    """Outputs of the network to ``mixture``; returns the OR of the widths, below twice the largest. Quarters of the
+    lanes that are not in the bit mask are left out.
+    """
+    signature = types.int64(outputs, base, unit, sigmoid, mantissa, mixture, types.int64)
 
     def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-        m = Lookup(context, b, signature, args)
-        widths = [_describe_quarter(m, q) for q in QUARTERS]
-        return m.any_bit(b.or_(b.or_(widths[0], widths[1]), b.or_(widths[2], widths[3])))
+        return each_quarter(
+            Lookup(context, b, signature, args), args[6], lambda m, q: m.any_bit(_describe_quarter(m, q))
+        )
 
     return signature, codegen

@@ -40,6 +40,7 @@ from tests.benchmarks.learned_rows import coded as learned_row
 from tests.benchmarks.learned_rows import pattern_share as learned_pattern_share
 from tests.benchmarks.learned_rows import rows as learned_rows
 from tests.benchmarks.learned_rows import stack_rows as learned_stack_rows
+from tests.benchmarks.learned_speeds import BLOSC_SPEEDS, path_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -371,6 +372,11 @@ def learned(folder: Path | None, only: str, steps: int) -> bool:
         cells, enough = learned_row(row, steps)
         good &= enough
         print_row(row.name, cells)
+    if only in "speed":
+        print_row("", [*titles[5:], "enc x blosc", "dec x blosc", "at least", "at least", ""], rule=True)
+        for path, cells, enough in path_rows(scan for name in BLOSC_SPEEDS for scan in scans(folder, name)):
+            good &= enough
+            print_row(path, cells)
     if only in "one pattern":
         share, enough = learned_pattern_share()
         good &= enough

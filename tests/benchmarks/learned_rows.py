@@ -13,11 +13,10 @@ import numpy as np
 from stemcodecs.codecs import Learned, PixelHistogram
 from stemcodecs.entropy.values.plane import to_plane
 from stemcodecs.simulate import simulate_movie, simulate_scan, simulate_tilt_series
-from stemcodecs_pipelines.compare.lossless_peers import BLOSC
+from tests.benchmarks.learned_speeds import REPEATS, chunk_speeds
 
 Array = np.ndarray[Any, Any]
 
-REPEATS = 5
 PATTERN_SHARE = 1 / 50
 """Of the time of a chunk of 4,096 positions, that one of its patterns may take."""
 
@@ -156,54 +155,11 @@ def coded(row: LearnedRow, steps: int) -> tuple[list[str], bool]:
     decoded = codec.decode_chunk(data)
     if decoded.dtype != row.counts.dtype or decoded.tobytes() != row.counts.tobytes():
         raise SystemExit("a value was not restored")
-    encode, decode, speeds = _speeds(row.counts, data)
+    found = chunk_speeds(row.counts, data)
     bits = 8 * len(data) / row.counts.size
     bound = "" if row.bound is None else f"{bits / row.bound:.4f}"
     saved = f"{100 * (1 - len(data) / row.auto):+.2f} %"
-    cells = [
-        f"{bits:.4f}",
-        f"{row.limit:.4f}",
-        saved,
-        bound,
-        f"{fitting:.1f}",
-        f"{encode:.0f}",
-        f"{decode:.0f}",
-        *speeds,
-    ]
+    speeds = [""] * 4 if found is None else found.cells()
+    cells = [f"{bits:.4f}", f"{row.limit:.4f}", saved, bound, f"{fitting:.1f}", *speeds]
     good = bits <= row.limit
     return [*cells, "ok" if good else "short"], good
-
-
-def _speeds(counts: Array, data: bytes) -> tuple[float, float, list[str]]:
-    """MB/s of uint16 of the groups alone, whose network is given, and their ratios to Blosc in the same minute."""
-    from stemcodecs.entropy.chunk.header import COUNTS, read_header
-    from stemcodecs.entropy.model.shared_model import SharedModel
-    from stemcodecs.learned.encode import _by_shared
-    from stemcodecs.learned.prefix import LENGTH, NETWORK, read_prefix
-
-    header = read_header(data[LENGTH:])
-    if read_prefix(data) != NETWORK or header.kind != COUNTS or header.tile != (1, 1):
-        return math.nan, math.nan, ["", ""]
-    plane = to_plane(counts)
-    assert plane is not None
-    layout = header.layout
-    mean = float(plane.counts.reshape(layout.n_positions, -1).sum(axis=1, dtype=np.int64).mean())
-    shared = SharedModel(detector=layout.detector, mean_frame_sum=mean, model=header.model)
-    codec, words = Learned(**shared.configuration()), plane.counts.astype(np.uint16).reshape(counts.shape)
-    blosc = BLOSC.encode(words)
-    best = [math.inf] * 4
-    for _ in range(REPEATS):
-        work = (
-            lambda: _by_shared(counts, plane, 0, shared),
-            lambda: codec.decode_chunk(data),
-            lambda: BLOSC.encode(words),
-            lambda: BLOSC.decode(blosc, words),
-        )
-        times = []
-        for one in work:
-            start = time.process_time()
-            one()
-            times.append(time.process_time() - start)
-        best = [min(a, b) for a, b in zip(best, times, strict=True)]
-    encode, decode = words.nbytes / 1e6 / best[0], words.nbytes / 1e6 / best[1]
-    return encode, decode, [f"{best[2] / best[0]:.3f}", f"{best[3] / best[1]:.3f}"]

@@ -72,6 +72,11 @@ def test_golden_bytes_cover_the_format() -> None:
     assert networks["scan"].chained
     assert len(networks["means"].means) == 3
     assert networks["means_fitted"].means
+    assert {name for name, network in networks.items() if network.normal} == {
+        "normals", "normals_means", "normals_fitted"
+    }  # fmt: skip
+    assert networks["normals_means"].means
+    assert {h.blocks for h in headers.values()} >= {1, 2}
     assert (networks["pattern"].levels < 0).any()
     assert {bool(network.maps) for network in networks.values()} == {False, True}
     assert len({network.scales for network in pyramids.values()}) > 1

@@ -281,7 +281,7 @@ def _bit_pack() -> dict[str, Specimen]:
 
 
 def _learned() -> dict[str, Specimen]:
-    """Networks with and without scan neighbours, wide counts, a shared one, and a chunk of histograms."""
+    """Networks with and without scan neighbours, logistic and normal, wide counts, a shared one; and histograms."""
     counts = simulated_scan((5, 14, 5, 6), 9.0, seed=13)
     bright = simulated_scan((8, 9, 4, 5), 3000.0, seed=14)
     marked = counts.astype(np.int32)
@@ -292,8 +292,9 @@ def _learned() -> dict[str, Specimen]:
         "marks": (marked, (1, 1)),
     }
     found = {}
-    for name, (array, tile) in (cases | {"means": (counts.astype(np.uint16), (2, 2))}).items():
-        data = random_chunk(array, 4, tile, means=3 if name == "means" else 0)
+    cases |= {"means": (counts.astype(np.uint16), (2, 2)), "normal": cases["pattern"]}
+    for name, (array, tile) in cases.items():
+        data = random_chunk(array, 4, tile, means=3 if name == "means" else 0, normal=name == "normal")
         assert data is not None
         found[f"learned {name}"] = Specimen(
             family="learned", data=data, values=array, face3=Learned(), face2=NumcodecsLearned()

@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 
 def random_network(
-    counts: GroupedCounts, layout: GroupLayout, random: np.random.Generator, means: int = 0
+    counts: GroupedCounts, layout: GroupLayout, random: np.random.Generator, means: int = 0, normal: bool = False
 ) -> ContextModel:
     """A network of random size, neighbours, maps, weights and so many means, with the levels of these counts."""
     level_scale, levels, constants = fit_levels(counts.pixels, layout.detector)
@@ -48,6 +48,7 @@ def random_network(
         detector=layout.detector, level_scale=level_scale, levels=levels, constants=constants, maps=maps,
         neighbours=neighbours, layers=(layer(hidden, inputs), layer(hidden, hidden), layer(5, hidden)),
         means=tuple((int(random.choice([0, 3, 64, 1023])), int(random.integers(1, 65))) for _ in range(means)),
+        normal=normal,
     )  # fmt: skip
 
 
@@ -88,11 +89,15 @@ def random_image_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1)) 
     return with_prefix(NETWORK, write_chunk(native, flags_of(array), plane, counts, encoded, written, shared=False))
 
 
-def random_chunk(array: Array, seed: int, tile: tuple[int, int] = (1, 1), means: int = 0) -> bytes | None:
+def random_chunk(
+    array: Array, seed: int, tile: tuple[int, int] = (1, 1), means: int = 0, normal: bool = False, blocks: int = 1
+) -> bytes | None:
     """A chunk by a random network; None where the array has no counts."""
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     plane = to_plane(native) if native.size else None
-    return None if plane is None else chunk_of(native, plane, seed, tile, flags_of(array), means)
+    return None if plane is None else chunk_of(
+        native, plane, seed, tile, flags_of(array), means, normal, blocks
+    )  # fmt: skip
 
 
 def flags_of(array: Array) -> int:
@@ -100,11 +105,14 @@ def flags_of(array: Array) -> int:
     return int(column_major) + 2 * (array.dtype.str[0] == ">")
 
 
-def chunk_of(array: Array, plane: Plane, seed: int, tile: tuple[int, int], flags: int, means: int = 0) -> bytes:
+def chunk_of(
+    array: Array, plane: Plane, seed: int, tile: tuple[int, int], flags: int, means: int = 0, normal: bool = False,
+    blocks: int = 1,
+) -> bytes:  # fmt: skip
     layout = GroupLayout.of_shape(array.shape, tile)
     patterns = plane.counts.reshape(layout.n_positions, layout.n_pixels)
     counts = GroupedCounts(patterns, layout, 0)
-    model = random_network(counts, layout, np.random.default_rng(seed), means)
+    model = random_network(counts, layout, np.random.default_rng(seed), means, normal)
     model.check()
-    encoded = encode_groups(counts, UnrolledNetwork(model), plane)
+    encoded = encode_groups(counts, UnrolledNetwork(model), plane, blocks)
     return with_prefix(NETWORK, write_chunk(array, flags, plane, counts, encoded, write_network(model), shared=False))

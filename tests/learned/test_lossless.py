@@ -34,11 +34,17 @@ def possible(tile: tuple[int, int], shape: tuple[int, ...]) -> bool:
     return tile == (1, 1) or (tile[0] <= rows and tile[1] <= columns and tile[0] * tile[1] * 16 <= rows * columns)
 
 
+def any_chunk(array: Array, seed: int, tile: tuple[int, int]) -> bytes | None:
+    """By a network of any kind, in any number of blocks."""
+    tile = tile if possible(tile, array.shape) else (1, 1)
+    return random_chunk(array, seed, tile, means=seed % 5, normal=seed % 3 > 0, blocks=(1, 2, 4)[seed % 3])
+
+
 @pytest.mark.slow
 @examples(150)
 @given(array=scans(), seed=st.integers(0, 2**32 - 1), tile=st.sampled_from(TILES))
 def test_any_network_is_lossless(array: Array, seed: int, tile: tuple[int, int]) -> None:
-    data = random_chunk(array, seed, tile if possible(tile, array.shape) else (1, 1), means=seed % 5)
+    data = any_chunk(array, seed, tile)
     if data is None:
         return
     decoded = Learned().decode_chunk(data)
@@ -51,7 +57,7 @@ def test_any_network_is_lossless(array: Array, seed: int, tile: tuple[int, int])
 @examples(5_000 // CAMPAIGN_SHARE)
 @given(array=scans(), seed=st.integers(0, 2**32 - 1), tile=st.sampled_from(TILES))
 def test_5_000_networks(array: Array, seed: int, tile: tuple[int, int]) -> None:
-    data = random_chunk(array, seed, tile if possible(tile, array.shape) else (1, 1), means=seed % 5)
+    data = any_chunk(array, seed, tile)
     assert data is None or same_bits(Learned().decode_chunk(data), array)
 
 
@@ -119,14 +125,16 @@ def test_instruction_paths_and_threads_write_the_same_bytes(monkeypatch: pytest.
                 monkeypatch.setenv("STEMCODECS_SIMD", name)
                 set_threads(threads)
                 chunks.add(random_chunk(bright_scan(), 3, (2, 2), means=2))
+                chunks.add(random_chunk(bright_scan(), 3, (2, 2), normal=True))
     finally:
         set_threads(before)
-    assert len(chunks) == 1
+    assert len(chunks) == 2
 
 
 @pytest.mark.slow
-def test_every_path_reads_what_another_wrote(path: str) -> None:
-    data = random_chunk(bright_scan(), 3, (2, 2), means=2)
+@pytest.mark.parametrize("normal", [False, True])
+def test_every_path_reads_what_another_wrote(path: str, normal: bool) -> None:
+    data = random_chunk(bright_scan(), 3, (2, 2), means=2, normal=normal)
     assert data is not None
     assert same_bits(Learned().decode_chunk(data), bright_scan())
 
@@ -135,7 +143,7 @@ def test_every_path_reads_what_another_wrote(path: str) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_independent_decoder_reads_random_networks(seed: int) -> None:
     array = bright_scan()[:4, :18] if seed % 2 else simulated_scan((70, 4, 5), 3.0, seed=seed).astype(np.int32) - 1
-    data = random_chunk(array, seed, (1, 2) if seed % 2 else (1, 1), means=seed % 3 if seed % 2 else 0)
+    data = random_chunk(array, seed, (1, 2) if seed % 2 else (1, 1), seed % 3 if seed % 2 else 0, seed > 5)
     assert data is not None
     assert same_bits(learned_format_decoder.decode(data).astype(array.dtype), np.ascontiguousarray(array))
 

@@ -20,7 +20,7 @@ assert "avx512" in available(), available()
 
 @kernel
 def layer(path, x, w, bias, out):
-    hidden_units(path, x, int64(2), w, int64(0), bias, int64(0), int64(1), out, int64(0))
+    hidden_units(path, x, int64(2), w, int64(0), bias, int64(0), int64(1), out, int64(0), int64(15))
 
 def arguments():
     return np.zeros(128, np.int32), np.zeros(8, np.int32), np.zeros(4, np.int32), np.zeros(128, np.int32)
