@@ -73,7 +73,7 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
             return super().compile(sig)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        # Numba compiles a function that a kernel calls with 0 and with 1 once for each: the value is a part of its type.
+        # To Numba 0 and 1 are of two types: what a kernel calls with both it would compile twice.
         values = {name: _of_any_value(kind) for name, kind in kws.items()}
         return super().get_call_template(tuple(map(_of_any_value, args)), values)
 
