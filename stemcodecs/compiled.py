@@ -12,6 +12,7 @@ Only the cache of our own functions is changed. Numba's settings hold as they ar
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
@@ -54,7 +56,10 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     """
     if function is None:
         return partial(kernel, **options)
-    plain = {"nopython": True, "nogil": True, "boundscheck": False, "error_model": "numpy"}
+    plain = {"nopython": True, "nogil": True, "boundscheck": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+    if options.get("forceinline"):
+        # Only kernels call these, and to call one from Python takes as long to compile as a small one of them.
+        plain["no_cpython_wrapper"] = True
     return _Kernel(function, targetoptions=plain | options)
 
 
@@ -67,17 +72,32 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
         with _compiler_on():
             return super().compile(sig)
 
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # To Numba 0 and 1 are of two types: what a kernel calls with both it would compile twice.
+        values = {name: _of_any_value(kind) for name, kind in kws.items()}
+        return super().get_call_template(tuple(map(_of_any_value, args)), values)
+
+
+def _of_any_value(kind: Any) -> Any:
+    return types.unliteral(kind) if isinstance(kind, types.IntegerLiteral) else kind
+
 
 @contextlib.contextmanager
 def _compiler_on() -> Iterator[None]:
     # With DISABLE_JIT, the parts of NumPy that Numba writes in Python could not be compiled into a kernel either. It is
     # off only while one of ours is compiled, and under the compiler's own lock: nothing else is compiled meanwhile.
+    # The compiler makes many small objects that all live until it is done: to look for garbage among them, again and
+    # again, took a fifth of its time.
     with global_compiler_lock:
         before, _config.DISABLE_JIT = _config.DISABLE_JIT, 0
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             yield
         finally:
             _config.DISABLE_JIT = before
+            if collecting:
+                gc.enable()
 
 
 class _KernelCache(NullCache):  # type: ignore[misc]

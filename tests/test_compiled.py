@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import os
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import TypingError
 
 import stemcodecs
 import stemcodecs_pipelines
@@ -225,6 +228,46 @@ def test_every_kernel_is_made_by_our_decorator():
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "numba":
                 made = {alias.name for alias in node.names} & {"njit", "jit", "vectorize", "guvectorize", "cfunc"}
                 assert not made, f"{name}:{node.lineno}: use stemcodecs.compiled.kernel"
+
+
+def uncached(function):
+    made = compiled.kernel(function)
+    made._cache = NullCache()
+    return made
+
+
+def test_what_is_called_with_several_numbers_is_compiled_once():
+    @uncached
+    def multiple(x, factor):
+        return x * factor
+
+    @uncached
+    def both(x):
+        return multiple(x, 2) + multiple(x, factor=3)
+
+    assert both(7) == 35
+    assert len(multiple.signatures) == 1
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_collector_of_garbage_is_as_it_was(collecting):
+    @uncached
+    def one_more(x):
+        return x + 1
+
+    @uncached
+    def impossible(x):
+        return x.nothing
+
+    before = gc.isenabled()
+    try:
+        gc.enable() if collecting else gc.disable()
+        assert one_more(1) == 2
+        with pytest.raises(TypingError):
+            impossible(1)
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable() if before else gc.disable()
 
 
 def test_the_digest_of_a_kernel_covers_every_module_that_its_code_comes_from():

@@ -119,8 +119,7 @@ class _Layers(NamedTuple):
     mixture: Any
 
 
-@kernel
-def _layers(pairs, hidden):
+def _layers(pairs: int, hidden: int) -> _Layers:
     return _Layers(
         aligned(pairs * LANES, np.int32),
         aligned(hidden // 2 * LANES, np.int32),
@@ -146,7 +145,6 @@ def _predict(path, quarters, network, group, flat, p, row, work):
     )
 
 
-@kernel
 def encode_network_group(path, network, group, entries, low, stream, patches):
     """Encode a group; returns the word position where its stream begins, and the number of patches.
 
@@ -196,7 +194,6 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
     return write_states(states, lanes_in_use(group.active, stream.blocks), stream.words, pos), found
 
 
-@kernel
 def decode_network_group(path, network, group, stream, patches):
     """Decode a group into its rows, and its residuals; 0 if it came out whole, else ``OVERRUN`` or ``BAD_PATCH``."""
     return _decode(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int16, int32, int64, uint64
+from numba import int32, int64, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
@@ -113,17 +113,14 @@ class _Work(NamedTuple):
     mixture: Any
 
 
-@kernel
-def _work(network, group):
+def _work(network: ImageNetwork, group: ImageLanes) -> _Work:
     hidden = network.hidden
     features = np.zeros(network.inputs * LANES, np.int16)
     first_moving = 1
-    for j in range(LANES):
-        features[j] = int16((int32(group.dose[j]) - 4096) >> 5)
+    features[:LANES] = (group.dose - 4096) >> 5
     if group.chained:
         first_moving = 2
-        for j in range(LANES):
-            features[LANES + j] = int16(64 if group.back[0] > 0 else 0)
+        features[LANES : 2 * LANES] = 64 if group.back[0] > 0 else 0
     return _Work(
         features,
         first_moving,
@@ -157,7 +154,6 @@ def _note_errors(values, at, x, work):
         work.errors[x * LANES + j] = int32(values[at + j]) - work.base[j]
 
 
-@kernel
 def encode_image_group(path, network, group, entries, low, stream, patches):
     """As :func:`stemcodecs.learned.group_kernels.encode_network_group`, of images."""
     return _encode(path, network, group, entries, low, stream, patches, _work(network, group), fresh_states())
@@ -189,7 +185,6 @@ def _encode(path, network, group, entries, low, stream, patches, work, states):
     return write_states(states, lanes_in_use(group.active, stream.blocks), stream.words, pos), found
 
 
-@kernel
 def decode_image_group(path, network, group, stream, patches):
     """As :func:`stemcodecs.learned.group_kernels.decode_network_group`, of images."""
     return _decode(path, network, group, stream, patches, _work(network, group), fresh_states())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types, uint32, uint64
+from numba.extending import register_jitable
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.rans import LANES, aligned
@@ -33,7 +34,7 @@ class _States(StateBlock, Lookup):
         self.native = vector_bits(signature.args[0]) == 512
 
 
-@kernel
+@register_jitable
 def fresh_states():
     """Sixty-four states at the lower bound: uint32[64]."""
     states = aligned(LANES, np.uint32)

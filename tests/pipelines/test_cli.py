@@ -154,7 +154,7 @@ def test_full_disk_is_one_line(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_command_leaves_a_store_that_says_so(tmp_path, number, digests):
     source, out = tmp_path / "scan.npy", tmp_path / "out.zarr"
-    np.save(source, np.random.default_rng(0).poisson(1, (64, 64, 32, 32)).astype("u2"))
+    np.save(source, np.random.default_rng(0).poisson(1, (32, 32, 32, 32)).astype("u2"))
     command = [sys.executable, "-c", "from stemcodecs_pipelines.cli import main; main()"]
     words = ["compress", str(source), str(out), "--chunk", "2,2", "--workers", "1"]
     running = subprocess.Popen(

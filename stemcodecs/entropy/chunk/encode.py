@@ -32,7 +32,7 @@ from stemcodecs.entropy.fit.grouped_counts import GroupedCounts
 from stemcodecs.entropy.fit.tile import choose_layout, typical_bits
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
-from stemcodecs.entropy.kernels.encode_group import encode_group
+from stemcodecs.entropy.kernels.encode_group import encode_group, encoder_room
 from stemcodecs.entropy.kernels.kernel_arguments import EncodeTables, Patches, Stream
 from stemcodecs.entropy.kernels.rans import LANES
 from stemcodecs.entropy.kernels.scratch import SLACK, lent_output, lent_rows
@@ -257,7 +257,8 @@ def _encode_groups(counts: GroupedCounts, fit: Fit, plane: Plane, blocks: int) -
         # The worst case is two words a value; untouched pages cost nothing.
         with lent_output(n * LANES) as (words, patch_at, patch_value):
             stream = Stream(words=words, start=SLACK, end=words.size - SLACK, blocks=blocks)
-            pos, patches = encode_group(simd, group, program, tables, stream, Patches(patch_at, patch_value))
+            free = Patches(patch_at, patch_value)
+            pos, patches = encode_group(simd, group, program, tables, stream, free, encoder_room())
             # The kernel codes backwards, and finds the last patch first.
             rare = patch_bytes(patch_at[:patches][::-1], patch_value[:patches][::-1])
             # A copy by NumPy, which lets the other threads go on, unlike one to bytes.

@@ -15,6 +15,7 @@ from stemcodecs.entropy.chunk.header import COUNTS, Header, checksum, write_head
 from stemcodecs.entropy.fit.pooled import fit_pooled
 from stemcodecs.entropy.kernels.coding_tables import STRIDE, build_encode_tables
 from stemcodecs.entropy.kernels.cpu import simd_path
+from stemcodecs.entropy.kernels.encode_group import encoder_room
 from stemcodecs.entropy.kernels.encode_groups import encode_groups
 from stemcodecs.entropy.kernels.kernel_arguments import EncodeTables, Patches, Program, Stream
 from stemcodecs.entropy.kernels.pixel_methods import step_masks
@@ -83,7 +84,7 @@ def _encode_part(
         chains = layout.chains[first:last, 0]
         encode_groups(
             simd_path(), plane, np.ascontiguousarray(chains), active, masks, program, tables, stream,
-            Patches(patch_at, patch_value), starts, patched,
+            Patches(patch_at, patch_value), encoder_room(), starts, patched,
         )  # fmt: skip
         ends = np.append(starts[1:], stream.end)
         beyond = np.cumsum(patched[::-1])[::-1]

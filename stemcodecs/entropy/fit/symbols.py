@@ -28,15 +28,7 @@ COUNTED_AT_ONCE = 512
 """Pixels whose symbols are found at a time: they stay in cache."""
 
 
-@kernel
-def _symbols(simd, group, program, pixels, found):
-    """:func:`symbols_of_pixels` as a function by itself."""
-    group, program, found = borrowed(group), borrowed(program), borrowed(found)
-    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
-    symbols_of_pixels(simd, group, program, values, factors, pixels, pixels.shape[0], found)
-
-
-@kernel
+@kernel(forceinline=True)
 def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
     """Add the symbols of some pixels; histograms : uint32[2, n_tables * STRIDE]."""
     flat = histograms.reshape(-1)
@@ -58,7 +50,7 @@ def _count(pixels, methods, masks, symbols, offsets, outside, histograms):
                         flat[uint64(offsets[k, j]) + uint64(symbols[k, j])] += uint32(1)
 
 
-@kernel
+@kernel(forceinline=True)
 def _weigh(pixels, program, masks, symbols, offsets, outside, costs, bits):
     """Add what some pixels of a group take to bits : float64[n_pixels]; costs : float32[n_tables * STRIDE]."""
     for k in range(pixels.shape[0]):
@@ -78,20 +70,24 @@ def _weigh(pixels, program, masks, symbols, offsets, outside, costs, bits):
 @kernel
 def count_group(simd, group, program, pixels, found, histograms):
     """Add the symbols of some pixels of a group, see :func:`_count`."""
+    group, program, found, pixels = borrowed(group), borrowed(program), borrowed(found), borrowed(pixels)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
     symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
     for first in range(0, pixels.shape[0], COUNTED_AT_ONCE):
         some = pixels[first : first + COUNTED_AT_ONCE]
-        _symbols(simd, group, program, some, found)
+        symbols_of_pixels(simd, group, program, values, factors, some, some.shape[0], found)
         _count(some, program.methods, group.step_masks, symbols, offsets, found.outside, histograms)
 
 
 @kernel
 def _weigh_group(simd, group, program, pixels, found, costs, bits):
     """Add what some pixels of a group take, see :func:`_weigh`."""
+    group, program, found, pixels = borrowed(group), borrowed(program), borrowed(found), borrowed(pixels)
+    values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
     symbols, offsets = found.symbols.reshape(-1, LANES), found.offsets.reshape(-1, LANES)
     for first in range(0, pixels.shape[0], COUNTED_AT_ONCE):
         some = pixels[first : first + COUNTED_AT_ONCE]
-        _symbols(simd, group, program, some, found)
+        symbols_of_pixels(simd, group, program, values, factors, some, some.shape[0], found)
         _weigh(some, program, group.step_masks, symbols, offsets, found.outside, costs, bits)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from numba import int64, uint16, uint32, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
+from stemcodecs.entropy.kernels.kernel_arguments import GroupRows, Patches, Program, Stream
 from stemcodecs.entropy.kernels.lanes import fill_lanes, join_values
 from stemcodecs.entropy.kernels.packing import unpack_halves, unpack_quarters
 from stemcodecs.entropy.kernels.pixel_methods import (
@@ -20,7 +22,7 @@ from stemcodecs.entropy.kernels.pixel_methods import (
     count_steps,
     room_for_symbols,
 )
-from stemcodecs.entropy.kernels.rans import BLOCK, LANES, STATE_LOW, initial_states, read_states
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES, STATE_LOW, aligned, read_states
 from stemcodecs.entropy.kernels.rans_steps import decode_bits, decode_step
 
 __all__ = ["decode_group"]
@@ -41,8 +43,7 @@ OVERRUN = -1
 BAD_PATCH = -2
 
 
-@kernel
-def decode_group(simd, group, program, tables, stream, patches):
+def decode_group(simd: Any, group: GroupRows, program: Program, tables: Any, stream: Stream, patches: Patches) -> int:
     """Decode a group into ``rows[origin : origin + n]``; inverse of
     :func:`stemcodecs.entropy.kernels.encode_group.encode_group`.
 
@@ -51,7 +52,8 @@ def decode_group(simd, group, program, tables, stream, patches):
     exactly at ``stream.end`` with every state back at its initial value, or :data:`BAD_PATCH` when patches are out of
     order or out of range.
     """
-    return _decode(simd, group, program, tables, stream, patches, initial_states(), room_for_symbols(1))
+    states = aligned(LANES, np.uint32)
+    return int(_decode(simd, group, program, tables, stream, patches, states, room_for_symbols(1)))
 
 
 @kernel

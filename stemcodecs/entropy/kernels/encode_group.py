@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int64, uint16, uint64
+from numba import int64, uint16, uint32, uint64
 
 from stemcodecs.compiled import kernel
 from stemcodecs.entropy.kernels.borrowed import borrowed
 from stemcodecs.entropy.kernels.coding_tables import STRIDE
+from stemcodecs.entropy.kernels.kernel_arguments import PixelSymbols
 from stemcodecs.entropy.kernels.lanes import any_bits, differing_bits, fill_lanes, prefetch_row
 from stemcodecs.entropy.kernels.pixel_methods import (
     CONSTANT,
@@ -26,10 +27,10 @@ from stemcodecs.entropy.kernels.pixel_methods import (
     room_for_symbols,
     symbols_of_pixels,
 )
-from stemcodecs.entropy.kernels.rans import BLOCK, LANES, initial_states, write_states
+from stemcodecs.entropy.kernels.rans import BLOCK, LANES, STATE_LOW, aligned, write_states
 from stemcodecs.entropy.kernels.rans_steps import encode_bits, encode_step
 
-__all__ = ["encode_group"]
+__all__ = ["EncoderRoom", "encode_group", "encoder_room"]
 
 AT_ONCE = 32
 """Pixels whose contexts are found before they are coded: they stay in the first-level cache."""
@@ -47,31 +48,36 @@ class _Coding(NamedTuple):
     direct: bool
 
 
-class _Work(NamedTuple):
-    """States of the coder, uint32[64], and pixels that are coded with a context, int64[AT_ONCE]."""
+class EncoderRoom(NamedTuple):
+    """Arrays that an encoder works in, from one group to the next.
+
+    States of the coder, uint32[64], pixels that are coded with a context, int64[AT_ONCE], and symbols of AT_ONCE pixels
+    and one more.
+    """
 
     states: Any
     pixels: Any
+    found: PixelSymbols
+
+
+def encoder_room() -> EncoderRoom:
+    """Room for one encoder at a time."""
+    return EncoderRoom(aligned(LANES, np.uint32), np.empty(AT_ONCE, np.int64), room_for_symbols(AT_ONCE + 1))
 
 
 @kernel
-def encode_group(simd, group, program, tables, stream, patches):
+def encode_group(simd, group, program, tables, stream, patches, room):
     """Encode the pixels ``rows[origin : origin + n]`` of a group into ``stream.words``, backwards from ``stream.end``.
 
-    simd : :func:`stemcodecs.entropy.kernels.cpu.simd_path`; the others as in
-    :mod:`stemcodecs.entropy.kernels.kernel_arguments`. Returns the new word position and the number of patches, which
-    come in decreasing ``patches.at``; these must have room for every value of the group.
+    simd : :func:`stemcodecs.entropy.kernels.cpu.simd_path`; room : :func:`encoder_room`; the others as in
+    :mod:`stemcodecs.entropy.kernels.kernel_arguments`. All are borrowed. Returns the new word position and the number
+    of patches, which come in decreasing ``patches.at``; these must have room for every value of the group.
     """
-    work = _Work(initial_states(), np.empty(AT_ONCE, np.int64))
-    return _encode(simd, group, program, tables, stream, patches, work, room_for_symbols(AT_ONCE + 1))
-
-
-@kernel
-def _encode(simd, group, program, tables, stream, patches, work, found):
-    """:func:`encode_group`, with arrays to work in: it borrows them like the others."""
     group, program, tables, stream = borrowed(group), borrowed(program), borrowed(tables), borrowed(stream)
-    patches, found = borrowed(patches), borrowed(found)
-    states, pixels = borrowed(work.states), borrowed(work.pixels)
+    patches, found = borrowed(patches), borrowed(room.found)
+    states, pixels = borrowed(room.states), borrowed(room.pixels)
+    for i in range(LANES):
+        states[i] = uint32(STATE_LOW)
     values, factors = group.rows.reshape(-1), program.coefficients.reshape(-1)
     steps, lanes = count_steps(program.methods, group.step_masks, stream.blocks)
     pos = int64(stream.end)

@@ -15,7 +15,7 @@ __all__ = ["encode_groups"]
 
 
 @kernel
-def encode_groups(simd, plane, chains, active, step_masks, program, tables, stream, patches, starts, patched):
+def encode_groups(simd, plane, chains, active, step_masks, program, tables, stream, patches, room, starts, patched):
     """Encode the groups of some chains of one group each, by a model without contexts, the last group first.
 
     plane : uint16[n_positions, n_pixels]; chains : int64[n, 64]; active : uint64[n] and step_masks : int64[n, 5, 4], as
@@ -34,6 +34,6 @@ def encode_groups(simd, plane, chains, active, step_masks, program, tables, stre
         # What is written goes below the words that are there.
         words = Stream(stream.words, stream.start, pos, stream.blocks)
         free = Patches(patches.at[found:], patches.values[found:])
-        pos, n = encode_group(simd, group, program, tables, words, free)
+        pos, n = encode_group(simd, group, program, tables, words, free, room)
         starts[g], patched[g] = pos, n
         found += n

@@ -92,9 +92,8 @@ def count_steps(methods, step_masks, blocks):
     return steps, lanes
 
 
-@kernel
-def room_for_symbols(n):
-    """:class:`PixelSymbols` of n pixels."""
+def room_for_symbols(n: int) -> PixelSymbols:
+    """Room for n pixels."""
     return PixelSymbols(
         aligned(n * LANES, np.uint16),
         aligned(n * LANES, np.uint16),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import uint16, uint32, uint64
+from numba.extending import register_jitable
 
 from stemcodecs.compiled import kernel
 
@@ -17,9 +18,9 @@ LUT_SIZE = 128
 STATE_LOW = 1 << 15
 
 
-@kernel
+@register_jitable
 def aligned(n, dtype):
-    """Zeros that begin at a cache line: a 64-byte vector across two lines costs twice."""
+    """Zeros that begin at a cache line: a 64-byte vector across two lines costs twice. For kernels, and for Python."""
     out = np.zeros(n + 64, dtype)
     skip = (-out.ctypes.data % 64) // out.itemsize
     return out[skip : skip + n]
@@ -46,11 +47,3 @@ def read_states(states, lanes, words, pos):
             states[i] = uint32(words[pos]) | (uint32(words[pos + 1]) << uint32(16))
             pos += 2
     return pos
-
-
-@kernel
-def initial_states():
-    """Sixty-four states at the lower bound, where an encoder starts and a decoder ends."""
-    states = aligned(LANES, np.uint32)
-    states[:] = STATE_LOW
-    return states
