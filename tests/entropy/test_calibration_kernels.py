@@ -89,7 +89,7 @@ def test_values_beyond_a_byte_of_places_are_exceptions(dtype: str) -> None:
     for entries in (7 + 3 * np.arange(40), 7 + np.arange(40) ** 2):
         places = random.integers(0, 40, (30, 50))
         values = entries[places].astype(dtype)
-        values[2, 3], values[7, 9], values[29, 49] = 7 + 3 * 256, 7 + 3 * 257, 7 + 3 * 300
+        values[2, 3], values[7, 9], values[29, 49] = 7 + 3 * 256, 7 + 3 * 257, 7 + 3 * 301
         plane = express_integers(values, NumberMap(), ValueTable(values=entries))
         assert plane is not None
         assert plane.counts.dtype == np.uint8
