@@ -10,8 +10,8 @@ import numpy as np
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.counts.photon_transfer import PhotonTransfer, TransferSums, unit_offset
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
-from stemcodecs.entropy.values.gain_kernels import gain_intervals, integer_gains
 from stemcodecs.entropy.values.float_calibration import propose_floats
+from stemcodecs.entropy.values.gain_kernels import gain_intervals, integer_gains
 from stemcodecs.entropy.values.integer_calibration import propose_integers
 from stemcodecs.entropy.values.lattice_kernels import FOUND, lattice_gains
 from stemcodecs.entropy.values.plane import to_plane
