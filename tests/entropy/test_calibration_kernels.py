@@ -82,6 +82,41 @@ def test_narrow_values_take_the_narrow_loop_and_wide_gains_do_not() -> None:
         np.testing.assert_array_equal(plane.counts.reshape(counts.shape), counts)
 
 
+@pytest.mark.parametrize("dtype", ["u2", "i4"])
+def test_values_beyond_a_byte_of_places_are_exceptions(dtype: str) -> None:
+    """A table of few values has counts of 8 bits; the 256th place after its first is not its first."""
+    random = np.random.default_rng(5)
+    for entries in (7 + 3 * np.arange(40), 7 + np.arange(40) ** 2):
+        places = random.integers(0, 40, (30, 50))
+        values = entries[places].astype(dtype)
+        values[2, 3], values[7, 9], values[29, 49] = 7 + 3 * 256, 7 + 3 * 257, 7 + 3 * 301
+        plane = express_integers(values, NumberMap(), ValueTable(values=entries))
+        assert plane is not None
+        assert plane.counts.dtype == np.uint8
+        np.testing.assert_array_equal(plane.exceptions_at, [2 * 50 + 3, 7 * 50 + 9, 29 * 50 + 49])
+        keep = np.delete(np.arange(values.size), plane.exceptions_at)
+        np.testing.assert_array_equal(plane.counts[keep], places.ravel()[keep])
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i4"])
+@pytest.mark.parametrize("highest", [254, 255, 256, 70000])
+@pytest.mark.parametrize("gained", [False, True])
+def test_counts_of_bytes_are_taken_only_where_all_fit(dtype: str, highest: int, gained: bool) -> None:
+    random = np.random.default_rng(6)
+    counts = random.poisson(3, (30, 50))
+    counts[11, 13] = highest if dtype == "i4" else min(highest, 9000)
+    gain = random.integers(3, 7, 50) if gained else np.ones(50, int)
+    shift = random.integers(0, 40, 30)
+    values = (counts * gain + shift[:, None]).astype(dtype)
+    calibration = IntegerCalibration(gain=gain if gained else None, offset=np.zeros(50, int), shift=shift)
+    plane = express_integers(values, NumberMap(), calibration)
+    assert plane is not None
+    assert plane.exceptions_at.size == int(counts.max() >= PLANE_TOP)
+    assert highest < 256 or plane.counts.dtype == np.uint16
+    keep = np.delete(np.arange(values.size), plane.exceptions_at)
+    np.testing.assert_array_equal(plane.counts[keep], counts.ravel()[keep])
+
+
 def test_floats_that_are_no_number_are_no_counts() -> None:
     """NaN, infinity and a negative zero come back by marks or as exceptions, never from arithmetic."""
     gain = np.float32(1.3)

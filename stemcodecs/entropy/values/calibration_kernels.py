@@ -23,6 +23,8 @@ def integer_counts(values, bits, top, specials, gain, offset, fraction, shift, c
     n = 0
     before = uint16(0)
     lowest, highest = float(top - 65536), float(top - specials.shape[0] - 1)
+    if counts.itemsize == 1:
+        highest = 255.0
     unit = 2.0**fraction
     per_unit = 1.0 / unit
     # The middle of what rounds to a value.

@@ -170,8 +170,8 @@ def express_integers(
     wrong = np.empty(int(most * values.size) + 8, np.int64)
     if isinstance(calibration, ValueTable):
         entries = calibration.values
-        if values.dtype.itemsize == 1:
-            # No more counts than values: they are read faster as bytes, of which half as many pages are new.
+        if entries.size <= 256:
+            # Bytes are read faster, and half as many pages of memory are new.
             counts = np.empty(values.shape, np.uint8)
         n = _ranked(values.reshape(-1), entries, counts.reshape(-1), wrong)
     else:
@@ -189,6 +189,8 @@ def express_integers(
             gain = np.zeros(0, np.int32) if calibration.gain is None and not calibration.fraction else gain
             gain, offset, shift = (a.astype(np.int32) for a in (gain, offset, shift))
         top = PLANE_TOP - numbers.negatives
+        if not specials.size and top == PLANE_TOP and _fit_bytes(forwards, calibration):
+            counts = np.empty(values.shape, np.uint8)
 
         def code(part: slice, found: Array, missing: Array) -> int:
             some = upwards[part]
@@ -203,13 +205,20 @@ def express_integers(
     if n > wrong.size:
         return None
     at = wrong[:n].copy()
-    # Codes of marks have 16 bits.
-    counts = counts.astype(np.uint16) if n and counts.itemsize == 1 else counts
     plane = Plane(
         numbers=numbers, counts=counts.reshape(-1), low=None, exceptions_at=at,
         exceptions=wide_bits(values.reshape(-1)[at]), calibration=calibration,
     )  # fmt: skip
     return plane if fixed else with_marks(plane, values.shape[1])
+
+
+def _fit_bytes(forwards: Array, calibration: IntegerCalibration) -> bool:
+    """Whether no value is as high as that of 256 counts: bytes are read faster, and fewer pages of memory are new."""
+    gain, offset = (int(a.min()) for a in whole_integers(calibration, forwards.shape[1]))
+    least = ((256 * gain + offset) >> calibration.fraction) + (
+        0 if calibration.shift is None else int(calibration.shift.min())
+    )
+    return int(forwards.max()) < least
 
 
 def _narrow(gain: Array, offset: Array, shift: Array, fraction: int) -> bool:

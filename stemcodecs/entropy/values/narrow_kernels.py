@@ -28,6 +28,8 @@ def narrow_counts(values, bits, top, specials, gain, offset, fraction, shift, co
     n = 0
     before = uint16(0)
     lowest, highest = int32(top - 65536), int32(top - specials.shape[0] - 1)
+    if counts.itemsize == 1:
+        highest = int32(255)
     unit = 2.0**fraction
     start, inverse = (unit - 1.0) / 2 - offset, 1.0 / gain
     single_start, single_inverse, single_unit = start.astype(np.float32), inverse.astype(np.float32), float32(unit)
@@ -135,6 +137,14 @@ def narrow_sums(values, shift, least, most, every, total, times):
                 numbers[p] = int32(numbers[p] - inside)
 
 
+@kernel(forceinline=True)
+def _place(code, start, inverse, turn, mask, width):
+    """Place of a value in a table of evenly spaced ones, see :func:`spaced_counts`; all are uint32."""
+    product = uint32(uint32(uint32(code) - start) * inverse) & mask
+    turned = uint32(product >> (turn & uint32(15)))
+    return uint32(turned | (uint32(product << uint32((width - turn) & uint32(31))) & mask))
+
+
 @kernel
 def spaced_counts(codes, start, inverse, turn, mask, n_values, counts, wrong):
     """As :func:`ranks_of_codes`, of a table of ``n_values`` evenly spaced values, modulo the width of the codes.
@@ -151,14 +161,13 @@ def spaced_counts(codes, start, inverse, turn, mask, n_values, counts, wrong):
         some, found = codes[first : first + TILE], counts[first : first + TILE]
         outside = int32(0)
         for i in range(some.shape[0]):
-            product = uint32(uint32(uint32(some[i]) - start) * inverse) & mask
-            turned = uint32(product >> (turn & uint32(15)))
-            turned = uint32(turned | (uint32(product << uint32((width - turn) & uint32(31))) & mask))
+            turned = _place(some[i], start, inverse, turn, mask, width)
             outside = int32(outside | int32(last - int32(turned)))
             found[i] = uint16(turned)
         if outside < 0:
             for i in range(some.shape[0]):
-                if found[i] >= n_values:
+                # Not what was stored, which may have lost bits of a place beyond the table.
+                if _place(some[i], start, inverse, turn, mask, width) >= n_values:
                     if n < wrong.shape[0]:
                         wrong[n] = first + i
                     n += 1

@@ -21,7 +21,7 @@ _ALWAYS = 0.9
 def with_marks(plane: Plane, n_pixels: int) -> Plane:
     """The plane of patterns of ``n_pixels``, with exceptions that are always on the same pixels made marks.
 
-    Its counts change in place.
+    Its counts may change in place.
     """
     n_positions = plane.counts.size // n_pixels
     room = MAX_SPECIALS - len(plane.numbers.specials)
@@ -36,7 +36,8 @@ def with_marks(plane: Plane, n_pixels: int) -> Plane:
     numbers = replace(plane.numbers, specials=(*plane.numbers.specials, *(int(values[k]) for k in found)))
     if not found:
         return plane
-    counts, top = plane.counts, PLANE_TOP - numbers.negatives
+    # Codes of marks have 16 bits.
+    counts, top = plane.counts.astype(np.uint16, copy=False), PLANE_TOP - numbers.negatives
     # Counts this high have taken the codes of the marks.
     if ((counts >= top - len(numbers.specials)) & (counts < top - len(plane.numbers.specials))).any():
         return plane
