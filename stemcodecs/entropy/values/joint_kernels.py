@@ -161,13 +161,16 @@ def common_factor(gains, tolerances, misses, begin_at, end_at):
 
 @kernel
 def best_scales(values, gains, guesses, divides, first, scales):
-    """The float next to each guess that restores most values of its pattern; returns the share of all restored."""
+    """The float of single precision next to each guess that restores most values of its pattern; returns the share of
+    all restored. Computed in the precision of the values, which gains and scales have too.
+    """
+    kind = values.dtype.type
     restored, seen = 0, 0
     for i in range(values.shape[0]):
         best = -1
         total = 0
         for k in range(5):
-            s = np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5))
+            s = kind(np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5)))
             inverse = 1.0 / float(s) if divides else float(s)
             good = 0
             total = 0
@@ -175,7 +178,7 @@ def best_scales(values, gains, guesses, divides, first, scales):
                 if not values[i, p] > 0:
                     continue
                 total += 1
-                n = np.float32(np.rint(float(values[i, p]) / (float(gains[p]) * inverse)))
+                n = kind(np.rint(float(values[i, p]) / (float(gains[p]) * inverse)))
                 if first:
                     n = n / s if divides else n * s
                     n = n * gains[p]
