@@ -43,8 +43,14 @@ def map_of(values: Array) -> CountsMap | None:
     return found.map
 
 
-@pytest.mark.parametrize("defects", [False, True])
-@pytest.mark.parametrize("name", DISGUISES)
+def quick_first(cases: list[Any], every: int) -> list[Any]:
+    """Every so many are quick to see, and all are seen by the campaigns."""
+    return [case if k % every == 0 else pytest.param(*case, marks=pytest.mark.campaign) for k, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(
+    ("name", "defects"), quick_first([(name, defects) for name in DISGUISES for defects in (False, True)], 7)
+)
 def test_the_noise_is_that_of_the_counts(name: str, defects: bool) -> None:
     """Counts behind decoded values are those that the codec makes of the counts, but for what is kept exactly."""
     values = DISGUISES[name](PARTS)
@@ -90,14 +96,16 @@ def test_the_noise_is_that_of_the_counts(name: str, defects: bool) -> None:
         assert apart.size >= 0.5 * np.count_nonzero(~right) or np.count_nonzero(~right) < 0.005 * right.size
 
 
-@pytest.mark.parametrize("residual", ["none", "bounded", "lossless"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "+ pattern", "1000 - c - pixel - pattern", "+ pixel", "gain, rounded, reversed", "2^40 - c - row", "dose f2",
-        "gain, rounded + pattern", "zeros of both signs x gain", "(ADU - dark) / gain",
-    ],
+MODELLED = (
+    "+ pattern", "1000 - c - pixel - pattern", "+ pixel", "gain, rounded, reversed", "2^40 - c - row", "dose f2",
+    "gain, rounded + pattern", "zeros of both signs x gain", "(ADU - dark) / gain",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "residual"),
+    quick_first([(name, residual) for name in MODELLED for residual in ("none", "bounded", "lossless")], 4),
+)
 def test_the_model_is_that_of_the_counts(name: str, residual: str) -> None:
     values = DISGUISES[name](PARTS)
     behind = map_of(values)

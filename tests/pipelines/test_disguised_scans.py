@@ -22,7 +22,7 @@ LOSSLESS = (
 )  # fmt: skip
 LOSSY = ("poisson", "poisson:r=1,decoder=midpoint", "poisson:gain=auto", "pca:rank=2,residual=bounded", "pca:rank=1")
 CAMPAIGN = 400
-QUICK = 4
+QUICK = 2
 
 
 def disguised(random: np.random.Generator) -> tuple[str, Array]:
