@@ -87,7 +87,8 @@ def check(seed: int, folder: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("seed", range(QUICK))
+# Where an event lies beside two frequent values, among others that were found once.
+@pytest.mark.parametrize("seed", [*range(QUICK), 1059])
 def test_disguised_scans_come_back(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path / "case")
 
