@@ -322,7 +322,9 @@ def _frequent(table: Array, values: Array) -> Array:
     if int(kept.sum()) < 2:
         return table
     bulk = _bulk(table[kept])
-    step = max(1, int(np.gcd.reduce(np.diff(bulk)))) if bulk.size > 1 else 1
+    if bulk.size < 2:
+        return table
+    step = max(1, int(np.gcd.reduce(np.diff(bulk))))
     if step > 1 or np.median(np.abs(np.diff(bulk))) == 1:
         # What lies between them at their distance is a rare count. Multiples that were rounded have no such distance.
         inside = (table >= bulk.min()) & (table <= bulk.max())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stemcodecs.entropy.values import float_calibration, integer_calibration, row_blocks
+from stemcodecs.entropy.values import row_blocks
 from stemcodecs.entropy.values.calibration import FloatCalibration, IntegerCalibration, ValueTable
 from stemcodecs.entropy.values.calibration_kernels import integer_counts
 from stemcodecs.entropy.values.float_calibration import express_floats
@@ -174,11 +174,9 @@ def test_blocks_of_patterns_give_what_one_call_gives(gained: bool, monkeypatch: 
 
     def plane() -> Any:
         if gained:
-            return express_floats(values, NumberMap(), FloatCalibration(gain=gain))
-        return express_integers(values, NumberMap(), integers)
+            return express_floats(values, NumberMap(), FloatCalibration(gain=gain), most=0.5)
+        return express_integers(values, NumberMap(), integers, most=0.5)
 
-    monkeypatch.setattr(float_calibration, "MAX_EXCEPTIONS", 0.5)
-    monkeypatch.setattr(integer_calibration, "MAX_EXCEPTIONS", 0.5)
     whole = plane()
     assert np.array_equal(np.sort(whole.exceptions_at), np.flatnonzero(strange))
     monkeypatch.setattr(row_blocks, "_VALUES", 5 * 50)

@@ -22,7 +22,7 @@ LOSSLESS = (
 )  # fmt: skip
 LOSSY = ("poisson", "poisson:r=1,decoder=midpoint", "poisson:gain=auto", "pca:rank=2,residual=bounded", "pca:rank=1")
 CAMPAIGN = 400
-QUICK = 4
+QUICK = 2
 
 
 def disguised(random: np.random.Generator) -> tuple[str, Array]:
@@ -71,7 +71,8 @@ def check(seed: int, folder: Path) -> str:
     if refused:
         assert "\n" not in refused
         assert method.startswith(("poisson", "pca")), refused
-        assert not store.exists(), refused
+        # A chunk may be the first to say so; the root is written last.
+        assert not (store / "zarr.json").exists(), refused
         return refused
     data = zarr.open_array(store / "data", mode="r")
     native = values.astype(values.dtype.newbyteorder("="))
@@ -86,7 +87,8 @@ def check(seed: int, folder: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("seed", range(QUICK))
+# Where an event lies beside two frequent values, among others that were found once.
+@pytest.mark.parametrize("seed", [*range(QUICK), 1059])
 def test_disguised_scans_come_back(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path / "case")
 

@@ -294,19 +294,19 @@ def express_floats(
     elif fixed:
         plane = _express(values, numbers, calibration, most)
     else:
-        plane = _with_either_zeros(values, numbers, calibration)
+        plane = _with_either_zeros(values, numbers, calibration, most)
     return plane if fixed or plane is None else with_marks(plane, values.shape[1])
 
 
-def _with_either_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration) -> Plane | None:
+def _with_either_zeros(values: Array, numbers: NumberMap, calibration: FloatCalibration, most: float) -> Plane | None:
     """Counts by a formula, with two codes of zero counts if many have the other sign."""
-    plane = _express(values, numbers, calibration)
+    plane = _express(values, numbers, calibration, most)
     if plane is not None and plane.exceptions_at.size <= _RARE * values.size:
         return plane
     other_sign = int((values[_signed(values, calibration)] == 0).sum())
     if calibration.dark is not None or other_sign <= _RARE * values.size:
         return plane
-    return _with_signed_zeros(values, numbers, calibration)
+    return _with_signed_zeros(values, numbers, calibration, most)
 
 
 def _signed(values: Array, c: FloatCalibration) -> Array:

@@ -41,9 +41,12 @@ _SETTLED = 1e-10
 
 
 def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
-    """Gains and scales of float32 values[n_positions, n_pixels], or None; ``rows`` are sampled patterns."""
+    """Gains and scales of values[n_positions, n_pixels], or None; ``rows`` are sampled patterns.
+
+    Products in double precision are found where gains and scales themselves are of single precision.
+    """
     n_positions, n_pixels = values.shape
-    if values.dtype != np.float32 or n_positions < 64 or n_pixels < 64:
+    if values.dtype.itemsize < 4 or n_positions < 64 or n_pixels < 64:
         return None
     some = values[:, :: max(1, n_pixels // _PIXELS)].astype(np.float64)
     some[~(np.isfinite(some) & (some > 0))] = 0
@@ -67,12 +70,12 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
     factor = _common_factor(mantissas, np.clip(4 / np.sqrt(times[best]), 0.1, 0.25))
     if factor == 0:
         return None
-    whole = np.where(usable, gains * factor, 1.0).astype(np.float32)
+    whole = np.where(usable, gains * factor, 1.0).astype(np.float32).astype(values.dtype)
     tried = np.linspace(0, n_positions - 1, 16).astype(np.int64)
     for divides in (True, False):
         guesses = factor / scales if divides else scales / factor
         for first in (False, True):
-            found = np.empty(n_positions, np.float32)
+            found = np.empty(n_positions, values.dtype)
             if best_scales(values[tried], whole, guesses[tried], divides, first, found[: tried.size]) < _ENOUGH:
                 continue
             # A few hundred values tell a float from the next: each of them is rounded otherwise by half of these.
@@ -80,8 +83,9 @@ def joint_calibration(values: Array, rows: Array) -> FloatCalibration | None:
             few = np.ascontiguousarray(values[:, ::every])
             best_scales(few, np.ascontiguousarray(whole[::every]), guesses, divides, first, found)
             return FloatCalibration(
-                gain=whole.astype(np.float64), scale=found.astype(np.float64), scale_divides=divides, scale_first=first
-            )
+                gain=whole.astype(np.float64), scale=found.astype(np.float64), scale_divides=divides, scale_first=first,
+                single=values.dtype == np.float32,
+            )  # fmt: skip
     return None
 
 

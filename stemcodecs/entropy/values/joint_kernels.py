@@ -190,7 +190,10 @@ def common_factor(gains, tolerances, misses, begin_at, end_at):
 
 @kernel
 def best_scales(values, gains, guesses, divides, first, scales):
-    """The float next to each guess that restores most values of its pattern; returns the share of all restored."""
+    """The float of single precision next to each guess that restores most values of its pattern; returns the share of
+    all restored. Computed in the precision of the values, which gains and scales have too.
+    """
+    kind = values.dtype.type
     restored, seen = 0, 0
     back = 1.0 / gains.astype(np.float64)
     for i in range(values.shape[0]):
@@ -200,12 +203,12 @@ def best_scales(values, gains, guesses, divides, first, scales):
         for p in range(row.shape[0]):
             total = int32(total + int32(row[p] > 0))
         for k in range(5):
-            s = np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5))
+            s = kind(np.float32(guesses[i] * (1.0 + ((k + 1) // 2 * (1 if k % 2 else -1)) * 2.0**-24 * 1.5)))
             inverse = float(s) if divides else 1.0 / float(s)
             good: Any = int32(0)
             # Without branches, these are vector instructions.
             for p in range(row.shape[0]):
-                n = np.float32(np.rint(float(row[p]) * back[p] * inverse))
+                n = kind(np.rint(float(row[p]) * back[p] * inverse))
                 if first:
                     n = n / s if divides else n * s
                     n = n * gains[p]

@@ -157,6 +157,7 @@ def exact_scales(values, gains, back, guesses, gain_divides, divides, first, sca
     float64; divides, first : whether the scale divides, and whether it comes before the gain.
     """
     kind = scales.dtype.type
+    single = scales.itemsize == 4
     above, below = kind(np.inf), kind(0)
     step = max(1, values.shape[1] // (8 * _LOOKED_AT)) | 1
     for i in range(values.shape[0]):
@@ -172,6 +173,10 @@ def exact_scales(values, gains, back, guesses, gain_divides, divides, first, sca
                 s = kind(np.rint(guess))
             elif k == 1:
                 s = kind(guess)
+                if not single:
+                    # A monitor of single precision, of which double precision has few.
+                    nearest = kind(np.float32(guess))
+                    s = nearest if abs(nearest / guess - 1.0) < 2.0**-40 else s
             elif k % 2:
                 upper = np.nextafter(upper, above)
                 s = upper
