@@ -19,6 +19,7 @@ from stemcodecs.learned.group_steps import (
     note_patches,
     put_patches,
 )
+from stemcodecs.learned.l3c_kernels import copy_rows
 from stemcodecs.learned.mixture_ir import MIXTURE_ROWS, count_intervals, describe_counts
 from stemcodecs.learned.rans15_steps import fresh_states
 
@@ -111,7 +112,7 @@ def interval_row(path, stack, features, y, plane, found, active, entries, low, p
     stretch = stack.width // 2 * LANES
     item, patch = cursor[_ITEM], cursor[_PATCH]
     for x in range(features.shape[0] // stretch - 2):
-        found.site[:] = features[(x + 1) * stretch : (x + 2) * stretch]
+        copy_rows(features, (x + 1) * stretch, found.site, 0, stretch)
         for place in range(4):
             row, column = 2 * y + place // 2, 2 * x + place % 2
             if row >= plane.rows or column >= plane.columns:
@@ -158,7 +159,7 @@ def decode_row(path, stack, features, y, plane, found, active, states, stream, p
     stretch = stack.width // 2 * LANES
     item, patch, pos = cursor[_ITEM], cursor[_PATCH], cursor[_WORD]
     for x in range(features.shape[0] // stretch - 2):
-        found.site[:] = features[(x + 1) * stretch : (x + 2) * stretch]
+        copy_rows(features, (x + 1) * stretch, found.site, 0, stretch)
         for place in range(4):
             row, column = 2 * y + place // 2, 2 * x + place % 2
             if row >= plane.rows or column >= plane.columns:

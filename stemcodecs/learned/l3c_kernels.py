@@ -18,6 +18,7 @@ from stemcodecs.learned.l3c_model import LATENT_LEVELS, MIDDLE_LATENT
 __all__ = [
     "StackArrays",
     "convolve_row",
+    "copy_rows",
     "halve_plane",
     "latent_row",
     "normalised_plane",
@@ -65,6 +66,13 @@ def _pair(low, high):
     return int32((int64(low) & 0xFFFF) | (int64(high) << 16))
 
 
+@kernel(forceinline=True)
+def copy_rows(source, at, target, to, n):
+    """Copy ``n`` values. A slice into a slice would compile the words of an error too, longer than all else here."""
+    for i in range(n):
+        target[to + i] = source[at + i]
+
+
 @kernel
 def convolve_row(path, above, here, below, pairs, weights, bias, shift, width, window, out):
     """One row of a hidden layer: a convolution of 3×3, cut off at 0 and 32767.
@@ -77,9 +85,9 @@ def convolve_row(path, above, here, below, pairs, weights, bias, shift, width, w
     taps = 3 * stretch
     for x in range(columns):
         at = x * stretch
-        window[:taps] = above[at : at + taps]
-        window[taps : 2 * taps] = here[at : at + taps]
-        window[2 * taps : 3 * taps] = below[at : at + taps]
+        copy_rows(above, at, window, 0, taps)
+        copy_rows(here, at, window, taps, taps)
+        copy_rows(below, at, window, 2 * taps, taps)
         for unit in range(0, width, 4):
             hidden_units(
                 path, window, int64(9 * pairs), weights, int64(unit * 9 * pairs), bias, int64(unit), shift, out,
@@ -166,7 +174,7 @@ def latent_row(path, stack, features, site, outputs, latents):
     columns, channels = latents.shape[0], latents.shape[1]
     for x in range(columns):
         at = (x + 1) * half * LANES
-        site[:] = features[at : at + half * LANES]
+        copy_rows(features, at, site, 0, half * LANES)
         for first in range(0, channels, OUTPUTS):
             output_units(
                 path, site, int64(half), stack.last, int64(first * half), stack.last_bias, int64(first),
