@@ -129,6 +129,14 @@ def test_integers_are_restored(
     assert same_bits(decode_array(encode_array(values)), values)
 
 
+def test_intervals_of_gains_that_only_touch_are_no_error() -> None:
+    """Multiples of 17.3 that run backwards and around the end of 8 bits, with an offset of each pattern."""
+    random = np.random.default_rng(0)
+    values = np.rint(-17.3 * random.poisson(0.1, (70, 6, 7))).astype(np.int64) - 94
+    values += random.integers(0, 50, (70, 1, 1))
+    assert same_bits(decode_array(encode_array(values.astype("i1"))), values.astype("i1"))
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     dtype=st.sampled_from(["f2", "f4", "f8"]),

@@ -214,6 +214,8 @@ def express_integers(
 
 def _fit_bytes(forwards: Array, calibration: IntegerCalibration) -> bool:
     """Whether no value is as high as that of 256 counts: bytes are read faster, and fewer pages of memory are new."""
+    if forwards.size == 0:
+        return True
     gain, offset = (int(a.min()) for a in whole_integers(calibration, forwards.shape[1]))
     least = ((256 * gain + offset) >> calibration.fraction) + (
         0 if calibration.shift is None else int(calibration.shift.min())

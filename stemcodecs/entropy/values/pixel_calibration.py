@@ -244,6 +244,9 @@ def _narrow_to_one(least: Array, most: Array) -> None:
         return
     shared = float(np.sort(ends)[best : best + 2].mean())
     inside = (least < shared) & (shared < most)
+    if not inside.any():
+        # Intervals that only touch share an end, which no gain may be.
+        return
     least[inside], most[inside] = least[inside].max(), most[inside].min()
 
 
