@@ -189,7 +189,7 @@ def express_integers(
             gain = np.zeros(0, np.int32) if calibration.gain is None and not calibration.fraction else gain
             gain, offset, shift = (a.astype(np.int32) for a in (gain, offset, shift))
         top = PLANE_TOP - numbers.negatives
-        if not specials.size and top == PLANE_TOP and _fit_bytes(forwards, calibration):
+        if not specials.size and top == PLANE_TOP and _fit_bytes(upwards, calibration):
             counts = np.empty(values.shape, np.uint8)
 
         def code(part: slice, found: Array, missing: Array) -> int:
@@ -212,15 +212,15 @@ def express_integers(
     return plane if fixed else with_marks(plane, values.shape[1])
 
 
-def _fit_bytes(forwards: Array, calibration: IntegerCalibration) -> bool:
+def _fit_bytes(upwards: Array, calibration: IntegerCalibration) -> bool:
     """Whether no value is as high as that of 256 counts: bytes are read faster, and fewer pages of memory are new."""
-    if forwards.size == 0:
+    if upwards.size == 0:
         return True
-    gain, offset = (int(a.min()) for a in whole_integers(calibration, forwards.shape[1]))
+    gain, offset = (int(a.min()) for a in whole_integers(calibration, upwards.shape[1]))
     least = ((256 * gain + offset) >> calibration.fraction) + (
         0 if calibration.shift is None else int(calibration.shift.min())
     )
-    return int(forwards.max()) < least
+    return int(upwards.max()) < least
 
 
 def _narrow(gain: Array, offset: Array, shift: Array, fraction: int) -> bool:
