@@ -24,9 +24,8 @@ ALL_QUARTERS = 15
 """Bit mask of the lanes' quarters that an intrinsic works on."""
 _PAIRS = ir.VectorType(I16, 32)
 _MULTIPLY_ADD = {128: "llvm.x86.sse2.pmadd.wd", 256: "llvm.x86.avx2.pmadd.wd", 512: "llvm.x86.avx512.pmaddw.d.512"}
-# Sums of so many units, and quarters of the lanes, fit the registers together.
+# Sums of so many units, of one quarter of the lanes or of 512 bits of all four, fit the registers together.
 _UNITS_AT_ONCE = {0: 2, 128: 2, 256: 4, 512: 5}
-_QUARTERS_AT_ONCE = {0: 1, 128: 1, 256: 1, 512: 4}
 
 
 def _mask(indices: range) -> ir.Constant:
@@ -90,15 +89,25 @@ def _units(count: int, store: Any) -> Any:
             m = Memory(context, b, signature, args)
             bits = vector_bits(signature.args[0])
             shift = splat(b, args[7])
-            at_once = _UNITS_AT_ONCE[bits]
-            for first in range(0, 4, _QUARTERS_AT_ONCE[bits]):
-                quarters = list(range(first, first + _QUARTERS_AT_ONCE[bits]))
-                with b.if_then(any_in_use(b, args[10], quarters)):
-                    for unit in range(0, count, at_once):
-                        units = list(range(unit, min(count, unit + at_once)))
-                        sums = _sums(m, bits, units, quarters, args)
-                        shifted = [[b.ashr(total, shift) for total in row] for row in sums]
-                        store(m, args, units, quarters, shifted)
+
+            def run(quarters: list[int]) -> None:
+                for unit in range(0, count, _UNITS_AT_ONCE[bits]):
+                    units = list(range(unit, min(count, unit + _UNITS_AT_ONCE[bits])))
+                    sums = _sums(m, bits, units, quarters, args)
+                    shifted = [[b.ashr(total, shift) for total in row] for row in sums]
+                    store(m, args, units, quarters, shifted)
+
+            if bits == 512:
+                # A weight is loaded once for all lanes, but few positions are in the first quarter alone.
+                with b.if_else(any_in_use(b, args[10], [1, 2, 3])) as (several, one):
+                    with several:
+                        run([0, 1, 2, 3])
+                    with one:
+                        run([0])
+            else:
+                for quarter in QUARTERS:
+                    with b.if_then(any_in_use(b, args[10], [quarter])):
+                        run([quarter])
             return context.get_dummy_value()
 
         return signature, codegen
