@@ -88,9 +88,9 @@ def ways_of(specimen: Specimen, random: Random) -> tuple[str, str]:
     return "whole", random.choice(others)
 
 
-async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+async def at_once(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """In place of ``asyncio.to_thread``: to wake a thread takes longer than to refuse a chunk."""
-    return function(*arguments)
+    return function(*arguments, **named)
 
 
 async def attempt(reading: Callable[[], Awaitable[tuple[Array, Array]]], valid: bool) -> str:
