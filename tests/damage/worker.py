@@ -128,16 +128,25 @@ async def run(seed: int, chunks: int, folder: Path) -> Outcome:
             if measured:
                 tracemalloc.start()
             begun = time.perf_counter()
+            # Frames that a chunk of a movie does not store are zeros, which take no memory until they are read. Only
+            # numcodecs takes its word for how many there are: whether they may be had is the system's business.
+            blank = valid and way == "numcodecs" and names[index].startswith("tcs ")
             try:
                 found = await attempt(lambda: read(specimen, way, data, random, folder), valid)  # noqa: B023
                 outcome.counts[f"{kind}: {found}"] += 1
             except Exception as error:
+                if blank and isinstance(error, MemoryError):
+                    outcome.counts["more blank frames than memory"] += 1
+                    tracemalloc.stop()
+                    continue
                 # Whatever is not an error of ours is a crash.
                 what = "other values" if isinstance(error, Silent) else f"{type(error).__name__}: {error}"
                 outcome.counts["silent" if isinstance(error, Silent) else "crashed"] += 1
                 outcome.problems.append(f"seed {seed} case {case}, {names[index]}, {kind}, read {way}: {what}")
             outcome.slowest = max(outcome.slowest, time.perf_counter() - begun)
-            if measured:
+            if measured and blank:
+                tracemalloc.stop()
+            elif measured:
                 extra = tracemalloc.get_traced_memory()[1] - 2 * specimen.values.nbytes
                 tracemalloc.stop()
                 outcome.counts["measured"] += 1
