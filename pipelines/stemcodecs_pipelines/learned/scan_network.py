@@ -69,8 +69,11 @@ def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) 
     if try_chunks and alone.arch == "auto" and _are_images(patterns, options, bits):
         learning.report("the patterns are images: a network for images in every chunk", 1, 1)
         return replace(alone, arch="images")
+    configuration = shared.configuration()
+    codec = replace(alone, model=configuration["model"], model_sha256=configuration["model_sha256"])
     share = patterns.size / values
-    by_network = bits * patterns.size / 8 + share * 4 / 3 * len(shared.model)
+    # Coded, not estimated: of few groups, the states of the coder and the headers weigh as much as a network may gain.
+    by_network = len(codec.encode_chunk(patterns)) + share * 4 / 3 * len(shared.model)
     by_histograms = len(encode_array(patterns))
     gain = 1 - by_network / by_histograms
     if gain < LEAST_GAIN:
@@ -82,8 +85,7 @@ def fitted(scan: Scan, alone: Learned, learning: Learning, *, try_chunks: bool) 
         )
         return PixelHistogram()
     learning.report(f"the network is estimated to save {100 * gain:.1f} % of what pixel_histogram takes", 1, 1)
-    configuration = shared.configuration()
-    return replace(alone, model=configuration["model"], model_sha256=configuration["model_sha256"])
+    return codec
 
 
 def _are_images(patterns: Array, options: NetworkOptions, bits: float) -> bool:

@@ -11,6 +11,7 @@ import zarr
 from typer.testing import CliRunner
 
 from stemcodecs.codecs import Learned, PixelHistogram
+from stemcodecs.simulate import simulate_scan
 from stemcodecs_pipelines.cli import app
 from stemcodecs_pipelines.methods.registry import parse_method
 
@@ -46,6 +47,19 @@ def test_one_network_for_the_scan(tmp_path: Path) -> None:
     code, output = run("verify", scan, store)
     assert code == 0, output
     assert zarr.open_array(store / "data", mode="r")[7, 11].tobytes() == np.load(scan)[7, 11].tobytes()
+
+
+def test_a_network_for_few_patterns_must_pay_for_the_states_of_its_groups(tmp_path: Path) -> None:
+    counts = simulate_scan("grains", (12, 13), (48, 48), mean_counts=0.3, dtype=np.uint16).counts
+    np.save(tmp_path / "scan.npy", counts)
+    sizes = []
+    for method in ("pixel_histogram", "learned:steps=1500"):
+        store = tmp_path / f"{len(sizes)}.zarr"
+        code, output = run("compress", tmp_path / "scan.npy", store, "--method", method)
+        assert code == 0, output
+        sizes.append(sum(path.stat().st_size for path in (store / "data").rglob("*") if path.is_file()))
+    # The configuration without a network, and the prefix of a chunk.
+    assert sizes[1] <= sizes[0] + 200
 
 
 @pytest.mark.slow
