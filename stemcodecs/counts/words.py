@@ -8,6 +8,7 @@ import numpy as np
 
 from stemcodecs.counts.counts_map import CountsMap
 from stemcodecs.entropy.values.calibration import Calibration, FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.corrected_floats import FARTHEST
 from stemcodecs.entropy.values.number_map import NumberMap
 
 __all__ = ["words_of_map", "words_of_values"]
@@ -58,6 +59,9 @@ def _of_numbers(numbers: NumberMap) -> str:
 
 
 def _of_floats(c: FloatCalibration, *, scaled: bool) -> str:
+    if c.corrections is not None and np.abs(c.corrections.steps).max(initial=0) >= FARTHEST:
+        # Lines through the values of the pixels, which are no formula.
+        return "a list of the values of each pixel"
     words = "counts" if c.dark is None else "(ADU less a dark reference per pixel)"
     if c.gain is not None:
         verb = "divided by" if c.gain_divides else "times"

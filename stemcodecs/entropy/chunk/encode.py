@@ -49,6 +49,7 @@ from stemcodecs.entropy.values.calibration import (
 )
 from stemcodecs.entropy.values.pattern_parameters import with_parameters
 from stemcodecs.entropy.values.plane import Plane, to_plane
+from stemcodecs.entropy.values.ranked_floats import ranked_plane
 from stemcodecs.errors import ConfigurationError
 
 __all__ = ["encode_array", "size_by_pixel", "smaller_of_small", "state_blocks"]
@@ -101,6 +102,9 @@ def encode_array(array: Array, options: FitOptions | None = None, shared: Shared
 def _encode_own(array: Array, options: FitOptions, flags: int) -> bytes:
     """A chunk with a calibration and a model of its own, where there are any."""
     plane, rival = calibrated_plane(array, to_plane(array), size_by_pixel)
+    if plane is None:
+        layout = GroupLayout.of_shape(array.shape)
+        plane = ranked_plane(array.reshape(layout.n_positions, layout.n_pixels))
     if plane is None:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags)

@@ -21,12 +21,12 @@ from stemcodecs.entropy.values.calibration import (
 from stemcodecs.entropy.values.number_map import MAX_EXCEPTIONS, PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.plane import Plane, wide_bits
 
-__all__ = ["express_corrected"]
+__all__ = ["FARTHEST", "express_corrected", "ordered_bits"]
 
 Array = np.ndarray[Any, Any]
 
 _PATTERNS_AT_ONCE = 16
-_FARTHEST = 1 << 16
+FARTHEST = 1 << 16
 """Last digits that a value may lie beside the formula: farther, it is none of its counts."""
 
 
@@ -57,7 +57,7 @@ def express_corrected(values: Array, numbers: NumberMap, calibration: FloatCalib
     steps = np.zeros(int(lengths.sum()), np.int64)
     for at in _blocks(n_positions):
         lacking = _lacking(values[at], counts[at], numbers, near, np.arange(n_positions)[at])
-        good = known[at] & (np.abs(lacking) < _FARTHEST)
+        good = known[at] & (np.abs(lacking) < FARTHEST)
         steps[(begins + counts[at] - lowest)[good]] = lacking[good]
     found = replace(near, corrections=Corrections(first=lowest, lengths=lengths, steps=steps))
     places: list[Array] = []
@@ -89,10 +89,10 @@ def _lacking(values: Array, counts: Array, numbers: NumberMap, near: FloatCalibr
     """Last digits between what a formula gives and what there is: int64."""
     kind = f"i{values.dtype.itemsize}"
     formula = restore_calibrated(counts.copy(), replace(numbers, specials=()), near, values.dtype, positions)
-    return _ordered(values.view(kind)) - _ordered(formula.view(kind))
+    return ordered_bits(values.view(kind)) - ordered_bits(formula.view(kind))
 
 
-def _ordered(bits: Array) -> Array:
+def ordered_bits(bits: Array) -> Array:
     """Signed bits of floats as integers in the order of the floats."""
     width = 8 * bits.dtype.itemsize
     wide = bits.astype(np.int64)
