@@ -229,7 +229,7 @@ def decode(data: bytes, shared: bytes = b"") -> np.ndarray[Any, Any]:
     """Array of a chunk, of either kind; ``shared`` is the model of the configuration."""
     assert data[:4] == b"SCPH"
     version, kind, code, _, ndim = data[4:9]
-    assert version in (1, 2, 3, 4, 5, 6)
+    assert version in (1, 2, 3, 4, 5, 6, 7)
     assert data[9:12] == bytes(3)
     (length,) = struct.unpack_from("<I", data, 12)
     assert zlib.crc32(data[: length - 4]) == struct.unpack_from("<I", data, length - 4)[0]
@@ -254,7 +254,7 @@ class Calibration:
     ) -> None:
         s = Sections(data)
         self.kind = s.varint()
-        assert (self.kind == 2) == (dtype.kind == "f")
+        assert (self.kind >= 2) == (dtype.kind == "f")
 
         def pixels() -> list[int]:
             return [v for line in Adaptive(s.section()).map(*detector) for v in line]
@@ -262,7 +262,11 @@ class Calibration:
         def of_positions() -> list[int]:
             return Adaptive(s.section()).map(1, positions)[0]
 
-        if self.kind == 0:
+        if self.kind == 3:
+            n, kind = s.varint(), dtype.newbyteorder("<")
+            self.listed = np.frombuffer(numcodecs.Zstd().decode(s.section()), kind)
+            assert len(self.listed) == n
+        elif self.kind == 0:
             (first,), step = struct.unpack("<q", s.section()), s.varint()
             self.table, e = [first], 1
             for d in s.numbers():
@@ -323,6 +327,8 @@ class Calibration:
         return (~value if self.reversed else value) + self.base
 
     def number(self, c: int, u: int, pixel: int, position: int, dtype: Any) -> Any:
+        if self.kind == 3:
+            return self.listed[c] if c < len(self.listed) else dtype.type(0)
         x = self.type(u)
         if self.flags & 128 and u == c and c > 0:
             x = self.type(c - 1 if c > 1 else -0.0)
@@ -354,7 +360,7 @@ class Counts:
         self.offset, self.gain, self.divide, self.low_bits, self.negatives = struct.unpack_from("<qdBBH", section)
         specials = np.frombuffer(section[20:], "<u8").tolist()
         self.specials = {65535 - self.negatives - i: bits for i, bits in enumerate(specials)}
-        calibration = body.section() if version in (2, 4) else None
+        calibration = body.section() if version in (2, 4, 7) else None
         scales = Sections(body.section()) if version == 5 else None
         shift = Adaptive(body.section()) if version == 6 else None
         self.tile = body.varint(), body.varint()

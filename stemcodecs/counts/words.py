@@ -42,6 +42,8 @@ def words_of_values(numbers: NumberMap, calibration: Calibration | None, dtype: 
         at_zero = at_zero + calibration.base
         shifted = calibration.shift is not None
         words = _of_integers(calibration, at_zero, reversed_=calibration.reversed, shifted=shifted)
+    elif isinstance(calibration, ValueTable) and calibration.width:
+        words = f"one of {calibration.values.size} values"
     elif isinstance(calibration, ValueTable):
         words = _of_table(calibration.values)
     else:

@@ -58,7 +58,9 @@ def _arrays() -> dict[str, tuple[str, Array]]:
 
 
 def _calibrated_further() -> dict[str, tuple[str, Array]]:
-    """Arrays of format version 4: reversed, rows and columns, zeros with a sign, corrections in last digits."""
+    """Arrays of format version 4: reversed, rows and columns, zeros with a sign, corrections in last digits; and of
+    version 7: a list.
+    """
     random = np.random.default_rng(12)
     counts = simulated_scan((5, 14, 5, 6), 3.0, seed=8)
     gain, dark = random.normal(1, 0.05, (5, 6)), random.normal(30, 1, (5, 6)).astype(np.float32)
@@ -73,6 +75,7 @@ def _calibrated_further() -> dict[str, tuple[str, Array]]:
         "row_offset": ("neighbour", rows_of),
         "signed_zeros": ("pixel", signed),
         "corrected": ("pixel", adu * single - dark * single),
+        "list": ("neighbour", np.log1p(counts).astype(np.float32)),
     }
 
 

@@ -36,7 +36,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-TABLE, INTEGERS, FLOATS = 0, 1, 2
+TABLE, INTEGERS, FLOATS, LIST = 0, 1, 2, 3
 GAIN, OFFSET, POSITIONS = 1, 2, 4
 REVERSED, PLANAR, WHOLE, BASE = 8, 16, 32, 64
 GAIN_DIVIDES, SCALE_DIVIDES, SCALE_FIRST, DOUBLE, SIGNED_ZEROS, CORRECTED = 8, 16, 32, 64, 128, 256
@@ -66,7 +66,12 @@ def write_calibration(calibration: Calibration, layout: GroupLayout, *, extended
     """
     w = Writer()
     positions = (1, layout.n_positions)
-    if isinstance(calibration, ValueTable):
+    if isinstance(calibration, ValueTable) and calibration.width:
+        w.varint(LIST)
+        w.varint(calibration.values.size)
+        bits = calibration.values.astype(f"<i{calibration.width}").view(np.uint8)
+        w.section(bytes(numcodecs.Zstd(5).encode(bits)))
+    elif isinstance(calibration, ValueTable):
         w.varint(TABLE)
         _write_table(w, calibration.values)
     elif isinstance(calibration, IntegerCalibration):
@@ -125,11 +130,13 @@ def _bent(image: Array) -> Array:
 
 
 def read_calibration(
-    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False,
+    data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any], *, extended: bool = False, listed: bool = False,
     most_corrections: int | None = None,
 ) -> Calibration:  # fmt: skip
     """Inverse of :func:`write_calibration`.
 
+    listed : bool
+        Whether it must be a list of floats, as in format version 7, or must not.
     most_corrections : int, optional
         Of all pixels together; default: those that an array of this shape may have.
 
@@ -142,10 +149,12 @@ def read_calibration(
     positions = (1, layout.n_positions)
     r = Reader(data)
     kind = r.varint()
-    if kind > FLOATS or (kind == FLOATS) != (dtype.kind == "f"):
+    if kind > LIST or (kind >= FLOATS) != (dtype.kind == "f") or (kind == LIST) != listed:
         raise CorruptChunkError("impossible kind of calibration")
     calibration: Calibration
-    if kind == TABLE:
+    if kind == LIST:
+        calibration = ValueTable(values=_read_list(r, dtype), width=dtype.itemsize)
+    elif kind == TABLE:
         calibration = ValueTable(values=_read_table(r))
     elif kind == INTEGERS:
         fraction, flags = r.varint(), r.varint()
@@ -204,6 +213,13 @@ def _read_table(r: Reader) -> Array:
     differences = (1 + np.cumsum(seconds)).astype(np.uint64) * np.uint64(step)
     start = np.frombuffer(first, "<u8").astype(np.uint64)
     return np.concatenate([start, start + np.cumsum(differences, dtype=np.uint64)]).view(np.int64)
+
+
+def _read_list(r: Reader, dtype: np.dtype[Any]) -> Array:
+    n = r.varint()
+    if not 1 <= n <= PLANE_TOP:
+        raise CorruptChunkError("impossible length of a list of values")
+    return _unpacked(r.section(), n * dtype.itemsize).view(f"<i{dtype.itemsize}").astype(np.int64)
 
 
 def read_map(r: Reader, shape: tuple[int, int]) -> Array:
@@ -288,8 +304,12 @@ def read_floats(r: Reader, shape: tuple[int, int]) -> Array:
 
 
 def _low_words(frame: memoryview, n: int) -> Array:
+    return _unpacked(frame, 4 * n).view("<u4").astype(np.int64)
+
+
+def _unpacked(frame: memoryview, size: int) -> Array:
     try:
-        return decompress(frame, 4 * n).view("<u4").astype(np.int64)
+        return decompress(frame, size)
     except (RuntimeError, ValueError) as error:
         raise CorruptChunkError(f"a calibration does not decompress ({error})") from None
 

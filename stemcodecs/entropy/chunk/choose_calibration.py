@@ -19,6 +19,7 @@ from stemcodecs.entropy.values.integer_calibration import (
     propose_integers,
     sampled_positions,
 )
+from stemcodecs.entropy.values.listed_floats import plane_by_list
 from stemcodecs.entropy.values.number_map import PLANE_TOP, NumberMap
 from stemcodecs.entropy.values.pattern_parameters import signed
 from stemcodecs.entropy.values.plane import Plane, to_plane
@@ -142,6 +143,8 @@ def plane_behind(array: Array, numbers: NumberMap, calibration: Calibration) -> 
     if isinstance(calibration, FloatCalibration):
         with np.errstate(all="ignore"):
             return express_floats(values, numbers, calibration, fixed=True)
+    if isinstance(calibration, ValueTable) and calibration.width:
+        return plane_by_list(values, numbers, calibration)
     return express_integers(signed(values), numbers, calibration, fixed=True)
 
 

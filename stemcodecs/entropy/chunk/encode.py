@@ -47,6 +47,7 @@ from stemcodecs.entropy.values.calibration import (
     IntegerCalibration,
     SharedCalibration,
 )
+from stemcodecs.entropy.values.listed_floats import listed_plane
 from stemcodecs.entropy.values.pattern_parameters import with_parameters
 from stemcodecs.entropy.values.plane import Plane, to_plane
 from stemcodecs.entropy.values.ranked_floats import ranked_plane
@@ -104,7 +105,7 @@ def _encode_own(array: Array, options: FitOptions, flags: int) -> bytes:
     plane, rival = calibrated_plane(array, to_plane(array), size_by_pixel)
     if plane is None:
         layout = GroupLayout.of_shape(array.shape)
-        plane = ranked_plane(array.reshape(layout.n_positions, layout.n_pixels))
+        plane = _listed_plane(array.reshape(layout.n_positions, layout.n_pixels))
     if plane is None:
         return _encode_stored(array, flags)
     data = _encode_counts(array, plane, options, flags)
@@ -112,6 +113,14 @@ def _encode_own(array: Array, options: FitOptions, flags: int) -> bytes:
         other = _encode_counts(array, rival, options, flags)
         data = other if len(other) <= len(data) else data
     return _or_stored(array, data, flags)
+
+
+def _listed_plane(values: Array) -> Plane | None:
+    """Places in a list of all values of an array, or of those of each pixel, where no map gives counts."""
+    if values.dtype.kind != "f" or values.dtype.itemsize > 8:
+        return None
+    plane = listed_plane(values)
+    return ranked_plane(values) if plane is None else plane
 
 
 def _or_stored(array: Array, data: bytes, flags: int) -> bytes:

@@ -22,7 +22,7 @@ from stemcodecs.entropy.chunk.calibration_bytes import (
 from stemcodecs.entropy.model.group_layout import GroupLayout
 from stemcodecs.entropy.model.model_bytes import Reader, Writer
 from stemcodecs.entropy.model.range_coder import encode_map
-from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration
+from stemcodecs.entropy.values.calibration import MAX_CORRECTIONS, Calibration, SharedCalibration, ValueTable
 from stemcodecs.entropy.values.number_map import MAX_SPECIALS, PLANE_TOP, NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 
@@ -31,10 +31,10 @@ __all__ = ["DTYPES", "PREFIX", "GroupEntry", "Header", "checksum", "read_header"
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"SCPH"
-VERSION = 6
+VERSION = 7
 """The highest: a chunk without a calibration is of version 1, one with a calibration of its own of version 2, or of
 version 4 if that is of a kind which version 2 does not have; one with that of the shared model of version 3, or 5 if
-its patterns have scales besides, or 6 if they have offsets."""
+its patterns have scales besides, or 6 if they have offsets; one of version 7 has a list of floats."""
 STORED, COUNTS = 0, 1
 INLINE, SHARED = 0, 1
 PREFIX = 16
@@ -197,7 +197,8 @@ def write_header(header: Header, sizes: Array, crcs: Array) -> bytes:
         if header.calibration is not None and not isinstance(header.calibration, SharedCalibration):
             layout = GroupLayout.of_shape(header.shape)
             extended = needs_extension(header.calibration, layout)
-            version = 4 if extended else 2
+            listed = isinstance(header.calibration, ValueTable) and header.calibration.width > 0
+            version = 7 if listed else 4 if extended else 2
             w.section(write_calibration(header.calibration, layout, extended=extended))
         if isinstance(header.calibration, SharedCalibration) and header.calibration.scale is not None:
             w.section(_scales(header.calibration.scale))
@@ -401,8 +402,8 @@ def _counts_header(
         calibration = SharedCalibration(_read_scales(r.section(), GroupLayout.of_shape(shape).n_positions, dtype))
     if version == 6:
         calibration = SharedCalibration(shift=_read_shifts(r, GroupLayout.of_shape(shape).n_positions, dtype))
-    if version in (2, 4):
-        calibration = read_calibration(r.section(), shape, dtype, extended=version == 4)
+    if version in (2, 4, 7):
+        calibration = read_calibration(r.section(), shape, dtype, extended=version == 4, listed=version == 7)
     if calibration is not None and (numbers.low_bits or dtype.kind == "b"):
         raise CorruptChunkError("raw low bits or booleans with a calibration")
     tile = (r.varint(), r.varint())

@@ -53,9 +53,12 @@ class ValueTable:
     ----------
     values : int64[n], 1 to 65536 of them
         Value of count 0, 1, ...; modulo 2**64.
+    width : int
+        Bytes of the floats of which these are the bits, signed; 0 of integers.
     """
 
     values: Array
+    width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
