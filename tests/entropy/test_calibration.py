@@ -23,6 +23,7 @@ from stemcodecs.entropy.chunk.header import COUNTS, DTYPES, PREFIX, STORED, read
 from stemcodecs.entropy.chunk.shared_calibration import behind_bytes
 from stemcodecs.entropy.fit.scan_statistics import ScanSample, ScanStatistics
 from stemcodecs.entropy.values.calibration import Corrections, FloatCalibration, IntegerCalibration, ValueTable
+from stemcodecs.entropy.values.number_map import NumberMap
 from stemcodecs.errors import CorruptChunkError, FormatVersionError
 from tests import format_decoder
 from tests.benchmarks.calibrated_scans import calibrated_scans
@@ -408,3 +409,13 @@ def test_a_map_of_a_scan_is_not_changed_by_a_chunk() -> None:
         assert same_bits(decode_array(data, shared), other)
         detail = describe(data, shared)
         assert detail.mode != "stored"
+
+
+def test_maps_that_have_no_code_are_not_tried() -> None:
+    values = np.random.default_rng(0).poisson(3, (40, 4, 5)).astype(np.uint64)
+    offset = np.zeros(20, np.int64)
+    offset[3] = -(2**63)
+    proposal = NumberMap(), IntegerCalibration(offset=offset)
+    with mock.patch("stemcodecs.entropy.chunk.choose_calibration.propose_integers", lambda *_: [proposal]):
+        data = encode_array(values)
+    assert np.array_equal(decode_array(data), values)

@@ -123,3 +123,12 @@ def test_a_number_costs_a_ninety_second_of_a_bit_or_more() -> None:
     """Readers refuse sections that claim to hold more numbers than they can."""
     n = 1_000_000
     assert len(encode_numbers(np.zeros(n, np.int64))) > n / 1024
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**63 - 1, -(2**40), 2**33])
+def test_numbers_that_have_no_code_are_refused(number: int) -> None:
+    """The smallest of 64 bits has no magnitude: the coder would count its bits for ever."""
+    with pytest.raises(ValueError, match="cannot be coded"):
+        encode_numbers(np.array([0, number]))
+    with pytest.raises(ValueError, match="cannot be coded"):
+        encode_map(np.array([[0, number]]))

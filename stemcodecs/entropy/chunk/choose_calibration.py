@@ -70,6 +70,7 @@ def calibrated_plane(array: Array, basic: Plane | None, size: Size) -> tuple[Pla
             return _float_plane(values, basic), None
     values = signed(values)
     proposals = propose_integers(values, None if basic is None else basic.numbers, layout.detector)
+    proposals = [proposal for proposal in proposals if _is_stored(proposal[1])]
     if not proposals:
         return basic, None
     best, clear = _smallest(values, array.dtype, layout, proposals, size)
@@ -116,6 +117,14 @@ def _smallest(
         doubtful = positions.size < min(LANES, layout.n_positions) and _CLEARLY * together[first] < sizes[0]
         return (proposals[first], False) if doubtful else (None, True)
     return proposals[first], together[first] < _CLEARLY * sizes[0]
+
+
+def _is_stored(calibration: Calibration) -> bool:
+    """Whether the maps of a calibration have 32 bits: more, the coder of maps has no room for."""
+    if isinstance(calibration, ValueTable):
+        return True
+    maps = (getattr(calibration, name) for name in ("gain", "offset", "shift"))
+    return all(m is None or (int(m.min()) >= -(2**31) and int(m.max()) < 2**31) for m in maps)
 
 
 def _sizes(sample: Array, dtype: np.dtype[Any], proposals: list[Proposal], size: Size) -> list[float]:

@@ -224,9 +224,16 @@ def _decode_sequence(data, which, contexts, values):
         state, values[i] = _decode_number(state, data, contexts, which[i])
 
 
+def _check(values: np.ndarray[Any, Any], largest: int) -> None:
+    # The kernels check nothing: a larger number has no end of ones, or is written beyond the room that there is.
+    if values.size and (int(values.min()) < -largest or int(values.max()) > largest):
+        raise ValueError(f"a number beyond {largest} cannot be coded")
+
+
 def encode_numbers(values: np.ndarray[Any, Any], which: np.ndarray[Any, Any] | None = None) -> bytes:
     """Code integers below 2**32 in magnitude; ``which`` (small ints) names the adaptive context of each."""
     values = np.ascontiguousarray(values, np.int64).ravel()
+    _check(values, 2**32 - 1)
     contexts_of = np.zeros(values.size, np.int64) if which is None else np.asarray(which, np.int64).ravel()
     out = np.empty(8 * values.size + 64, np.uint8)
     contexts = new_contexts(int(contexts_of.max(initial=0)) + 1)
@@ -297,6 +304,7 @@ def _decode_map_kernel(data, contexts, image):
 def encode_map(image: np.ndarray[Any, Any]) -> bytes:
     """Code a 2-D map of integers below 2**31 by prediction from its neighbours."""
     image = np.ascontiguousarray(image, np.int64)
+    _check(image, 2**31)
     out = np.empty(8 * image.size + 64, np.uint8)
     n = _encode_map_kernel(image, new_contexts(6), out)
     return out[:n].tobytes()
