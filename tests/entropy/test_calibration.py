@@ -416,6 +416,6 @@ def test_maps_that_have_no_code_are_not_tried() -> None:
     offset = np.zeros(20, np.int64)
     offset[3] = -(2**63)
     proposal = NumberMap(), IntegerCalibration(offset=offset)
-    with mock.patch("stemcodecs.entropy.chunk.choose_calibration.propose_integers", lambda *_: [proposal]):
+    with mock.patch("stemcodecs.entropy.chunk.choose_calibration.propose_integers", return_value=[proposal]):
         data = encode_array(values)
     assert np.array_equal(decode_array(data), values)
