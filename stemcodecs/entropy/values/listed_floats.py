@@ -39,7 +39,8 @@ def listed_plane(values: Array) -> Plane | None:
             found = np.union1d(found, missing)
             if found.size > most:
                 return None
-    bits = _bits(found, values.dtype)
+    # It is its own inverse.
+    bits = ordered_bits(found.astype(flat.dtype))
     return plane_by_list(values, NumberMap(), ValueTable(values=bits, width=values.dtype.itemsize))
 
 
@@ -65,8 +66,3 @@ def plane_by_list(values: Array, numbers: NumberMap, table: ValueTable) -> Plane
 
 def _places(listed: Array, values: Array) -> Array:
     return np.minimum(np.searchsorted(listed, values), listed.size - 1)
-
-
-def _bits(ordered: Array, dtype: np.dtype[Any]) -> Array:
-    """Signed bits, of the width of the dtype, of what `ordered_bits` gave: it is its own inverse."""
-    return np.where(ordered < 0, ~ordered ^ (-(1 << (8 * dtype.itemsize - 1))), ordered)

@@ -90,7 +90,8 @@ def _ranks(columns: Array) -> tuple[Array, Array, Array]:
 
 def _lines(listed: Array, lengths: Array) -> Array:
     """Dark reference and gain of the line through the values of each pixel, of single precision: float64[2, pixels]."""
-    values = _floats(listed).astype(np.float64)
+    # Ordered bits are their own inverse.
+    values = ordered_bits(listed.astype(np.int32)).astype(np.int32).view(np.float32).astype(np.float64)
     pixel = np.repeat(np.arange(lengths.size), lengths)
     rank = np.arange(listed.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     finite = np.isfinite(values)
@@ -116,9 +117,3 @@ def _on_lines(dark: Array, gain: Array, lengths: Array) -> Array:
     near = FloatCalibration(dark=dark, gain=gain, single=True)
     on_lines = restore_calibrated(codes, NumberMap(), near, np.dtype(np.float32), np.zeros(most, np.int64))
     return ordered_bits(on_lines.view(np.int32)).T[np.arange(most) < lengths[:, None]]
-
-
-def _floats(listed: Array) -> Array:
-    """Inverse of `ordered_bits`."""
-    bits = np.where(listed < 0, ~listed ^ (-(1 << 31)), listed)
-    return bits.astype(np.int32).view(np.float32)
